@@ -1,0 +1,67 @@
+# The targets people use: demo, test, bench. Each does its own set-up and is quick when nothing is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON := .venv/bin/python
+PACKAGE := broker/agent_broker
+OBJECTS := $(patsubst bpf/%.bpf.c,$(PACKAGE)/kernel/objects/%.bpf.o,$(wildcard bpf/*.bpf.c))
+SHIM := $(PACKAGE)/shim/agent-broker-shim
+PROTO := $(PACKAGE)/transport/control_pb2.py
+BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
+BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
+SHIM_FLAGS := -std=c17 -O2 -static -Wall -Wextra -Werror -D_GNU_SOURCE
+
+.PHONY: setup demo test lint bench bpf shim proto wheel clean tools
+
+setup: tools .venv/.installed bpf shim proto
+
+tools:
+	@packaging/install-build-tools.sh
+
+.venv/.installed: pyproject.toml | tools
+	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
+	@touch $@
+
+bpf: $(OBJECTS)
+
+$(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h | tools
+	@mkdir -p $(@D)
+	clang $(BPF_FLAGS) -c $< -o $@
+	@llvm-strip -g $@
+
+shim: $(SHIM)
+
+$(SHIM): $(wildcard shims/*.c shims/*.h) | tools
+	@mkdir -p $(@D)
+	cc $(SHIM_FLAGS) shims/client.c -o $@
+	@strip $@
+
+proto: $(PROTO)
+
+$(PROTO): $(PACKAGE)/transport/control.proto .venv/.installed
+	$(PYTHON) -m grpc_tools.protoc -Ibroker --python_out=broker --grpc_python_out=broker $<
+	@touch $@
+
+demo: setup
+	@packaging/install-build-tools.sh --with-demo
+	@$(PYTHON) -m tests.demo.main
+
+test: setup
+	@.venv/bin/pytest $(ARGS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: setup
+	@$(PYTHON) -m tests.bench.main $(ARGS)
+
+wheel: setup
+	.venv/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv .build dist $(PACKAGE)/kernel/objects $(PACKAGE)/shim $(PACKAGE)/transport/control_pb2*

@@ -1,0 +1,1 @@
+"""Who is it: executable, environment, role, evidence; ``attest`` is the only door."""

@@ -1,0 +1,52 @@
+"""Which recorded image is which agent, and in which role: the table of enrolled files and the rules on them.
+
+The agent's hash is not the agent's role: Claude runs its own binary again as ``rg``. The role is decided from the
+exec record alone: the enrolled file, by the kernel's own numbers, executed by the process itself, under a name
+that the recipe accepts.
+"""
+
+import posixpath
+
+from msgspec import Struct
+
+from agent_broker.identity.registry import EnrolledBinary, Enrollment
+from agent_broker.ids import Uid
+from agent_broker.kernel.events import FileFacts
+from agent_broker.lineage.record import Image
+
+
+class KnownFile(Struct, frozen=True):
+    """An enrolled file as the monitor found it when it read the registry."""
+
+    enrollment: Enrollment
+    binary: EnrolledBinary
+    facts: FileFacts
+
+
+class AgentTable:
+    """The enrolled agents of the machine. Replaced as a whole when the registry changes."""
+
+    def __init__(self, known: tuple[KnownFile, ...] = ()) -> None:
+        self.known = known
+        self._by_inode: dict[tuple[int, int], list[KnownFile]] = {}
+        for each in known:
+            self._by_inode.setdefault((each.facts.dev, each.facts.ino), []).append(each)
+
+    def is_enrolled_file(self, image: Image) -> bool:
+        """Tell whether an image's file has the place of an enrolled one, whatever it holds and whoever runs it."""
+        return (image.file.dev, image.file.ino) in self._by_inode
+
+    def candidate(self, image: Image, uid: Uid) -> KnownFile | None:
+        """Return the enrolled file that the image may be, for this owner, before any hash is compared.
+
+        None: the image is not an enrolled agent's main process: another file, another owner, another role.
+        """
+        for each in self._by_inode.get((image.file.dev, image.file.ino), ()):
+            if each.enrollment.owner_uid == uid and has_main_role(image, each.enrollment):
+                return each
+        return None
+
+
+def has_main_role(image: Image, enrollment: Enrollment) -> bool:
+    """Tell whether an image of the enrolled binary runs as the agent's main process."""
+    return posixpath.basename(image.argv0) in enrollment.role.argv0_names

@@ -1,0 +1,117 @@
+"""The enrolled agents, as root wrote them down: read by the monitor and the broker, written by enroll.
+
+One JSON file an enrolment in ``registry/agents``, owned by root and writable by root alone; a file that is
+not is refused, since it decides who is an agent.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from agent_broker.errors import IntegrityError, MisuseError
+from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
+
+
+class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which images of an enrolled binary are the agent's main process: decided at exec, from the record."""
+
+    argv0_names: tuple[str, ...]
+    """Accepted base names of argv[0]; anything else with the same hash (``rg``) is not the agent."""
+
+
+class EnrolledBinary(Struct, frozen=True, forbid_unknown_fields=True):
+    """One executable file that is the agent."""
+
+    path: str
+    """Where it was found, resolved; the monitor opens it there to learn the kernel's numbers for it."""
+    sha256: Sha256
+    size_bytes: int
+
+
+class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of the user's that now holds a decoy."""
+
+    path: str
+    kind: str
+    """``claude-oauth``; names the maker of the decoy's value."""
+    deny: bool = False
+    """True: others are refused the open (EPERM) where the tier can; False: they are served the decoy."""
+
+
+class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
+    """One agent of one user."""
+
+    agent: AgentName
+    owner_uid: Uid
+    owner_name: str
+    binaries: tuple[EnrolledBinary, ...]
+    role: RoleRule
+    decoys: tuple[DecoyFile, ...]
+    credentials: tuple[CredentialId, ...]
+    enrolled_ns: int
+    """CLOCK_REALTIME."""
+    format: int = 1
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in the registry."""
+        return f"{self.agent}-{self.owner_uid}.json"
+
+
+def load_registry(folder: Path) -> tuple[Enrollment, ...]:
+    """Return all enrolments of a registry folder, ordered by file name; none if the folder does not exist.
+
+    Raises:
+        IntegrityError: a file (or the folder) that others than root could have written.
+        MisuseError: a file that is not an enrolment, with the failing field's path.
+    """
+    if not folder.is_dir():
+        return ()
+    _require_trusted(folder)
+    return tuple(_load(path) for path in sorted(folder.glob("*.json")))
+
+
+def save_enrollment(folder: Path, enrollment: Enrollment) -> None:
+    """Write one enrolment durably: a reader sees the old file or the new one."""
+    path = folder / enrollment.file_name
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb", opener=lambda p, f: os.open(p, f | os.O_NOFOLLOW, 0o644)) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(enrollment), indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(folder)
+
+
+def remove_enrollment(folder: Path, enrollment: Enrollment) -> None:
+    """Delete one enrolment durably; a missing file is fine."""
+    (folder / enrollment.file_name).unlink(missing_ok=True)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _load(path: Path) -> Enrollment:
+    _require_trusted(path)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Enrollment)
+    except msgspec.DecodeError as error:
+        raise MisuseError(f"{path} is not an enrolment: {error}", next_step="enroll the agent again") from error
+
+
+def _require_trusted(path: Path) -> None:
+    facts = path.lstat()
+    if facts.st_uid != 0 or stat.S_ISLNK(facts.st_mode) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise IntegrityError(
+            f"{path} could have been written by others than root",
+            next_step=f"inspect it, then: chown root {path}; chmod go-w {path}",
+        )

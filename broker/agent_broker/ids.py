@@ -1,0 +1,27 @@
+"""The product's nouns as types, so that one number is never taken for another."""
+
+from typing import NewType
+
+ProcId = NewType("ProcId", int)
+"""One thread group since its fork, numbered by the kernel side from 1; never re-used within an epoch."""
+
+ExecId = NewType("ExecId", int)
+"""One program image since its exec, numbered by the kernel side from 1; never re-used within an epoch."""
+
+Epoch = NewType("Epoch", str)
+"""One run of the monitor. ProcId and ExecId mean nothing outside the epoch that gave them."""
+
+Pid = NewType("Pid", int)
+"""A thread-group id in the initial pid namespace. For display and for opening a pidfd, never an identity."""
+
+Uid = NewType("Uid", int)
+"""A user id in the initial user namespace."""
+
+AgentName = NewType("AgentName", str)
+"""The name of an agent's recipe: ``claude``."""
+
+CredentialId = NewType("CredentialId", str)
+"""A credential in the vault: ``AGENT/OWNER_UID/NAME``, e.g. ``claude/1000/api-key``."""
+
+Sha256 = NewType("Sha256", str)
+"""A SHA-256 digest as 64 lower-case hexadecimal digits."""

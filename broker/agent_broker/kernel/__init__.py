@@ -1,0 +1,1 @@
+"""Bytes to facts: what the kernel says, decoded; nothing here decides."""

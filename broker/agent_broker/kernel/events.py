@@ -1,0 +1,99 @@
+"""What the kernel side said, as frozen records. Layouts: kernel.wire; meaning: bpf/events.h."""
+
+from msgspec import Struct
+
+from agent_broker.ids import ExecId, Pid, ProcId, Uid
+
+
+class FileFacts(Struct, frozen=True):
+    """An executable file as the kernel held it at exec.
+
+    ``dev`` and ``ino`` are the kernel's (``i_sb->s_dev``, ``i_ino``): on btrfs and overlayfs they are not
+    stat()'s. Two equal FileFacts name the same unchanged bytes as far as the file system records changes.
+    """
+
+    dev: int
+    ino: int
+    generation: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    """``i_mode``: type and permission bits."""
+    owner_uid: Uid
+    nlink: int
+    """0: deleted, or never had a name (memfd, O_TMPFILE)."""
+    fs_magic: int
+    """``s_magic`` of its file system, numbers of linux/magic.h."""
+
+
+class Fork(Struct, frozen=True, gc=False):
+    """A new process, which runs its parent's image until it execs."""
+
+    time_ns: int
+    proc_id: ProcId
+    exec_id: ExecId
+    parent_proc_id: ProcId
+    child_pid: Pid
+    parent_pid: Pid
+
+
+class Exec(Struct, frozen=True, gc=False):
+    """A process put a new image in place.
+
+    ``raw`` is the event with its texts trimmed (wire.decode_exec_detail): most images are never looked at again.
+    """
+
+    proc_id: ProcId
+    exec_id: ExecId
+    previous_exec_id: ExecId
+    pid: Pid
+    raw: bytes
+
+
+class Exit(Struct, frozen=True, gc=False):
+    """A thread group is gone."""
+
+    proc_id: ProcId
+
+
+class Seed(Struct, frozen=True, gc=False):
+    """A process that is older than the hooks: its exec was not observed."""
+
+    proc_id: ProcId
+    exec_id: ExecId
+    pid: Pid
+    parent_pid: Pid
+    raw: bytes
+
+
+class Strings(Struct, frozen=True, gc=False):
+    """A piece of the argument and environment strings of a registered image; comes before its Exec."""
+
+    exec_id: ExecId
+    offset_bytes: int
+    piece: bytes
+
+
+class ExecDetail(Struct, frozen=True):
+    """The rest of an Exec event, decoded when somebody asks."""
+
+    time_ns: int
+    uid: Uid
+    flags: int
+    args_bytes: int
+    strings_bytes: int
+    filename: bytes
+    interp: bytes
+    args_head: bytes
+
+
+class OpenFile(Struct, frozen=True):
+    """One open descriptor, as an iteration over the kernel's file tables found it."""
+
+    pid: int
+    fd: int
+    file: FileFacts
+
+
+Event = Fork | Exec | Exit | Seed | Strings

@@ -1,0 +1,126 @@
+"""Loads the compiled objects, gives them one set of maps, attaches them; closing detaches everything.
+
+Attached in the order exit, exec, fork: a fork that is seen has its exec and exit seen too. Then the seed iterator
+gives every older process its numbers (kernel.seed).
+"""
+
+import ctypes
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from agent_broker.errors import UnavailableError
+from agent_broker.kernel.libbpf import Libbpf
+
+OBJECTS = Path(__file__).parent / "objects"
+_HOOKS = ("exit", "exec", "fork")
+_ITERATORS = ("seed", "files")
+_SHARED_MAPS = ("events", "records", "counters", "registered")
+
+
+class Programs:
+    """All our programs in the running kernel. Needs CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN.
+
+    Attributes:
+        libbpf: the library they were loaded with.
+        maps: file descriptors of the maps by name.
+    """
+
+    def __init__(self, *, ring_bytes: int | None = None, folder: Path = OBJECTS) -> None:
+        """Load and attach.
+
+        Args:
+            ring_bytes: size of the event ring, a power of two and a multiple of the page size; None: as compiled.
+            folder: where the objects lie.
+
+        Raises:
+            UnavailableError: the kernel or libbpf refused; nothing stays attached.
+        """
+        self.libbpf = Libbpf()
+        self.maps: dict[str, int] = {}
+        self._ring_bytes = ring_bytes
+        self._objects: list[int] = []
+        self._links: list[int] = []
+        self._iterators: dict[str, int] = {}
+        try:
+            programs = {name: self._load(folder / f"{name}.bpf.o") for name in (*_HOOKS, *_ITERATORS)}
+            for name in _HOOKS:
+                self._links.append(self.libbpf.pointer("bpf_program__attach", programs[name]))
+            for name in _ITERATORS:
+                self._iterators[name] = programs[name]
+        except UnavailableError:
+            self.close()
+            raise
+
+    def read_iterator(self, name: str, *, pid: int = 0) -> bytes:
+        """Run an iterator over all tasks, or over one process only, and return what it wrote.
+
+        Raises:
+            UnavailableError: the kernel refused.
+        """
+        info = (ctypes.c_uint * 4)(0, pid, 0, 0)  # union bpf_iter_link_info: task.tid, task.pid, task.pid_fd
+        options = _IterOptions(ctypes.sizeof(_IterOptions), ctypes.addressof(info), ctypes.sizeof(info))
+        pointer = ctypes.byref(options) if pid else None
+        link = self.libbpf.pointer("bpf_program__attach_iter", self._iterators[name], pointer)
+        try:
+            fd = self.libbpf.number("bpf_iter_create", self.libbpf.number("bpf_link__fd", link))
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                return _read_all(file.fileno())
+        finally:
+            self.libbpf.number("bpf_link__destroy", link)
+
+    def close(self) -> None:
+        """Detach and unload everything; safe to call twice."""
+        for link in self._links:
+            self.libbpf.number("bpf_link__destroy", link)
+        for opened in self._objects:
+            self.libbpf.release("bpf_object__close", opened)
+        self._links, self._objects, self.maps = [], [], {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load(self, path: Path) -> int:
+        """Load one object and return its only program."""
+        if not path.is_file():
+            raise UnavailableError(f"{path} is missing", next_step="build it: make bpf")
+        opened = self.libbpf.pointer("bpf_object__open_file", os.fsencode(path), None)
+        self._objects.append(opened)
+        self._share_maps(opened)
+        self.libbpf.number("bpf_object__load", opened)
+        each = None
+        while each := self.libbpf.optional_pointer("bpf_object__next_map", opened, each):
+            self.maps.setdefault(self.libbpf.name("bpf_map__name", each), self.libbpf.number("bpf_map__fd", each))
+        program = self.libbpf.optional_pointer("bpf_object__next_program", opened, None)
+        if program is None:
+            raise UnavailableError(f"{path} holds no program", next_step="build it again: make bpf")
+        return program
+
+    def _share_maps(self, opened: int) -> None:
+        for name in _SHARED_MAPS:
+            each = self.libbpf.optional_pointer("bpf_object__find_map_by_name", opened, name.encode())
+            if each is None:
+                continue
+            if name in self.maps:
+                self.libbpf.number("bpf_map__reuse_fd", each, self.maps[name])
+            elif name == "events" and self._ring_bytes is not None:
+                self.libbpf.number("bpf_map__set_max_entries", each, self._ring_bytes)
+
+
+class _IterOptions(ctypes.Structure):
+    """struct bpf_iter_attach_opts."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_len", ctypes.c_uint))
+
+
+def _read_all(fd: int) -> bytes:
+    pieces = []
+    while piece := os.read(fd, 64 * 1024):
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,61 @@
+"""The event ring: every record is decoded and handed over in the order in which the kernel reserved it."""
+
+import ctypes
+from collections.abc import Callable
+
+from agent_broker.kernel.events import Event
+from agent_broker.kernel.libbpf import SAMPLE
+from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.wire import decode_event
+
+
+class Ring:
+    """The consumer's side of the ring. One consumer only; not thread-safe.
+
+    Attributes:
+        epoll_fd: readable when the kernel side wants us to come; a poll interval must catch what waits below its
+            threshold (bpf/maps.h, WAKE_AT_BYTES).
+        consumed: events handed over since the start.
+    """
+
+    def __init__(self, programs: Programs, sink: Callable[[Event], None]) -> None:
+        """Open the ring.
+
+        Args:
+            programs: the loaded programs; they must outlive the ring.
+            sink: called with each event, within ``consume``.
+        """
+        self._libbpf = programs.libbpf
+        self._sink = sink
+        self._error: Exception | None = None
+        self._callback = SAMPLE(self._take)  # must live as long as the ring
+        self._ring = self._libbpf.pointer("ring_buffer__new", programs.maps["events"], self._callback, None, None)
+        self.epoll_fd = self._libbpf.number("ring_buffer__epoll_fd", self._ring)
+        self.consumed = 0
+
+    def consume(self) -> None:
+        """Hand over everything that the kernel side has committed by now.
+
+        Raises:
+            IntegrityError: a malformed event.
+            UnavailableError: libbpf failed.
+        """
+        self._libbpf.number("ring_buffer__consume", self._ring)
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def close(self) -> None:
+        """Unmap the ring; safe to call twice."""
+        if self._ring:
+            self._libbpf.release("ring_buffer__free", self._ring)
+            self._ring = 0
+
+    def _take(self, _context: int | None, data: int, size_bytes: int) -> int:
+        # An exception can't pass through C: it is kept, and raised by consume().
+        try:
+            self._sink(decode_event(ctypes.string_at(data, size_bytes)))
+        except Exception as error:  # noqa: BLE001 - all of them are raised again by consume()
+            self._error = error
+        self.consumed += 1
+        return 0

@@ -1,0 +1,172 @@
+"""Bytes of the ring to events: the mirror of bpf/events.h, compared with the object's BTF by a test.
+
+Numbers are in the machine's own byte order ("=": every padding is named in the header, so C and "=" agree). A
+record of an unknown kind or a wrong size is an error: the objects and this package are built together.
+"""
+
+import struct
+import sys
+from collections.abc import Callable
+
+from agent_broker.errors import IntegrityError
+from agent_broker.ids import ExecId, Pid, ProcId, Uid
+from agent_broker.kernel.events import Event, Exec, ExecDetail, Exit, FileFacts, Fork, OpenFile, Seed, Strings
+
+KIND_FORK, KIND_EXEC, KIND_EXIT, KIND_SEED, KIND_STRINGS = 1, 2, 3, 4, 5
+
+EXEC_IS_SCRIPT = 1 << 0
+EXEC_TRACED = 1 << 1
+EXEC_REGISTERED = 1 << 2
+EXEC_STRINGS_TOO_LONG = 1 << 3
+EXEC_STRINGS_LOST = 1 << 4
+
+FILENAME_BYTES = 256
+INTERP_BYTES = 128
+ARGS_HEAD_BYTES = 256
+STRINGS_PIECE_BYTES = 4096
+MAX_STRINGS_BYTES = 128 * 1024
+
+_HEADER = struct.Struct("=IIQQQ")
+_FILE = struct.Struct("=QQQqqQIIII")
+_FORK = struct.Struct("=IIQQQQII")
+_EXEC_IDS = struct.Struct("=QQQ")  # proc_id, exec_id, previous_exec_id, from offset 16
+_EXEC_TAIL = struct.Struct("=IIIIIHHHHI")
+_SEED_TAIL = struct.Struct("=QIIII")
+_STRINGS = struct.Struct("=IIQQQII")
+
+_FILE_OFFSET = _HEADER.size + 8
+_EXEC_TAIL_OFFSET = _FILE_OFFSET + _FILE.size
+_EXEC_TEXT_OFFSET = _EXEC_TAIL_OFFSET + _EXEC_TAIL.size
+_SEED_TAIL_OFFSET = _HEADER.size + _FILE.size
+
+EXEC_BYTES = _EXEC_TEXT_OFFSET + FILENAME_BYTES + INTERP_BYTES + ARGS_HEAD_BYTES
+SEED_BYTES = _SEED_TAIL_OFFSET + _SEED_TAIL.size
+STRINGS_BYTES = _STRINGS.size + STRINGS_PIECE_BYTES
+
+TASK_RECORD = struct.Struct("=QQQ")
+"""struct task_record: proc_id, exec_id, taint_generation."""
+COUNTERS = struct.Struct("=8Q")
+"""struct counters: the two last ids, then the losses."""
+FILE_KEY = struct.Struct("=QQ")
+"""struct file_key: dev, ino."""
+FILES_QUERY = struct.Struct("=QII")
+"""struct files_query: socket_ino, pid, fd."""
+_OPEN_FILE_HEAD = struct.Struct("=II")
+OPEN_FILE_BYTES = _OPEN_FILE_HEAD.size + _FILE.size
+
+
+def decode_event(raw: bytes) -> Event:
+    """Return the event of one ring record.
+
+    Raises:
+        IntegrityError: a record that this version does not write.
+    """
+    kind = int.from_bytes(raw[:4], sys.byteorder)
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        raise IntegrityError(f"the kernel side sent an event of kind {kind}", next_step="build the objects again")
+    try:
+        return decoder(raw)
+    except (struct.error, ValueError) as error:
+        raise IntegrityError(
+            f"the kernel side sent a malformed event of kind {kind} ({len(raw)} bytes)",
+            next_step="build the objects again",
+        ) from error
+
+
+def decode_exec_detail(raw: bytes) -> tuple[FileFacts, ExecDetail]:
+    """Return the rest of an Exec event, from its trimmed bytes (Exec.raw)."""
+    _pid, uid, flags, args_bytes, strings_bytes, filename_n, interp_n, args_n, _, _ = _EXEC_TAIL.unpack_from(
+        raw, _EXEC_TAIL_OFFSET
+    )
+    filename_at = _EXEC_TEXT_OFFSET
+    interp_at = filename_at + filename_n
+    args_at = interp_at + interp_n
+    detail = ExecDetail(
+        time_ns=_HEADER.unpack_from(raw)[2],
+        uid=Uid(uid),
+        flags=flags,
+        args_bytes=args_bytes,
+        strings_bytes=strings_bytes,
+        filename=raw[filename_at : filename_at + filename_n],
+        interp=raw[interp_at : interp_at + interp_n],
+        args_head=raw[args_at : args_at + args_n],
+    )
+    return decode_file(raw, _FILE_OFFSET), detail
+
+
+def decode_seed_detail(raw: bytes) -> tuple[FileFacts, int, Uid]:
+    """Return a Seed's file, start time (CLOCK_BOOTTIME, ns) and user."""
+    start_ns, _pid, _parent, uid, _ = _SEED_TAIL.unpack_from(raw, _SEED_TAIL_OFFSET)
+    return decode_file(raw, _HEADER.size), start_ns, Uid(uid)
+
+
+def decode_file(raw: bytes, offset: int) -> FileFacts:
+    """Return a struct file_facts."""
+    dev, ino, size, mtime, ctime, magic, generation, mode, owner, nlink = _FILE.unpack_from(raw, offset)
+    return FileFacts(dev, ino, generation, size, mtime, ctime, mode, Uid(owner), nlink, magic)
+
+
+def decode_open_files(raw: bytes) -> tuple[OpenFile, ...]:
+    """Return what an iteration over open files wrote."""
+    files = []
+    for at in range(0, len(raw), OPEN_FILE_BYTES):
+        pid, fd = _OPEN_FILE_HEAD.unpack_from(raw, at)
+        files.append(OpenFile(pid, fd, decode_file(raw, at + _OPEN_FILE_HEAD.size)))
+    return tuple(files)
+
+
+def _fork(raw: bytes) -> Fork:
+    _, _, time_ns, proc_id, exec_id, parent, child_pid, parent_pid = _FORK.unpack(raw)
+    return Fork(time_ns, ProcId(proc_id), ExecId(exec_id), ProcId(parent), Pid(child_pid), Pid(parent_pid))
+
+
+def _exec(raw: bytes) -> Exec:
+    _require_size(raw, EXEC_BYTES)
+    proc_id, exec_id, previous = _EXEC_IDS.unpack_from(raw, 16)
+    pid, _, _, _, _, filename_n, interp_n, args_n, _, _ = _EXEC_TAIL.unpack_from(raw, _EXEC_TAIL_OFFSET)
+    interp_at = _EXEC_TEXT_OFFSET + FILENAME_BYTES
+    args_at = interp_at + INTERP_BYTES
+    trimmed = (
+        raw[: _EXEC_TEXT_OFFSET + filename_n] + raw[interp_at : interp_at + interp_n] + raw[args_at : args_at + args_n]
+    )
+    return Exec(ProcId(proc_id), ExecId(exec_id), ExecId(previous), Pid(pid), trimmed)
+
+
+def exec_flags(event: Exec) -> tuple[int, int, int]:
+    """Return an Exec's flags, the bytes of its arguments, and of arguments and environment together."""
+    _, _, flags, args_bytes, strings_bytes, *_ = _EXEC_TAIL.unpack_from(event.raw, _EXEC_TAIL_OFFSET)
+    return flags, args_bytes, strings_bytes
+
+
+def _exit(raw: bytes) -> Exit:
+    return Exit(ProcId(_HEADER.unpack(raw)[3]))
+
+
+def _seed(raw: bytes) -> Seed:
+    _require_size(raw, SEED_BYTES)
+    _, _, _, proc_id, exec_id = _HEADER.unpack_from(raw)
+    _, pid, parent_pid, _, _ = _SEED_TAIL.unpack_from(raw, _SEED_TAIL_OFFSET)
+    return Seed(ProcId(proc_id), ExecId(exec_id), Pid(pid), Pid(parent_pid), raw)
+
+
+def _strings(raw: bytes) -> Strings:
+    _require_size(raw, STRINGS_BYTES)
+    _, _, _, _, exec_id, offset, count = _STRINGS.unpack_from(raw)
+    if count > STRINGS_PIECE_BYTES:
+        raise ValueError(count)
+    return Strings(ExecId(exec_id), offset, raw[_STRINGS.size : _STRINGS.size + count])
+
+
+def _require_size(raw: bytes, size_bytes: int) -> None:
+    if len(raw) != size_bytes:
+        raise ValueError(len(raw))
+
+
+_DECODERS: dict[int, Callable[[bytes], Event]] = {
+    KIND_FORK: _fork,
+    KIND_EXEC: _exec,
+    KIND_EXIT: _exit,
+    KIND_SEED: _seed,
+    KIND_STRINGS: _strings,
+}

@@ -1,0 +1,1 @@
+"""Facts to family: which image ran in which process, started by whom."""

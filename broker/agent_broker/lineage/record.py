@@ -1,0 +1,49 @@
+"""The records of lineage: one image (exec) and one process (fork), as the kernel observed them.
+
+Everything here was captured by the kernel side at the moment it happened; nothing was read from /proc.
+The records travel unchanged from the monitor to the broker (msgpack), so they are msgspec structs.
+"""
+
+from msgspec import Struct
+
+from agent_broker.ids import ExecId, Pid, ProcId, Uid
+from agent_broker.kernel.events import FileFacts
+
+
+class Image(Struct, frozen=True):
+    """One program image: what a successful execve put into a process."""
+
+    exec_id: ExecId
+    proc_id: ProcId
+    """The process that executed it. A forked child that did not exec runs its parent's image."""
+    previous_exec_id: ExecId
+    """The image that this one replaced in the same process; 0 if unknown."""
+    uid: Uid
+    """Real user id at exec, in the initial user namespace."""
+    pid: Pid
+    exec_ns: int
+    """CLOCK_BOOTTIME."""
+    file: FileFacts
+    filename: str
+    """What execve was given (``bprm->filename``), for display; attacker-chosen."""
+    interp: str
+    """``bprm->interp``: differs from filename for scripts; attacker-chosen."""
+    argv0: str
+    """First argument, for display and for roles; attacker-chosen."""
+    args_head: tuple[str, ...]
+    """The first arguments, cut to what one event holds (see kernel.wire); for display."""
+    observed: bool
+    """False: the process is older than the monitor, so nobody saw this exec; nothing is released to it."""
+    taints: tuple[str, ...]
+    """Why this image can't be trusted although its file may be; each a sentence. Empty: none known."""
+
+
+class Step(Struct, frozen=True):
+    """One step of a lineage, from a process towards its origin."""
+
+    proc_id: ProcId
+    image: Image
+    relation: str
+    """How the previous step came from this one: ``self`` (first step), ``exec`` (same process, earlier
+    image) or ``fork`` (its parent, with the image that the parent ran when it forked)."""
+    exited: bool

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks. Quick when nothing is missing.
+# Debian, Ubuntu: apt-get. Fedora: dnf. Elsewhere it says what is needed.
+set -euo pipefail
+
+missing=()
+have() { command -v "$1" >/dev/null 2>&1; }
+want() { # want CHECK... -- DEBIAN-PACKAGE FEDORA-PACKAGE
+  local check=()
+  while [ "$1" != -- ]; do check+=("$1"); shift; done
+  "${check[@]}" >/dev/null 2>&1 || { have dnf && missing+=("$3") || missing+=("$2"); }
+}
+library() { ldconfig -p | grep -q "$1"; }
+new_python() { /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; }
+static_libc() { echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null; }
+
+want have clang -- clang clang
+want have llvm-strip -- llvm llvm
+want have cc -- gcc gcc
+want static_libc -- libc6-dev glibc-static
+want test -f /usr/include/bpf/bpf_helpers.h -- libbpf-dev libbpf-devel
+want library libbpf.so.1 -- libbpf1 libbpf
+want new_python -- python3-venv python3
+[ "${1:-}" = --with-demo ] && want have npm -- npm npm
+
+[ "${#missing[@]}" -eq 0 ] && exit 0
+echo "installing: ${missing[*]}"
+if have apt-get; then
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+elif have dnf; then
+  dnf install -y -q "${missing[@]}"
+else
+  echo "install these by hand, they are needed: ${missing[*]}" >&2
+  exit 1
+fi

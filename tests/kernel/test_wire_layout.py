@@ -1,0 +1,185 @@
+"""bpf/events.h against kernel/wire.py: bytes laid out by the object's BTF must decode to the same values."""
+
+import struct
+
+import pytest
+
+from agent_broker.kernel import wire
+from agent_broker.kernel.loader import OBJECTS
+from tests.kernel.btf import struct_layout
+
+LAYOUT = OBJECTS / "layout.bpf.o"
+
+pytestmark = pytest.mark.kernel
+
+FILE_MEMBERS = {
+    "dev": ("Q", 0xFE00001),
+    "ino": ("Q", 0x1122334455667788),
+    "size_bytes": ("Q", 3),
+    "mtime_ns": ("q", -4),
+    "ctime_ns": ("q", 5),
+    "fs_magic": ("Q", 6),
+    "generation": ("I", 7),
+    "mode": ("I", 0o100755),
+    "owner_uid": ("I", 1000),
+    "nlink": ("I", 9),
+}
+
+
+def fill(name, values):
+    """Return a struct's bytes with the given members set where its BTF says they are."""
+    size, members = struct_layout(LAYOUT, name)
+    raw = bytearray(size)
+    for member, (code, value) in values.items():
+        if code == "bytes":
+            raw[members[member] : members[member] + len(value)] = value
+        else:
+            struct.pack_into(f"={code}", raw, members[member], value)
+    return bytes(raw)
+
+
+def header(kind):
+    return fill(
+        "event_header",
+        {"kind": ("I", kind), "time_ns": ("Q", 77), "proc_id": ("Q", 88), "exec_id": ("Q", 99)},
+    )
+
+
+def assert_file(facts):
+    for member, (_, value) in FILE_MEMBERS.items():
+        assert getattr(facts, member) == value, member
+
+
+def test_fork():
+    event = wire.decode_event(
+        fill(
+            "fork_event",
+            {
+                "header": ("bytes", header(1)),
+                "parent_proc_id": ("Q", 5),
+                "child_pid": ("I", 6),
+                "parent_pid": ("I", 7),
+            },
+        )
+    )
+
+    assert (event.time_ns, event.proc_id, event.exec_id) == (77, 88, 99)
+    assert (event.parent_proc_id, event.child_pid, event.parent_pid) == (5, 6, 7)
+
+
+def test_exec():
+    event = wire.decode_event(
+        fill(
+            "exec_event",
+            {
+                "header": ("bytes", header(2)),
+                "previous_exec_id": ("Q", 98),
+                "file": ("bytes", fill("file_facts", FILE_MEMBERS)),
+                "pid": ("I", 11),
+                "uid": ("I", 12),
+                "flags": ("I", 13),
+                "args_bytes": ("I", 14),
+                "strings_bytes": ("I", 15),
+                "filename_bytes": ("H", 4),
+                "interp_bytes": ("H", 3),
+                "args_head_bytes": ("H", 6),
+                "filename": ("bytes", b"/a/bGARBAGE"),
+                "interp": ("bytes", b"/shGARBAGE"),
+                "args_head": ("bytes", b"x\0yy\0zGARBAGE"),
+            },
+        )
+    )
+    file, detail = wire.decode_exec_detail(event.raw)
+
+    assert (event.proc_id, event.exec_id, event.previous_exec_id, event.pid) == (88, 99, 98, 11)
+    assert wire.exec_flags(event) == (13, 14, 15)
+    assert (detail.time_ns, detail.uid, detail.flags) == (77, 12, 13)
+    assert (detail.filename, detail.interp, detail.args_head) == (b"/a/b", b"/sh", b"x\0yy\0z")
+    assert_file(file)
+
+
+def test_exit():
+    assert wire.decode_event(fill("exit_event", {"header": ("bytes", header(3))})).proc_id == 88
+
+
+def test_seed():
+    event = wire.decode_event(
+        fill(
+            "seed_event",
+            {
+                "header": ("bytes", header(4)),
+                "file": ("bytes", fill("file_facts", FILE_MEMBERS)),
+                "start_ns": ("Q", 21),
+                "pid": ("I", 22),
+                "parent_pid": ("I", 23),
+                "uid": ("I", 24),
+            },
+        )
+    )
+    file, start_ns, uid = wire.decode_seed_detail(event.raw)
+
+    assert (event.proc_id, event.exec_id, event.pid, event.parent_pid) == (88, 99, 22, 23)
+    assert (start_ns, uid) == (21, 24)
+    assert_file(file)
+
+
+def test_strings():
+    event = wire.decode_event(
+        fill(
+            "strings_event",
+            {
+                "header": ("bytes", header(5)),
+                "offset_bytes": ("I", 4096),
+                "piece_bytes": ("I", 3),
+                "piece": ("bytes", b"A=1GARBAGE"),
+            },
+        )
+    )
+
+    assert (event.exec_id, event.offset_bytes, event.piece) == (99, 4096, b"A=1")
+
+
+def test_open_file():
+    raw = fill(
+        "open_file",
+        {"pid": ("I", 31), "fd": ("I", 32), "file": ("bytes", fill("file_facts", FILE_MEMBERS))},
+    )
+    first, second = wire.decode_open_files(raw + raw)
+
+    assert first == second
+    assert (first.pid, first.fd) == (31, 32)
+    assert_file(first.file)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "members"),
+    [
+        ("task_record", wire.TASK_RECORD, ("proc_id", "exec_id", "taint_generation")),
+        ("file_key", wire.FILE_KEY, ("dev", "ino")),
+        (
+            "counters",
+            wire.COUNTERS,
+            (
+                "last_proc_id",
+                "last_exec_id",
+                "lost_fork",
+                "lost_exec",
+                "lost_exit",
+                "lost_seed",
+                "lost_strings",
+                "lost_record",
+            ),
+        ),
+    ],
+)
+def test_maps_of_64_bit_numbers(name, layout, members):
+    size, offsets = struct_layout(LAYOUT, name)
+
+    assert size == layout.size
+    assert [offsets[member] for member in members] == list(range(0, size, 8))
+
+
+def test_files_query():
+    raw = fill("files_query", {"socket_ino": ("Q", 1), "pid": ("I", 2), "fd": ("I", 3)})
+
+    assert wire.FILES_QUERY.unpack(raw) == (1, 2, 3)

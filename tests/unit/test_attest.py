@@ -1,0 +1,200 @@
+"""Attestation against a kernel that is a world: who is the agent, who only looks like it, and what is unknown."""
+
+import hashlib
+
+import pytest
+
+from agent_broker.identity.agent import AgentTable, KnownFile
+from agent_broker.identity.attest import Attestor
+from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
+from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
+from agent_broker.identity.executable import HashCache
+from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
+from agent_broker.lineage.store import Store
+from tests.fakes.kernel import FakeKernel, a_file
+
+OWNER = 1000
+SHA = "a" * 64
+
+
+class World:
+    """A monitor's identity half over a fake kernel, with Claude enrolled for one user."""
+
+    def __init__(self):
+        self.kernel = FakeKernel()
+        self.store = Store(judge_strings, lambda pid: f"pid {pid}")
+        self.kernel.sink = self.store.apply
+        self.hashes = HashCache()
+        self.attestor = Attestor(epoch="e1", tier="observe+", sensor=self.kernel, store=self.store, hashes=self.hashes)
+        self.file = a_file(42)
+        enrollment = Enrollment(
+            "claude", OWNER, "ann", (EnrolledBinary("/opt/claude", SHA, 100),), RoleRule(("claude",)), (), (), 0
+        )
+        after = AgentTable((KnownFile(enrollment, enrollment.binaries[0], self.file),))
+        register_files(self.kernel, self.attestor.agents, after)
+        self.attestor.agents = after
+        self.hashes._put(self.file, SHA)
+        self.shell = self.kernel.boot(uid=OWNER)
+
+    def claude(self, argv0="claude", parent=None, **options):
+        options.setdefault("file", self.file)
+        return self.kernel.run(parent or self.shell, "/opt/claude", argv0, **options)
+
+    async def attest(self, process, known=None):
+        return await self.attestor.attest(process.pidfd, known)
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+async def test_the_main_process_is_the_principal(world):
+    verdict = await world.attest(world.claude())
+
+    assert isinstance(verdict, Evidence)
+    assert verdict.principal.is_caller
+    assert verdict.principal.agent == "claude"
+    assert verdict.taints == ()
+
+
+async def test_a_tool_is_a_descendant_and_not_the_agent(world):
+    bash = world.kernel.run(world.claude(), "/bin/bash", "bash")
+    tool = world.kernel.run(bash, "/tmp/scanner", "claude")  # its name proves nothing
+
+    verdict = await world.attest(tool)
+
+    assert not verdict.principal.is_caller
+    assert verdict.principal.depth == 2
+
+
+async def test_a_forked_child_of_the_agent_is_not_the_agent(world):
+    verdict = await world.attest(world.kernel.fork(world.claude()))
+
+    assert not verdict.principal.is_caller
+
+
+async def test_the_agents_binary_under_another_name_is_not_the_agent(world):
+    verdict = await world.attest(world.claude("rg", parent=world.claude()))
+
+    assert not verdict.principal.is_caller
+    assert verdict.principal.depth == 1
+
+
+async def test_another_file_of_the_same_name_is_nobody(world):
+    verdict = await world.attest(world.claude(file=a_file(43)))
+
+    assert verdict.principal is None
+
+
+async def test_a_changed_file_at_the_same_inode_is_nobody_when_its_bytes_differ(world):
+    changed = a_file(42, ctime_ns=99)
+    world.hashes._put(changed, "b" * 64)
+
+    assert (await world.attest(world.claude(file=changed))).principal is None
+
+
+async def test_another_user_running_the_same_file_is_nobody(world):
+    stranger = world.kernel.boot(uid=1001)
+
+    assert (await world.attest(world.claude(parent=stranger))).principal is None
+
+
+async def test_an_agent_that_became_something_else_is_history(world):
+    process = world.claude()
+    world.kernel.exec(process, "/tmp/evil", "claude", file=a_file(50))
+
+    assert (await world.attest(process)).principal is None
+
+
+async def test_a_tainted_environment_is_told(world):
+    verdict = await world.attest(world.claude(env={"LD_PRELOAD": "/tmp/x.so"}))
+
+    assert verdict.principal.is_caller
+    assert "LD_PRELOAD" in verdict.taints[0]
+
+
+async def test_an_agent_older_than_the_monitor_is_unknown(world):
+    old = world.kernel.boot(uid=OWNER, file=world.file)
+
+    verdict = await world.attest(old)
+
+    assert isinstance(verdict, Unknown)
+    assert "restart the agent" in verdict.next_step
+
+
+async def test_a_process_without_a_record_is_unknown(world):
+    assert isinstance(await world.attestor.attest(4711), Unknown)
+
+
+async def test_a_lost_event_is_unknown_and_says_so(world):
+    process = world.kernel.fork(world.shell)
+    world.kernel.lose_next = 2  # its strings and the exec itself
+    world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
+
+    verdict = await world.attest(process)
+
+    assert isinstance(verdict, Unknown)
+    assert "2 kernel events were lost" in verdict.reason
+
+
+async def test_a_process_that_execs_between_the_two_looks_is_looked_at_again(world):
+    process = world.claude()
+    looks = iter([None, lambda: world.kernel.exec(process, "/tmp/evil", "evil", file=a_file(50)), None, None])
+
+    def change():
+        happening = next(looks, None)
+        if happening:
+            happening()
+
+    world.kernel.on_lookup = change
+    verdict = await world.attest(process)
+
+    assert verdict.principal is None
+    assert verdict.caller.filename == "/tmp/evil"
+
+
+async def test_unchanged_is_answered_only_for_the_same_numbers(world):
+    process = world.claude()
+    first = await world.attest(process)
+
+    assert isinstance(await world.attest(process, first.freshness), Unchanged)
+    world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
+    assert isinstance(await world.attest(process, first.freshness), Evidence)
+
+
+async def test_lookup_never_hashes(world):
+    unhashed = a_file(42, ctime_ns=77)
+
+    verdict = world.attestor.lookup(world.claude(file=unhashed).pidfd)
+
+    assert isinstance(verdict, Unknown)
+    assert "hashed" in verdict.reason
+
+
+@pytest.mark.parametrize("holders", [[], [1, 2]])
+async def test_a_connection_must_have_exactly_one_holder(world, holders):
+    world.kernel.sockets[7] = holders
+
+    verdict = await world.attestor.attest_socket(7)
+
+    assert isinstance(verdict, Unknown)
+    assert "exactly one" in verdict.reason
+
+
+async def test_an_enrolled_file_is_opened_numbered_and_hashed(world, tmp_path):
+    path = tmp_path / "claude"
+    path.write_bytes(b"the agent")
+    world.kernel.open_files[path.stat().st_ino] = a_file(60)
+    binary = EnrolledBinary(str(path), hashlib.sha256(b"the agent").hexdigest(), 9)
+    good = Enrollment("claude", OWNER, "ann", (binary,), RoleRule(("claude",)), (), (), 0)
+    bad = Enrollment("claude", 1001, "bob", (EnrolledBinary(str(path), SHA, 9),), RoleRule(("claude",)), (), (), 0)
+    gone = Enrollment("claude", 1002, "cid", (EnrolledBinary("/nowhere", SHA, 9),), RoleRule(("claude",)), (), (), 0)
+    grown = Enrollment("claude", 1003, "dan", (EnrolledBinary(str(path), SHA, 8),), RoleRule(("claude",)), (), (), 0)
+
+    table, problems = await read_enrolled_files([good, bad, gone, grown], world.kernel, HashCache())
+
+    assert [each.enrollment.owner_name for each in table.known] == ["ann"]
+    assert len(problems) == 3
+    assert "not what was enrolled" in problems[0]
