@@ -10,7 +10,6 @@ SHIM := $(PACKAGE)/shim/agent-broker-shim
 PROTO := $(PACKAGE)/transport/control_pb2.py
 BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
-SHIM_FLAGS := -std=c17 -O2 -static -Wall -Wextra -Werror -D_GNU_SOURCE
 
 .PHONY: setup demo test lint bench bpf shim proto wheel clean tools
 
@@ -33,9 +32,9 @@ $(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h b
 
 shim: $(SHIM)
 
-$(SHIM): $(wildcard shims/*.c shims/*.h) | tools
+$(SHIM): $(wildcard shims/*.c shims/*.h) shims/cc.flags | tools
 	@mkdir -p $(@D)
-	cc $(SHIM_FLAGS) shims/client.c -o $@
+	cd shims && cc @cc.flags -o $(abspath $@) client.c
 	@strip $@
 
 proto: $(PROTO)
@@ -45,10 +44,11 @@ $(PROTO): $(PACKAGE)/transport/control.proto .venv/.installed
 	@touch $@
 
 demo: setup
-	@packaging/install-build-tools.sh --with-demo
+	@packaging/install-build-tools.sh --for-demo
 	@$(PYTHON) -m tests.demo.main
 
 test: setup
+	@packaging/install-build-tools.sh --for-tests
 	@.venv/bin/pytest $(ARGS)
 
 lint: setup

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building and testing need and this machine lacks. Quick when nothing is missing.
+# Installs what building needs and this machine lacks (--for-demo, --for-tests: those too). Quick when nothing is missing.
 # Debian, Ubuntu: apt-get. Fedora: dnf. Elsewhere it says what is needed.
 set -euo pipefail
 
@@ -21,7 +21,16 @@ want static_libc -- libc6-dev glibc-static
 want test -f /usr/include/bpf/bpf_helpers.h -- libbpf-dev libbpf-devel
 want library libbpf.so.1 -- libbpf1 libbpf
 want new_python -- python3-venv python3
-[ "${1:-}" = --with-demo ] && want have npm -- npm npm
+case "${1:-}" in
+  --for-demo) want have npm -- npm npm ;;
+  --for-tests)
+    want have npm -- npm npm
+    want have dbus-daemon -- dbus dbus-daemon
+    want have gnome-keyring-daemon -- gnome-keyring gnome-keyring
+    want have systemd-creds -- systemd systemd
+    want have openssl -- openssl openssl
+    ;;
+esac
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
 echo "installing: ${missing[*]}"

@@ -1,6 +1,9 @@
 """The product's nouns as types, so that one number is never taken for another."""
 
+import re
 from typing import NewType
+
+from agent_broker.errors import MisuseError
 
 ProcId = NewType("ProcId", int)
 """One thread group since its fork, numbered by the kernel side from 1; never re-used within an epoch."""
@@ -23,5 +26,19 @@ AgentName = NewType("AgentName", str)
 CredentialId = NewType("CredentialId", str)
 """A credential in the vault: ``AGENT/OWNER_UID/NAME``, e.g. ``claude/1000/api-key``."""
 
+_CREDENTIAL_ID = re.compile(r"([^/]+)/([0-9]{1,10})/(.+)")
+
 Sha256 = NewType("Sha256", str)
 """A SHA-256 digest as 64 lower-case hexadecimal digits."""
+
+
+def parts_of(credential: CredentialId) -> tuple[AgentName, Uid, str]:
+    """Return agent, owner and name of a credential's id.
+
+    Raises:
+        MisuseError: it is not AGENT/OWNER_UID/NAME.
+    """
+    match = _CREDENTIAL_ID.fullmatch(credential)
+    if match is None:
+        raise MisuseError("a credential's id is AGENT/OWNER_UID/NAME")
+    return AgentName(match[1]), Uid(int(match[2])), match[3]

@@ -164,13 +164,25 @@ async def test_unchanged_is_answered_only_for_the_same_numbers(world):
     assert isinstance(await world.attest(process, first.freshness), Evidence)
 
 
-async def test_lookup_never_hashes(world):
+async def test_recall_never_hashes(world):
     unhashed = a_file(42, ctime_ns=77)
 
-    verdict = world.attestor.lookup(world.claude(file=unhashed).pidfd)
+    verdict = world.attestor.recall(world.attestor.snapshot(world.claude(file=unhashed).pidfd))
 
     assert isinstance(verdict, Unknown)
     assert "hashed" in verdict.reason
+
+
+async def test_recall_tells_of_an_image_that_is_gone(world):
+    process = world.kernel.run(world.claude(), "/tmp/scanner", "scanner")
+    record = world.attestor.snapshot(process.pidfd)
+    world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
+    world.kernel.exit(process)
+
+    verdict = world.attestor.recall(record)
+
+    assert verdict.caller.filename == "/tmp/scanner"
+    assert not verdict.principal.is_caller
 
 
 @pytest.mark.parametrize("holders", [[], [1, 2]])

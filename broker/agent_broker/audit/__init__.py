@@ -1,0 +1,1 @@
+"""The hash-chained journal of what was decided, and the alerts."""

@@ -1,0 +1,161 @@
+"""The alerts: incidents on the disk, once each, and handed to whoever follows.
+
+The law of this module: an incident is durable before ``record`` returns and before a follower sees it; a slow follower
+loses incidents visibly (``Missed``) and never delays a record.
+"""
+
+import asyncio
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from agent_broker.audit.journal import Journal, read
+from agent_broker.clock import Clock
+from agent_broker.errors import IntegrityError
+from agent_broker.monitor.incident import Incident
+
+KIND: Final = "incident"
+RECENT: Final = 1_000  # incidents kept in memory for ``recent``
+REMEMBERED_IDS: Final = 65_536  # against duplicates: more than the monitor's spool can hold unacknowledged
+QUEUE: Final = 256  # incidents that wait for one follower
+
+
+class Missed(Struct, frozen=True):
+    """In a follower's stream: here ``count`` incidents are missing; ``AlertLog.recent`` has them."""
+
+    count: int
+
+
+class AlertLog:
+    """The journal of incidents. All methods belong to one event loop."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Use an open journal; ``open`` also loads what it holds."""
+        self._journal = journal
+        self._recent: deque[Incident] = deque(maxlen=RECENT)
+        self._ids: OrderedDict[str, asyncio.Future[int] | None] = OrderedDict()
+        self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock) -> "AlertLog":
+        """Open the log, or begin one.
+
+        Raises:
+            IntegrityError: it is not what was written.
+            UnavailableError: another process writes it, or the disk refuses.
+        """
+        journal = Journal.open(path, clock)
+        log = cls(journal)
+        try:
+            for entry in read(path):
+                if entry.kind == KIND:
+                    log._remember(_decoded(entry.body, path, entry.seq))
+        except BaseException:
+            journal.close()
+            raise
+        return log
+
+    async def record(self, incident: Incident) -> bool:
+        """Store an incident; return True when it is durable, False if it was stored before (and is durable).
+
+        Raises:
+            UnavailableError: the disk refused; it may be recorded again later.
+        """
+        if incident.id in self._ids:
+            under_way = self._ids[incident.id]
+            if under_way is not None:
+                await asyncio.shield(under_way)
+            return False
+        writing = asyncio.ensure_future(self._journal.append(KIND, msgspec.to_builtins(incident)))
+        self._ids[incident.id] = writing
+        writing.add_done_callback(lambda done: self._written(incident, done))
+        await asyncio.shield(writing)
+        return True
+
+    def recent(self, limit: int) -> tuple[Incident, ...]:
+        """Return the last incidents, the newest last; at most ``limit`` and at most RECENT."""
+        return tuple(self._recent)[-limit:] if limit > 0 else ()
+
+    def follow(self) -> "Follower":
+        """Return a stream of the incidents that are recorded from this call on."""
+        follower = Follower()
+        self._followers.add(follower)
+        return follower
+
+    def close(self) -> None:
+        """End all streams and close the journal.
+
+        Raises:
+            UnavailableError: as Journal.close.
+        """
+        for follower in tuple(self._followers):
+            follower.close()
+        self._journal.close()
+
+    def _written(self, incident: Incident, done: asyncio.Future[int]) -> None:
+        """Runs once the journal answered, even if the task that recorded was cancelled meanwhile."""
+        if done.cancelled() or done.exception() is not None:
+            self._ids.pop(incident.id, None)
+            return
+        self._remember(incident)
+        for follower in tuple(self._followers):
+            follower.offer(incident)
+
+    def _remember(self, incident: Incident) -> None:
+        self._recent.append(incident)
+        self._ids[incident.id] = None
+        while len(self._ids) > REMEMBERED_IDS:
+            self._ids.popitem(last=False)
+
+
+class Follower(AsyncIterator[Incident | Missed]):
+    """One follower's stream; ``async for`` ends when it is closed."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._queue: deque[Incident] = deque()
+        self._missed = 0
+        self._is_closed = False
+        self._news = asyncio.Event()
+
+    def offer(self, incident: Incident) -> None:
+        """Queue an incident, or count it as missed: once one is missed, all are until the follower caught up."""
+        if self._missed or len(self._queue) >= QUEUE:
+            self._missed += 1
+        else:
+            self._queue.append(incident)
+        self._news.set()
+
+    def close(self) -> None:
+        """End the stream, after what is queued."""
+        self._is_closed = True
+        self._news.set()
+
+    def __aiter__(self) -> "Follower":
+        return self
+
+    async def __anext__(self) -> Incident | Missed:
+        while True:
+            if self._queue:
+                return self._queue.popleft()
+            if self._missed:
+                missed, self._missed = Missed(self._missed), 0
+                return missed
+            if self._is_closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+
+
+def _decoded(body: object, path: Path, seq: int) -> Incident:
+    try:
+        return msgspec.convert(body, type=Incident)
+    except msgspec.ValidationError as error:
+        raise IntegrityError(
+            f"{path}:{seq}: this line is not an incident: {error}", next_step="move the file away as evidence"
+        ) from error

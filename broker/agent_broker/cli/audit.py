@@ -1,0 +1,41 @@
+"""``agent-broker audit``: is the recorded history what was recorded?
+
+The files are read here, by root: what the broker says about its own journal would prove nothing about the broker.
+"""
+
+from typing import Annotated
+
+import typer
+
+from agent_broker.audit.verification import verify as verify_journal
+from agent_broker.cli import application
+from agent_broker.cli.terminal import cell, console, plural, print_json, say, table
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def audit() -> None:
+    """Check the recorded decisions and alerts."""
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, a key for each journal.")] = False,
+) -> None:
+    """Check every line of the journals of decisions and alerts; root only. Works while the broker runs, or is down."""
+    layout = application.of(context).layout
+    journals = {"audit": layout.audit_log, "alerts": layout.alerts_log}
+    found = {name: verify_journal(path) for name, path in journals.items()}
+    if json:
+        print_json(found)
+        return
+    shown = table("journal", "entries", "hash of the last one")
+    for name, each in found.items():
+        shown.add_row(cell(journals[name]), cell(each.entries), cell(each.head))
+    console().print(shown)
+    for name, each in found.items():
+        if each.unfinished_bytes:
+            say(f"{name}: {plural(each.unfinished_bytes, 'byte')} at the end are of an entry that is being written")
+    say("intact; a hash kept elsewhere proves later that this history was not rewritten")

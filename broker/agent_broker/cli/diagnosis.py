@@ -1,0 +1,180 @@
+"""What ``doctor`` finds out: pure functions from what the two daemons say, or don't, to findings.
+
+A user must never believe that something is blocked when it is only watched: the tier and what it can't see are always
+part of the diagnosis.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from agent_broker.cli.terminal import plural
+from agent_broker.config.document import Config
+from agent_broker.monitor.messages import MonitorStatus
+from agent_broker.transport.control_records import DaemonStatus
+
+State = Literal["ok", "warning", "failed"]
+
+UNKNOWN_TIER = "unknown"
+
+TIERS: dict[str, str] = {
+    "enforce": "opens of decoys can be denied, also after the monitor died; ptrace of an agent is denied",
+    "observe+": "opens of decoys can be denied while the monitor lives; ptrace of an agent is only reported",
+    "observe": "opens of decoys are only reported; nothing is denied",
+    "none": "no BPF: nothing is released to anybody; decoys are still watched",
+    UNKNOWN_TIER: "the monitor does not answer: assume that nothing is watched, and nothing is released",
+}
+
+_EVERY_TIER_MISSES = (
+    "root and the kernel: both are trusted",
+    "what processes did before the monitor started: they get no secret until they are restarted",
+)
+CANNOT_SEE: dict[str, tuple[str, ...]] = {
+    "enforce": _EVERY_TIER_MISSES,
+    "observe+": (
+        "it can't deny: ptrace and writes to an agent's memory; they taint the agent, which then gets nothing",
+        "it can't deny: any open of a decoy while the monitor is down",
+        "it can't see: truncate(2) of a decoy by path, which opens nothing",
+        *_EVERY_TIER_MISSES,
+    ),
+    "observe": (
+        "it can't deny anything",
+        "an opener may have ended before it is looked at; its executable is then unknown",
+        *_EVERY_TIER_MISSES,
+    ),
+    "none": ("lineage: no process can be attested", *_EVERY_TIER_MISSES),
+    UNKNOWN_TIER: ("anything, as far as can be told from here",),
+}
+
+
+class Finding(Struct, frozen=True):
+    """One thing that was looked at."""
+
+    subject: str
+    state: State
+    text: str
+    next_step: str = ""
+
+
+class Diagnosis(Struct, frozen=True):
+    """The whole answer of ``doctor``; its JSON is this struct."""
+
+    healthy: bool
+    """False: something that is needed is down."""
+    tier: str
+    tier_means: str
+    cannot_see: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    broker: DaemonStatus | None
+    monitor: MonitorStatus | None
+
+
+def diagnose(
+    broker: DaemonStatus | Finding, monitor: MonitorStatus | Finding, config: Config | Finding, root_key: Finding
+) -> Diagnosis:
+    """Return the diagnosis.
+
+    Args:
+        broker: its status, or the finding that says why there is none.
+        monitor: its status, from the broker or from itself, or the finding that says why there is none.
+        config: the configuration, or the finding that says what is wrong with it.
+        root_key: where the vault's root key lies.
+    """
+    findings = [config] if isinstance(config, Finding) else list(_of_config(config))
+    findings += [broker] if isinstance(broker, Finding) else list(_of_broker(broker))
+    findings += [monitor] if isinstance(monitor, Finding) else list(_of_monitor(monitor))
+    findings.append(root_key)
+    tier = UNKNOWN_TIER if isinstance(monitor, Finding) else monitor.tier
+    return Diagnosis(
+        healthy=not any(each.state == "failed" for each in findings),
+        tier=tier,
+        tier_means=TIERS.get(tier, "a tier that this command does not know"),
+        cannot_see=CANNOT_SEE.get(tier, CANNOT_SEE[UNKNOWN_TIER]),
+        findings=tuple(findings),
+        broker=None if isinstance(broker, Finding) else broker,
+        monitor=None if isinstance(monitor, Finding) else monitor,
+    )
+
+
+def _of_config(config: Config) -> list[Finding]:
+    if config.inject.can_be_squatted:
+        return [
+            Finding(
+                "configuration",
+                "warning",
+                f"[inject] port {config.inject.port}: while the broker is down, any user's process could bind it",
+                "choose a port below 1024",
+            )
+        ]
+    return [Finding("configuration", "ok", "read without a complaint")]
+
+
+def _of_broker(status: DaemonStatus) -> list[Finding]:
+    text = (
+        f"version {status.version}, pid {status.pid} as uid {status.uid}; {plural(status.agents, 'agent')}, "
+        f"{plural(status.credentials, 'credential')}, {plural(status.policy_rules, 'policy rule')}, "
+        f"{plural(status.grants_live, 'live grant')}"
+    )
+    findings = [Finding("broker", "ok", text)]
+    if status.uid == 0:
+        findings.append(Finding("broker", "failed", "it runs as root", "restart it; see [daemon] user"))
+    findings.append(_of_peer_method(status.peer_method))
+    if not status.policy_rules:
+        findings.append(
+            Finding("policy", "warning", "no rule: every request is denied", "write /etc/agent-broker/policy.d/*.toml")
+        )
+    if status.frozen:
+        findings.append(
+            Finding("freezes", "warning", f"{status.frozen} in force", "agent-broker freeze --list; agent-broker thaw")
+        )
+    findings += [Finding("broker", "warning", problem) for problem in status.problems]
+    return findings
+
+
+def _of_peer_method(method: str) -> Finding:
+    strongest = method == "SCM_PIDFD"
+    return Finding(
+        "callers",
+        "ok" if strongest else "warning",
+        f"the writer of each message is named by {method}",
+        "" if strongest else "a kernel from 6.5 on names the writer of each message by itself (SCM_PIDFD)",
+    )
+
+
+def _of_monitor(status: MonitorStatus) -> list[Finding]:
+    text = (
+        f"version {status.version}; knows {plural(status.processes, 'process')} and {plural(status.images, 'image')} "
+        f"from {plural(status.events, 'event')}; watches {plural(status.agents, 'agent')} and "
+        f"{plural(status.decoys_watched, 'decoy')}; made {plural(status.incidents_made, 'incident')}"
+    )
+    findings = [Finding("monitor", "ok", text), _of_losses(status)]
+    if status.incidents_unacknowledged:
+        findings.append(
+            Finding(
+                "spool",
+                "warning",
+                f"{plural(status.incidents_unacknowledged, 'incident')} not yet stored by the broker",
+            )
+        )
+    if status.spool_dropped:
+        findings.append(
+            Finding(
+                "spool",
+                "warning",
+                f"{plural(status.spool_dropped, 'incident')} dropped: the spool was full",
+                "start the broker",
+            )
+        )
+    findings += [Finding("monitor", "warning", problem) for problem in status.problems]
+    return findings
+
+
+def _of_losses(status: MonitorStatus) -> Finding:
+    if not status.lost_events:
+        return Finding("lost events", "ok", "none")
+    return Finding(
+        "lost events",
+        "warning",
+        f"{status.lost_events} lost: the lineage of the processes concerned is unknown, so they are refused",
+        "raise [monitor] ring_bytes; restart what is refused",
+    )

@@ -1,0 +1,113 @@
+"""What ``enroll`` and ``unenroll`` share: who is asked, where they work, and how they show that they do."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from agent_broker.cli.terminal import console, printable
+from agent_broker.clock import SystemClock
+from agent_broker.config.layout import Layout
+from agent_broker.enroll.claude import ClaudeRecipe
+from agent_broker.enroll.ports import Site
+from agent_broker.enroll.recipe import Recipe
+from agent_broker.errors import MisuseError, RefusedError
+from agent_broker.transport.control_client import ControlClient
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"claude": ClaudeRecipe}
+
+
+def recipe_of(agent: str) -> Recipe:
+    """Return the recipe of an agent.
+
+    Raises:
+        MisuseError: there is none.
+    """
+    if agent not in RECIPES:
+        raise MisuseError(f"{printable(agent)} can't be enrolled; known agents: {', '.join(RECIPES)}")
+    return RECIPES[agent]()
+
+
+def user_of(option: str) -> str:
+    """Return whose agent is meant: the option, or who called sudo.
+
+    Raises:
+        MisuseError: neither says.
+    """
+    user = option or os.environ.get("SUDO_USER", "")
+    if not user:
+        raise MisuseError("it is not clear whose agent is meant", next_step="name the user with --user")
+    return user
+
+
+def require_root() -> None:
+    """Raise RefusedError for anybody else, before work is done that would turn out to be in vain."""
+    if os.geteuid() != 0:
+        raise RefusedError("root", "this changes files of the system and of the user", next_step="run it with sudo")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if a person agreed, or ``yes``.
+
+    Raises:
+        MisuseError: there is nobody to ask.
+        typer.Exit: the person said no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise MisuseError("nobody can be asked: the input is not a terminal", next_step="--yes goes ahead unasked")
+    if not typer.confirm(question, err=True):
+        sys.stderr.write("nothing was changed\n")
+        raise typer.Exit(1)
+
+
+def site_of(layout: Layout, client: ControlClient, on_step: Callable[[str], None]) -> Site:
+    """Return where and with what a transaction works."""
+    return Site(
+        store=client,
+        watch=client,
+        journal_dir=layout.enroll_folder,
+        registry_dir=layout.registry_folder,
+        policy_dir=layout.policy_folder,
+        clock=SystemClock(),
+        on_step=on_step,
+    )
+
+
+@contextmanager
+def showing_steps(what: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows the step under way, on a terminal; elsewhere it shows nothing."""
+    out = console(to_stderr=True)
+    if not out.is_terminal:
+        yield lambda _: None
+        return
+    with out.status(what) as status:
+        yield lambda step: status.update(f"{what}: {printable(step)}")
+
+
+class HashProgress:
+    """A bar on stderr for each executable that is hashed; a context manager. Called as enroll.binaries.Progress."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        out = console(to_stderr=True)
+        self._progress = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, path: str, done_bytes: int, total_bytes: int) -> None:
+        """Show how far the hash of a file is."""
+        if path not in self._tasks:
+            self._tasks[path] = self._progress.add_task(path, total=total_bytes)
+        self._progress.update(self._tasks[path], completed=done_bytes)

@@ -1,0 +1,128 @@
+"""``agent-broker run -- CMD``: start an agent so that its requests go through the broker.
+
+For an ordinary user; needs no privilege and learns no secret. The environment is cleaned of what would taint the agent
+and of what would lead it past the broker; then this process becomes the agent, so nothing stays behind.
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from agent_broker.cli import application
+from agent_broker.cli.terminal import printable, say
+from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
+from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError, RefusedError, UnavailableError
+from agent_broker.identity.environment import injecting_names
+
+app = typer.Typer(add_completion=False)
+
+SHIM = Path(__file__).parents[1] / "shim/agent-broker-shim"
+PROTOCOL = "claude-api-key-helper"
+BASE_URL = "http://agent-broker.invalid"  # never resolved: the client talks to the socket; .invalid by RFC 2606
+SHIM_TIMEOUT_S = 5.0  # the shim itself gives up after 2 s
+_NAME = re.compile(r"^agent-broker(-shim)?: ")
+
+PAST_THE_BROKER = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_BEDROCK_BASE_URL",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_FOUNDRY_API_KEY",
+        "ANTHROPIC_FOUNDRY_BASE_URL",
+        "ANTHROPIC_IDENTITY_TOKEN",
+        "ANTHROPIC_IDENTITY_TOKEN_FILE",
+        "ANTHROPIC_UNIX_SOCKET",
+        "ANTHROPIC_VERTEX_BASE_URL",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_CLIENT_CERT",
+        "CLAUDE_CODE_CLIENT_KEY",
+        "CLAUDE_CODE_HOST_CREDS_FILE",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "CLAUDE_CODE_USE_VERTEX",
+    }
+)
+"""Credentials and addresses that Claude Code 2.1 prefers to, or sends along with, the ones set here."""
+
+
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    command: Annotated[
+        list[str], typer.Argument(metavar="CMD", help="What to start, with its arguments.", show_default=False)
+    ],
+) -> None:
+    """Start Claude Code, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
+    layout = application.of(context).layout
+    environment, left_out = agent_environment(os.environ, layout, _phantom(layout))
+    if left_out:
+        say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
+    _become(command, environment)
+
+
+def agent_environment(
+    environment: Mapping[str, str], layout: Layout, phantom: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the agent's environment, and the names of the variables that were left out of it."""
+    unwanted = PAST_THE_BROKER | {finding.name for finding in injecting_names(environment)}
+    kept = {name: value for name, value in environment.items() if name not in unwanted}
+    kept["ANTHROPIC_UNIX_SOCKET"] = str(layout.inject_socket)
+    kept["ANTHROPIC_BASE_URL"] = BASE_URL
+    kept["ANTHROPIC_AUTH_TOKEN"] = phantom
+    return kept, tuple(sorted(unwanted & environment.keys()))
+
+
+def _phantom(layout: Layout) -> str:
+    """Ask the broker as the agent's own helper would, in the one implementation of that protocol."""
+    environment = {} if layout.root == Path("/") else {ENVIRONMENT_VARIABLE: str(layout.root)}
+    try:
+        answer = subprocess.run(
+            [SHIM, PROTOCOL],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SHIM_TIMEOUT_S,
+            check=False,
+        )
+    except OSError as error:
+        raise UnavailableError(
+            f"{SHIM} can't be started: {error.strerror}", next_step="install the package again"
+        ) from error
+    except subprocess.TimeoutExpired:
+        raise UnavailableError("the broker did not answer in time", next_step="agent-broker doctor") from None
+    if answer.returncode:
+        raise _refusal(answer.returncode, answer.stderr.decode(errors="backslashreplace").strip())
+    return answer.stdout.decode("ascii", "strict").strip()
+
+
+def _refusal(exit_code: int, said: str) -> AgentBrokerError:
+    """The family that the exit code names, with what the shim said: a sentence, then perhaps what to do."""
+    sentence, _, next_step = said.partition("\n")
+    sentence = printable(_NAME.sub("", sentence)) or "the broker gave no phantom"
+    next_step = printable(next_step.strip())
+    if exit_code == RefusedError.exit_code:
+        return RefusedError("phantom", sentence, next_step=next_step)
+    for family in (MisuseError, UnavailableError, IntegrityError):
+        if exit_code == family.exit_code:
+            return family(sentence, next_step=next_step)
+    return AgentBrokerError(sentence, next_step=next_step)
+
+
+def _become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec would pass that on
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        raise MisuseError(f"{printable(command[0])} can't be started: {error.strerror}") from error

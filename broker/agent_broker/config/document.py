@@ -1,0 +1,216 @@
+"""``config.toml``: what the operator may set, its defaults, and the checks of each value.
+
+A missing file is the defaults. An unknown key, a wrong type or a value out of range refuses the whole file, with the
+line. Root refuses a file that others could have written, since it decides where secrets are sent.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Meta, Struct
+
+from agent_broker.disk import require_root_owned
+from agent_broker.errors import MisuseError
+from agent_broker.toml_document import KeyPath, TomlDocument
+
+MAX_FILE_BYTES = 1 << 20
+FIRST_UNPRIVILEGED_PORT = 1024  # ip(7), ip_unprivileged_port_start
+
+Account = str | Annotated[int, Meta(ge=0, lt=0xFFFF_FFFF)]
+"""A user or group: its name, or its number (uid_t; the highest means "no change" to setresuid(2))."""
+
+
+class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the requests of one provider go."""
+
+    base_url: str
+    """Scheme, host and path prefix that a credential of this provider is bound to."""
+    oauth_token_url: str = ""
+    """Where its refresh token is spent; empty: this provider's tokens are not refreshed."""
+
+
+class Anthropic(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.anthropic]``; defaults as the released Claude Code uses them."""
+
+    base_url: str = "https://api.anthropic.com"
+    oauth_token_url: str = "https://platform.claude.com/v1/oauth/token"  # noqa: S105 - an address, not a token
+
+
+class OpenAI(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.openai]``: accepted; no agent of it can be enrolled yet."""
+
+    base_url: str = "https://api.openai.com"
+
+
+class Gemini(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.gemini]``: accepted; no agent of it can be enrolled yet."""
+
+    base_url: str = "https://generativelanguage.googleapis.com"
+
+
+class Upstreams(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.*]``."""
+
+    anthropic: Anthropic = Anthropic()
+    openai: OpenAI = OpenAI()
+    gemini: Gemini = Gemini()
+
+
+class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[daemon]``: whom the broker becomes after it bound its sockets."""
+
+    user: Account = "agent-broker"
+    group: Account = "agent-broker"
+    """Of the broker; its members may read status and alerts, never secrets."""
+
+
+class Inject(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[inject]``: the TCP side of the injection endpoint."""
+
+    address: str = "127.0.0.1"
+    """Loopback only."""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 917
+    """Below 1024 by default: no process of a user can bind it while the broker is down."""
+
+    @property
+    def can_be_squatted(self) -> bool:
+        """Whether a process without privilege could bind the port while the broker is down."""
+        return self.port >= FIRST_UNPRIVILEGED_PORT
+
+
+class VaultOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[vault]``."""
+
+    root_key: Literal["file", "systemd-creds", "secret-service"] = "file"
+    """Which keyring backend holds the root key (vault.root_key)."""
+
+
+class MonitorOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[monitor]``."""
+
+    ring_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
+    """Size of the kernel's event ring: a power of two (BPF_MAP_TYPE_RINGBUF wants it)."""
+
+
+class Decoys(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[decoys]``."""
+
+    deny: bool = False
+    """Default of ``enroll --deny-decoys``: refuse the open instead of serving the decoy."""
+
+
+class Freeze(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[freeze]``."""
+
+    on_critical: bool = True
+    """Freeze the offender's lineage on a critical incident."""
+
+
+class GrantOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[grant]``."""
+
+    lease_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    """How long a grant lives before the whole release rule is asked again."""
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    upstream: Upstreams = Upstreams()
+    daemon: Daemon = Daemon()
+    inject: Inject = Inject()
+    vault: VaultOptions = VaultOptions()
+    monitor: MonitorOptions = MonitorOptions()
+    decoys: Decoys = Decoys()
+    freeze: Freeze = Freeze()
+    grant: GrantOptions = GrantOptions()
+
+
+def load_config(path: Path) -> Config:
+    """Return the configuration of a file; the defaults if there is none.
+
+    Raises:
+        MisuseError: the file can't be read, is too long, or says something that is not allowed (with the line).
+        IntegrityError: root runs this and others than root could have written the file.
+    """
+    data = _read(path)
+    return Config() if data is None else parse_config(data, str(path))
+
+
+def parse_config(data: bytes, name: str) -> Config:
+    """Return the configuration that ``data`` says; ``name`` is how messages call it.
+
+    Raises:
+        MisuseError: see load_config.
+    """
+    document = TomlDocument(data, name)
+    config = document.decode(Config)
+    for path, problem in _problems(config):
+        raise document.misuse(path, f"{'.'.join(map(str, path))}: {problem}")
+    return config
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            if os.geteuid() == 0:
+                require_root_owned(path, os.fstat(file.fileno()))
+                require_root_owned(path.parent, path.parent.lstat())
+            data = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MisuseError(f"{path} can't be read: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise MisuseError(f"{path} is longer than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _problems(config: Config) -> list[tuple[KeyPath, str]]:
+    """What types can't say, as (key, sentence without its value)."""
+    problems: list[tuple[KeyPath, str]] = []
+    for provider in config.upstream.__struct_fields__:
+        upstream: Upstream = getattr(config.upstream, provider)
+        for field in upstream.__struct_fields__:
+            url: str = getattr(upstream, field)
+            if (url or field == "base_url") and (problem := url_problem(url)):
+                problems.append((("upstream", provider, field), problem))
+    if not is_loopback(config.inject.address):
+        problems.append((("inject", "address"), "must be a loopback address: phantoms are not for the network"))
+    if config.monitor.ring_bytes.bit_count() != 1:
+        problems.append((("monitor", "ring_bytes"), "must be a power of two"))
+    problems += [
+        (("daemon", key), "must not be root: the broker needs no privilege")
+        for key in ("user", "group")
+        if getattr(config.daemon, key) in {0, "0", "root", ""}
+    ]
+    return problems
+
+
+def url_problem(url: str) -> str:
+    """Return what is wrong with an upstream's URL; empty if nothing. Plain http is for loopback only."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "not a URL"
+    if parts.scheme not in {"http", "https"} or not host:
+        return "must be an http or https URL with a host"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold a user or password"
+    if parts.query or parts.fragment:
+        return "must not have a query or fragment"
+    if parts.scheme == "http" and not is_loopback(host):
+        return "plain http is allowed to loopback addresses only: secrets would cross the network in clear"
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a literal loopback address; names are not, since resolvers decide what they are."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,98 @@
+"""Everything the broker is made of, opened once it runs as its own user."""
+
+import asyncio
+
+from agent_broker.audit.alerts import AlertLog
+from agent_broker.audit.journal import Journal
+from agent_broker.clock import SystemClock
+from agent_broker.config.document import Config
+from agent_broker.config.layout import Layout
+from agent_broker.daemon.enrolled import Enrolled
+from agent_broker.errors import AgentBrokerError
+from agent_broker.grant.freeze import FreezeList
+from agent_broker.grant.ledger import Ledger
+from agent_broker.inject.phantom import PhantomBook
+from agent_broker.issue import Issuer
+from agent_broker.monitor.client import MonitorClient
+from agent_broker.monitor.incident import Incident
+from agent_broker.policy.document import load_policy
+from agent_broker.policy.rule import Policy
+from agent_broker.refusals import RefusalLog
+from agent_broker.vault.file import Vault
+from agent_broker.vault.secret import Secret
+
+
+class Parts:
+    """The broker's own objects; ``close`` in the end. What the network sees is made in daemon.main."""
+
+    def __init__(self, layout: Layout, config: Config, root_key: Secret) -> None:
+        """Open vault, journals and lists; read policy and registry.
+
+        Raises:
+            IntegrityError: something stored is not what was stored.
+            UnavailableError: the disk refuses.
+            MisuseError: the policy has a mistake.
+        """
+        self.layout = layout
+        self.config = config
+        self.clock = SystemClock()
+        self.started_ns = self.clock.wall_ns()
+        self.vault = Vault.open(layout.vault_file, root_key, self.clock)
+        self.journal = Journal.open(layout.audit_log, self.clock)
+        self.alerts = AlertLog.open(layout.alerts_log, self.clock)
+        self.frozen = FreezeList(layout.frozen_file)
+        self.ledger = Ledger(self.clock)
+        self.policy = Policy(())
+        self.enrolled = Enrolled(layout.registry_folder, self.vault)
+        self.phantoms = PhantomBook(self.vault)
+        self.monitor = MonitorClient(layout.monitor_socket)
+        self.problems: list[str] = []
+        self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock)
+        self.issuer = Issuer(
+            vault=self.vault,
+            policy=lambda: self.policy,
+            ledger=self.ledger,
+            frozen=self.frozen,
+            journal=self.journal,
+            refusals=self.refusals,
+            clock=self.clock,
+            lease_s=config.grant.lease_s,
+        )
+        self.reload()
+
+    async def raise_alert(self, incident: Incident) -> None:
+        """Freeze the offenders of a critical incident, then store it; durable on return.
+
+        Raises:
+            UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
+        """
+        try:
+            self._freeze_offenders(incident)
+        finally:
+            await self.alerts.record(incident)
+
+    def _freeze_offenders(self, incident: Incident) -> None:
+        if incident.severity == "critical" and incident.offenders and self.config.freeze.on_critical:
+            self.ledger.end_for(incident.offenders)
+            self.frozen.freeze_processes(incident.epoch, incident.offenders, incident.what)
+
+    def reload(self) -> None:
+        """Read policy, registry and phantoms again; what was in force stays in force if one of them is broken.
+
+        Raises:
+            MisuseError, IntegrityError: the first mistake.
+        """
+        policy = load_policy(self.layout.policy_folder)
+        self.enrolled.reload()
+        self.phantoms.reload()
+        self.policy = policy
+
+    async def close(self) -> None:
+        """Let go of everything; says what could not be closed well."""
+        await self.monitor.close()
+        for part in (self.alerts, self.journal, self.vault):
+            try:
+                part.close()
+            except AgentBrokerError as error:
+                self.problems.append(error.message)
+        await asyncio.sleep(0)

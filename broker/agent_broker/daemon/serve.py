@@ -1,0 +1,58 @@
+"""The injection endpoint, put together from the broker's parts."""
+
+from agent_broker.daemon.parts import Parts
+from agent_broker.ids import CredentialId
+from agent_broker.inject.caller import ConnectionCaller
+from agent_broker.inject.endpoint import Endpoint
+from agent_broker.inject.forward import Forwarder
+from agent_broker.inject.oauth import TOKEN_URL, TokenKeeper
+from agent_broker.inject.peer import PeerFinder, SocketLike
+from agent_broker.inject.sock_diag import SockDiag
+from agent_broker.inject.upstream import Upstreams
+from agent_broker.vault.file import Credential, Vault
+from agent_broker.vault.secret import Secret
+
+
+class VaultTokens:
+    """Implements inject.oauth.TokenStore on the vault."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def unseal(self, id: CredentialId) -> Secret:  # noqa: A002 - the port's name for it
+        """Return the stored tokens."""
+        return self._vault.unseal(id)
+
+    def store(self, credential: Credential, secret: Secret) -> None:
+        """Replace the tokens, keeping all else; durable on return."""
+        self._vault.put(
+            credential.id,
+            kind=credential.kind,
+            agent=credential.agent,
+            owner_uid=credential.owner_uid,
+            attributes=credential.attributes,
+            secret=secret,
+        )
+
+
+def make_endpoint(parts: Parts) -> Endpoint:
+    """Return the endpoint; it serves once it is given its sockets."""
+    upstream = parts.config.upstream.anthropic
+    finder = PeerFinder(SockDiag(), parts.clock)
+
+    def make_caller(connection: SocketLike) -> ConnectionCaller:
+        return ConnectionCaller(connection, finder, parts.monitor)
+
+    return Endpoint(
+        issuer=parts.issuer,
+        book=parts.phantoms,
+        make_caller=make_caller,
+        upstreams=Upstreams(upstream.base_url),
+        tokens=TokenKeeper(VaultTokens(parts.vault), parts.clock, token_url=_operators(upstream.oauth_token_url)),
+        forwarder=Forwarder(),
+    )
+
+
+def _operators(token_url: str) -> str:
+    """An address that is the provider's own is not the operator's choice, and gets no leave for plain http."""
+    return "" if token_url == TOKEN_URL else token_url

@@ -1,0 +1,1 @@
+"""Plan, journal, apply, undo: the only code that edits a user's files."""

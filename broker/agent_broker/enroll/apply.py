@@ -1,0 +1,259 @@
+"""Carry out a plan. The journal first; at every step each secret is in its file, or in the vault, or in both.
+
+1. Lock, and survey again: anything that differs from the plan stops here, with nothing changed.
+2. Journal ``sealing``. Each file's bytes, then each credential, go into the vault; a phantom is made.
+3. Journal ``rewriting``, with the digests of the files to come. Each file: staged beside the old one, exchanged,
+   the old one deleted.
+4. The home is searched for what was moved; what is left is reported.
+5. Policy, then registry (the enrolment counts from here), then the monitor and the broker read both.
+6. Journal ``enrolled``.
+
+Any error on the way undoes everything before it is raised; a kill leaves the journal, and ``recover`` does the same.
+"""
+
+import dataclasses
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from agent_broker.enroll.binaries import unchanged
+from agent_broker.enroll.file_protocol import Scan, sha256_of
+from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction, TransactionFolder
+from agent_broker.enroll.plan import Plan, credential_id, planned_files, version_of
+from agent_broker.enroll.policy_file import policy_path, policy_text, write_policy
+from agent_broker.enroll.ports import Site
+from agent_broker.enroll.recipe import Survey, SurveyedFile, Wire
+from agent_broker.enroll.report import Outcome, Report
+from agent_broker.enroll.rewrite import rewritten
+from agent_broker.enroll.undo import undo
+from agent_broker.enroll.user_files import UserFiles
+from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError
+from agent_broker.identity.registry import Enrollment, load_registry, save_enrollment
+from agent_broker.vault.secret import Secret
+
+NEW_FILE_MODE = 0o600
+_SCAN_BYTES = 512 * 1024 * 1024
+"""Of each place that matters, and again of the rest of the home: about a second of reading from a disk cache."""
+_SCAN_FILES = 200_000
+_NEEDLE_BYTES = 8  # shorter ones would be found anywhere by chance
+
+
+def apply_plan(plan: Plan, site: Site, *, injection_url: str) -> Report:
+    """Enroll, or change nothing.
+
+    Args:
+        plan: what was agreed to.
+        site: where and with what.
+        injection_url: the broker's loopback endpoint, as the agent is to call it.
+
+    Raises:
+        MisuseError: the home or an executable is not as it was planned, or it is enrolled already.
+        UnavailableError: another transaction is at work; the vault, the monitor or the disk did not do its part.
+        IntegrityError: it failed, and could not be undone either: ``recover`` will.
+    """
+    with TransactionFolder(site.journal_dir) as journal, UserFiles(plan.owner, (journal.lock_fd,)) as files:
+        _require_none_yet(plan, journal)
+        survey = plan.recipe.survey(files, plan.owner)
+        if planned_files(survey) != plan.files or not all(unchanged(binary) for binary in plan.binaries):
+            raise MisuseError(
+                "the home or the executable has changed since the plan was made; nothing was done",
+                next_step="stop the agent, then make the plan again",
+            )
+        enrolling = _Enrolling(plan, site, injection_url, journal, files, survey)
+        try:
+            return enrolling.run()
+        except (Exception, KeyboardInterrupt) as error:
+            enrolling.undo_after(error)
+            raise
+
+
+def _require_none_yet(plan: Plan, journal: TransactionFolder) -> None:
+    earlier = journal.find(plan.agent, plan.owner.uid)
+    if earlier is not None:
+        done = earlier.state == "enrolled"
+        raise MisuseError(
+            f"{plan.agent} of user {plan.owner.name} " + ("is enrolled already" if done else "was left half-way"),
+            next_step=f"agent-broker unenroll {plan.agent}" if done else "agent-broker enroll --recover",
+        )
+
+
+class _Enrolling:
+    """One enrolment under way."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of one transaction, made in one place
+        self,
+        plan: Plan,
+        site: Site,
+        injection_url: str,
+        journal: TransactionFolder,
+        files: UserFiles,
+        survey: Survey,
+    ) -> None:
+        self._plan = plan
+        self._site = site
+        self._injection_url = injection_url
+        self._journal = journal
+        self._files = files
+        self._survey = survey
+        self._transaction = self._begin()
+
+    def run(self) -> Report:
+        self._write()
+        self._step("journal: sealing")
+        phantom = self._seal()
+        contents = self._design({Wire.PHANTOM: phantom, Wire.INJECTION_URL: self._injection_url})
+        self._write()
+        self._step("journal: rewriting")
+        for record, data in zip(self._transaction.files, contents, strict=True):
+            self._rewrite(record, data)
+        leaks = self._search()
+        problems = self._register()
+        self._change(state="enrolled")
+        self._step("journal: enrolled")
+        return Report(
+            agent=self._plan.agent,
+            owner_name=self._plan.owner.name,
+            summary="enrolled",
+            outcomes=tuple(Outcome(row.file, row.will) for row in self._plan.rows),
+            warnings=(*leaks, *problems),
+        )
+
+    def undo_after(self, error: BaseException) -> None:
+        """Put everything back, with a fresh process for the files: this one may be the reason."""
+        if self._journal.find(self._plan.agent, self._plan.owner.uid) is None:
+            return  # not even begun
+        what = error.message if isinstance(error, AgentBrokerError) else type(error).__name__
+        try:
+            undo(self._transaction, self._journal, dataclasses.replace(self._site, on_step=lambda _: None))
+        except AgentBrokerError as second:
+            raise IntegrityError(
+                f"the enrolment failed ({what}), and could not be undone yet ({second.message})",
+                next_step="agent-broker enroll --recover",
+            ) from error
+
+    def _begin(self) -> Transaction:
+        plan, owner = self._plan, self._plan.owner
+        return Transaction(
+            id=secrets.token_hex(6),
+            state="sealing",
+            agent=plan.agent,
+            owner_uid=owner.uid,
+            owner_gid=owner.gid,
+            owner_groups=owner.groups,
+            owner_name=owner.name,
+            home=owner.home,
+            started_ns=self._site.clock.wall_ns(),
+            files=tuple(self._record(place, file) for place, file in enumerate(self._survey.files)),
+            moved=tuple(
+                MovedSecret(credential_id(plan.agent, owner.uid, secret.name), secret.file, secret.path, secret.form)
+                for secret in self._survey.secrets
+            ),
+        )
+
+    def _record(self, place: int, file: SurveyedFile) -> FileRecord:
+        version = version_of(file.content)
+        return FileRecord(
+            path=file.path,
+            original=version.state if version else None,
+            original_sha256=sha256_of(file.content.data) if file.content else None,
+            original_id=credential_id(self._plan.agent, self._plan.owner.uid, f"original/{place}") if version else None,
+            put_back=file.put_back,
+        )
+
+    def _seal(self) -> str:
+        store = self._site.store
+        for record, file in zip(self._transaction.files, self._survey.files, strict=True):
+            if record.original_id is not None and file.content is not None:
+                store.put_original(record.original_id, self._files.absolute(file.path), Secret(file.content.data))
+                self._step(f"sealed original {file.path}")
+        for secret, moved in zip(self._survey.secrets, self._transaction.moved, strict=True):
+            store.put_credential(moved.id, secret.kind, secret.value, secret.attributes)
+            self._step(f"sealed credential {secret.name}")
+        phantom = store.make_phantom(self._plan.agent, self._plan.owner.uid, self._plan.active)
+        self._step("made the phantom")
+        return phantom.reveal().decode()
+
+    def _design(self, wiring: dict[Wire, str]) -> list[bytes]:
+        records, contents = [], []
+        for record, file in zip(self._transaction.files, self._survey.files, strict=True):
+            data, edits, made = rewritten(file.content.data if file.content else None, file.edits, wiring)
+            digest = sha256_of(data)
+            records.append(msgspec.structs.replace(record, edits=edits, made_objects=made, new_sha256=digest))
+            contents.append(data)
+        self._transaction = msgspec.structs.replace(self._transaction, state="rewriting", files=tuple(records))
+        return contents
+
+    def _rewrite(self, record: FileRecord, data: bytes) -> None:
+        temporary = self._transaction.temporary(record.path, "new")
+        mode = record.original.mode if record.original else NEW_FILE_MODE
+        gid = record.original.gid if record.original else self._plan.owner.gid
+        self._files.stage(record.path, temporary=temporary, data=data, mode=mode, gid=gid)
+        self._step(f"staged {record.path}")
+        planned = next(file for file in self._plan.files if file.path == record.path)
+        self._files.swap(record.path, temporary, planned.version)
+        self._step(f"swapped {record.path}")
+        self._files.discard(record.path, temporary)
+        self._step(f"rewrote {record.path}")
+
+    def _search(self) -> list[str]:
+        """Look for what was moved, before the decoys are watched; other agents' decoys are passed over."""
+        home = self._plan.owner.home.rstrip("/") + "/"
+        watched = [decoy.path for other in load_registry(self._site.registry_dir) for decoy in other.decoys]
+        order = Scan(
+            needles=tuple({needle.reveal() for needle in self._survey.needles if len(needle) >= _NEEDLE_BYTES}),
+            first=self._survey.scan_first,
+            skip=tuple(path.removeprefix(home) for path in watched if path.startswith(home)),
+            limit_bytes=_SCAN_BYTES,
+            limit_files=_SCAN_FILES,
+        )
+        result = self._files.scan(order, lambda files: self._step(f"searched {files} files"))
+        warnings = [f"{home}{path} still holds a moved secret: delete it there" for path in result.found]
+        if result.not_looked_at:
+            warnings.append(f"{result.not_looked_at} files or folders of {home} were not searched: too big, unreadable")
+        return warnings
+
+    def _register(self) -> tuple[str, ...]:
+        plan = self._plan
+        path = policy_path(self._site.policy_dir, plan.agent, plan.owner.uid)
+        problems = []
+        if path.exists():
+            problems.append(f"{path} was there already and stays: make sure that it allows {plan.active}")
+        else:
+            text = policy_text(plan.agent, plan.owner, plan.active)
+            self._change(policy_sha256=sha256_of(text))
+            write_policy(path, text)
+        self._step("wrote the policy")
+        _make_folder(self._site.registry_dir)
+        save_enrollment(self._site.registry_dir, self._enrollment())
+        self._step("registered")
+        answer = self._site.watch.reload()
+        self._step("reloaded")
+        return (*problems, *answer.problems)
+
+    def _enrollment(self) -> Enrollment:
+        plan = self._plan
+        return Enrollment(
+            agent=plan.agent,
+            owner_uid=plan.owner.uid,
+            owner_name=plan.owner.name,
+            binaries=tuple(binary.enrolled for binary in plan.binaries),
+            role=plan.recipe.role,
+            decoys=plan.decoys,
+            credentials=tuple(credential.id for credential in plan.credentials),
+            enrolled_ns=self._transaction.started_ns,
+        )
+
+    def _change(self, **changes: object) -> None:
+        self._transaction = msgspec.structs.replace(self._transaction, **changes)
+        self._write()
+
+    def _write(self) -> None:
+        self._journal.write(self._transaction)
+
+    def _step(self, name: str) -> None:
+        self._site.on_step(name)
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -1,0 +1,44 @@
+"""Values that look like a secret and are none: fresh random of the same shape, unique to each installation."""
+
+import re
+import secrets
+import string
+
+_BODY = string.ascii_letters + string.digits
+_PREFIX = re.compile(r"sk-ant-[a-z]+[0-9]{2}-")
+_TAIL = "AA"  # tokens of 32-byte multiples in base64url without padding end in it
+_OAUTH_LENGTH = 108  # characters of an access or refresh token as seen in the wild
+FAR_FUTURE_MS = 4102444800000
+"""2100-01-01T00:00:00Z: an agent that holds this decoy never tries to refresh it."""
+
+
+def decoy_like(value: str) -> str:
+    """Return a random value with the prefix, the length and the alphabet of ``value``, and different from it.
+
+    A value too short to differ (empty) is returned as it is.
+    """
+    found = _PREFIX.match(value)
+    prefix = found[0] if found else ""
+    tail = _TAIL if found and value.endswith(_TAIL) else ""
+    body = value[len(prefix) : len(value) - len(tail)]
+    alphabet = _alphabet(body)
+    if not body or len(alphabet) < 2:  # noqa: PLR2004 - one character has no other value
+        return value
+    while True:
+        decoy = prefix + "".join(secrets.choice(alphabet) for _ in body) + tail
+        if decoy != value:
+            return decoy
+
+
+def fresh_token(prefix: str) -> str:
+    """Return a decoy for a token that was not there: ``sk-ant-oat01-`` and the like, of the usual length."""
+    length = _OAUTH_LENGTH - len(prefix) - len(_TAIL)
+    return prefix + "".join(secrets.choice(_BODY + "-_") for _ in range(length)) + _TAIL
+
+
+def _alphabet(body: str) -> str:
+    """Return all characters of the classes that occur, and each other character that occurs."""
+    classes = [string.ascii_lowercase, string.ascii_uppercase, string.digits]
+    used = [letters for letters in classes if any(char in letters for char in body)]
+    others = sorted({char for char in body if not any(char in letters for letters in classes)})
+    return "".join(used) + "".join(others)

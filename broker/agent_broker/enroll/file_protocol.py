@@ -1,0 +1,231 @@
+"""What root's process and the process that acts as the user say to each other.
+
+One request, one answer; ``Working`` answers may come before it. On the wire: four bytes of length, most significant
+first, then msgpack. Contents of files and needles of a scan travel here and nowhere else.
+"""
+
+import hashlib
+import socket
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from agent_broker.errors import UnavailableError
+from agent_broker.ids import Sha256
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class FileState(Struct, frozen=True):
+    """What fstat says about a file; all that can show that it is another one, or was written."""
+
+    dev: int
+    ino: int
+    mode: int
+    """``st_mode``: type and permission bits."""
+    uid: int
+    gid: int
+    nlink: int
+    size_bytes: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def same_version(self, other: "FileState") -> bool:
+        """Say whether nothing but the time of access differs."""
+        return msgspec.structs.replace(self, atime_ns=0) == msgspec.structs.replace(other, atime_ns=0)
+
+    def same_bytes(self, other: "FileState") -> bool:
+        """Say whether it is the same file, not written; a rename and a chmod move ``ctime`` and are allowed."""
+        return (self.dev, self.ino, self.size_bytes, self.mtime_ns) == (
+            other.dev,
+            other.ino,
+            other.size_bytes,
+            other.mtime_ns,
+        )
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """Become this user for good, in this home. First message, once."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class Look(Struct, frozen=True, tag="look"):
+    """What is there? Does not open the file, so it wakes no watch. Answered by Seen."""
+
+    path: str
+    plain: bool = False
+    """True: fail if something is there that may not be touched."""
+
+
+class Read(Struct, frozen=True, tag="read"):
+    """Its bytes, if it is a plain file of the user's own. Answered by Seen."""
+
+    path: str
+    limit_bytes: int
+
+
+class ListFolder(Struct, frozen=True, tag="list"):
+    """The names in a folder; none if it is not there. Answered by Names."""
+
+    path: str
+
+
+class CheckFolder(Struct, frozen=True, tag="check-folder"):
+    """Is it a folder of the user's own that files can be replaced in? Answered by Done."""
+
+    path: str
+
+
+class Stage(Struct, frozen=True, tag="stage"):
+    """Write a new file beside ``path``, durably; attributes of the file at ``path`` are copied. Answered by Done."""
+
+    path: str
+    temporary: str
+    data: bytes
+    mode: int
+    gid: int
+    times_ns: tuple[int, int] | None
+    """Access and modification time; None: now."""
+
+
+class Expected(Struct, frozen=True):
+    """The version of a file that a change was made for."""
+
+    state: FileState
+    sha256: Sha256
+
+
+class Swap(Struct, frozen=True, tag="swap"):
+    """Put the staged file in place, durably, if ``path`` is still what was expected (None: missing).
+
+    The file that was there has the temporary name afterwards. Answered by Done.
+    """
+
+    path: str
+    temporary: str
+    expected: Expected | None
+
+
+class Discard(Struct, frozen=True, tag="discard"):
+    """Delete the temporary file, durably; a missing one is fine. Answered by Done."""
+
+    path: str
+    temporary: str
+
+
+class Withdraw(Struct, frozen=True, tag="withdraw"):
+    """Delete ``path``, durably, if it is still what was expected. Answered by Done."""
+
+    path: str
+    temporary: str
+    expected: Expected
+
+
+class Scan(Struct, frozen=True, tag="scan"):
+    """Look for byte strings in the home. Answered by Scanned, after Working."""
+
+    needles: tuple[bytes, ...]
+    first: tuple[str, ...]
+    """Files and folders that are looked at before the rest, each up to ``limit_bytes``."""
+    skip: tuple[str, ...]
+    """Files that must not be opened: watched decoys."""
+    limit_bytes: int
+    limit_files: int
+
+
+class Seen(Struct, frozen=True, tag="seen"):
+    """Answers Look and Read; no state: nothing is there."""
+
+    state: FileState | None = None
+    data: bytes | None = None
+
+
+class Names(Struct, frozen=True, tag="names"):
+    """Answers ListFolder, sorted."""
+
+    names: tuple[str, ...]
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """It is done, and durable."""
+
+
+class Working(Struct, frozen=True, tag="working"):
+    """A scan goes on."""
+
+    files: int
+
+
+class Scanned(Struct, frozen=True, tag="scanned"):
+    """Answers Scan."""
+
+    found: tuple[str, ...]
+    """Relative paths of the files that hold one of the needles."""
+    files: int
+    """Files looked at."""
+    not_looked_at: int
+    """Files beyond the limits, unreadable, or on other file systems; folders count as one."""
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """It could not be done, and nothing was changed by this request."""
+
+    problem: str
+    """A key of ``user_files.PROBLEMS``."""
+    path: str
+    detail: str = ""
+
+
+Request = Start | Look | Read | ListFolder | CheckFolder | Stage | Swap | Discard | Withdraw | Scan
+Answer = Seen | Names | Done | Working | Scanned | Failed
+
+
+def sha256_of(data: bytes) -> Sha256:
+    """Return the digest of bytes."""
+    return Sha256(hashlib.sha256(data).hexdigest())
+
+
+def send(channel: socket.socket, message: Request | Answer) -> None:
+    """Send one message.
+
+    Raises:
+        OSError: the other side is gone; TimeoutError: it does not read.
+    """
+    frame = msgspec.msgpack.encode(message)
+    channel.sendall(_LENGTH.pack(len(frame)) + frame)
+
+
+def receive(channel: socket.socket) -> bytes | None:
+    """Return one frame, still encoded; None: the other side closed.
+
+    Raises:
+        OSError: as recv(2); TimeoutError: nothing came.
+        UnavailableError: closed in the middle of a frame, or the frame is too long.
+    """
+    head = _receive_exactly(channel, _LENGTH.size)
+    if head is None:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    body = _receive_exactly(channel, length) if length <= MAX_FRAME_BYTES else None
+    if body is None:
+        raise UnavailableError("the process that acts as the user broke off")
+    return body
+
+
+def _receive_exactly(channel: socket.socket, length: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < length:
+        piece = channel.recv(min(length - len(data), 1 << 20))
+        if not piece:
+            if data:
+                raise UnavailableError("the process that acts as the user broke off")
+            return None
+        data += piece
+    return bytes(data)

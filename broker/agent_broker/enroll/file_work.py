@@ -1,0 +1,278 @@
+"""The work on a user's files, done with that user's rights and below the home's descriptor.
+
+Every path is relative to the home and resolved without links. A file is touched only if it is a regular file of the
+user's own with one name. Replacing is: new file beside it, fsync, exchange the two names in one step, look
+whether what came out is what was expected, fsync of the folder; if it is not, the names are exchanged back. So
+a version that somebody writes at the last moment is never lost.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from agent_broker.enroll.beneath import exchange, open_beneath, open_without_links, rename_to_new
+from agent_broker.enroll.file_protocol import Expected, FileState, Stage, sha256_of
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME | os.O_NOCTTY | os.O_NOFOLLOW
+_KEPT_BY_KERNEL = ("security.", "trusted.")
+"""Attributes that only the kernel or root may set; a new file in the same folder gets its own."""
+
+_ACL = "system.posix_acl_"
+
+
+class FileProblemError(Exception):
+    """A request can't be done; nothing was changed by it. Never leaves this process: it becomes ``Failed``."""
+
+    def __init__(self, problem: str, path: str, detail: str = "") -> None:
+        super().__init__(problem, path, detail)
+        self.problem = problem
+        self.path = path
+        self.detail = detail
+
+
+class Home:
+    """One user's home folder, held open."""
+
+    def __init__(self, path: str) -> None:
+        """Open it.
+
+        Raises:
+            FileProblemError: it is not a folder of the user's own, or is reached by a link.
+        """
+        try:
+            self.fd = open_without_links(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise FileProblemError("no-home", path, os.strerror(error.errno or 0)) from error
+        if os.fstat(self.fd).st_uid != os.geteuid():
+            raise FileProblemError("foreign-home", path)
+
+    def look(self, path: str) -> FileState | None:
+        """Return what is at a path, of whatever type, without opening it; None if nothing is."""
+        try:
+            return _look_at(self.fd, path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _problem_of(error, path) from error
+
+    def read(self, path: str, limit_bytes: int) -> tuple[FileState, bytes] | None:
+        """Return a plain file's state and bytes as of one moment; None if nothing is there."""
+        seen = self.look(path)
+        if seen is None:
+            return None
+        require_plain(seen, path)
+        if seen.size_bytes > limit_bytes:
+            raise FileProblemError("too-big", path, f"{seen.size_bytes} bytes, at most {limit_bytes}")
+        with self._folder(path) as (folder, name):
+            return _read_at(folder, name, path, seen)
+
+    def list_folder(self, path: str) -> tuple[str, ...]:
+        """Return the sorted printable names in a folder; none if it is missing."""
+        try:
+            fd = open_beneath(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _problem_of(error, path) from error
+        try:
+            names = os.listdir(fd)  # noqa: PTH208 - pathlib can't list a descriptor
+        finally:
+            os.close(fd)
+        return tuple(sorted(name for name in names if name.isprintable()))
+
+    def check_folder(self, path: str) -> None:
+        """Make sure that files of a folder can be replaced."""
+        seen = self.look(path)
+        if seen is None:
+            raise FileProblemError("no-folder", path)
+        if stat.S_ISLNK(seen.mode):
+            raise FileProblemError("linked-folder", path)
+        if not stat.S_ISDIR(seen.mode):
+            raise FileProblemError("not-a-folder", path)
+        if seen.uid != os.geteuid():
+            raise FileProblemError("foreign-folder", path)
+        with self._folder(f"{path}/any") as (folder, _):
+            if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
+                raise FileProblemError("unwritable-folder", path)
+
+    def stage(self, order: Stage) -> None:
+        """Write a file beside ``path``, durably, with the attributes of the one at ``path``."""
+        with self._folder(order.path) as (folder, name):
+            with contextlib.suppress(FileNotFoundError):  # left by a run that was killed
+                os.unlink(order.temporary, dir_fd=folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            fd = open_beneath(folder, order.temporary, flags, 0o600)
+            try:
+                with open(fd, "wb", closefd=False) as file:
+                    file.write(order.data)
+                _dress(fd, folder, name, order)
+                if order.times_ns is not None:
+                    os.utime(fd, ns=order.times_ns)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def swap(self, path: str, temporary: str, expected: Expected | None) -> None:
+        """Put the staged file in place if ``path`` is what was expected; what was there gets the temporary name."""
+        with self._folder(path) as (folder, name):
+            if expected is None:
+                try:
+                    rename_to_new(folder, temporary, name)
+                except FileExistsError as error:
+                    raise FileProblemError("changed", path) from error
+            elif not _is(folder, name, path, expected):
+                raise FileProblemError("changed", path)
+            elif not exchange(folder, temporary, name):
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            elif not _is(folder, temporary, path, expected, renamed=True):
+                _swap_back(folder, name, temporary)
+                raise FileProblemError("changed", path)
+            os.fsync(folder)
+
+    def discard(self, path: str, temporary: str) -> None:
+        """Delete the temporary file beside ``path``; a missing one (or a missing folder) is fine."""
+        with contextlib.suppress(FileNotFoundError), self._folder(path) as (folder, _):
+            os.unlink(temporary, dir_fd=folder)
+            os.fsync(folder)
+
+    def withdraw(self, path: str, temporary: str, expected: Expected) -> None:
+        """Delete ``path`` if it is what was expected."""
+        with self._folder(path) as (folder, name):
+            if not _is(folder, name, path, expected):
+                raise FileProblemError("changed", path)
+            rename_to_new(folder, name, temporary)
+            if not _is(folder, temporary, path, expected, renamed=True):
+                rename_to_new(folder, temporary, name)
+                raise FileProblemError("changed", path)
+            os.unlink(temporary, dir_fd=folder)
+            os.fsync(folder)
+
+    @contextlib.contextmanager
+    def _folder(self, path: str) -> Iterator[tuple[int, str]]:
+        parent, name = os.path.split(path)
+        fd = open_beneath(self.fd, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield fd, name
+        finally:
+            os.close(fd)
+
+
+def state_of(fd: int) -> FileState:
+    """Return what fstat says."""
+    facts = os.fstat(fd)
+    return FileState(
+        dev=facts.st_dev,
+        ino=facts.st_ino,
+        mode=facts.st_mode,
+        uid=facts.st_uid,
+        gid=facts.st_gid,
+        nlink=facts.st_nlink,
+        size_bytes=facts.st_size,
+        atime_ns=facts.st_atime_ns,
+        mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
+    )
+
+
+def require_plain(state: FileState, path: str) -> None:
+    """Refuse whatever is not a regular file of the user's own with one name.
+
+    Raises:
+        FileProblemError: which of these it is not.
+    """
+    if stat.S_ISLNK(state.mode):
+        raise FileProblemError("symlink", path)
+    if not stat.S_ISREG(state.mode):
+        raise FileProblemError("not-regular", path)
+    if state.uid != os.geteuid():
+        raise FileProblemError("foreign", path)
+    if state.gid not in (os.getegid(), *os.getgroups()):  # the user could not give a new file this group
+        raise FileProblemError("foreign-group", path)
+    if state.nlink != 1:
+        raise FileProblemError("hard-linked", path)
+
+
+def _look_at(folder: int, path: str) -> FileState:
+    fd = open_beneath(folder, path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        return state_of(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_at(folder: int, name: str, path: str, seen: FileState) -> tuple[FileState, bytes]:
+    try:
+        fd = open_beneath(folder, name, _READ)
+    except OSError as error:
+        raise _problem_of(error, path) from error
+    try:
+        before = state_of(fd)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(seen.size_bytes + 1)
+        if not before.same_version(seen) or not state_of(fd).same_version(before) or len(data) != seen.size_bytes:
+            raise FileProblemError("changed", path)
+    finally:
+        os.close(fd)
+    return before, data
+
+
+def _is(folder: int, name: str, path: str, expected: Expected, *, renamed: bool = False) -> bool:
+    """Say whether a name still holds the expected version; a rename alone has moved its ctime."""
+    try:
+        seen = _look_at(folder, name)
+        require_plain(seen, path)
+        same = seen.same_bytes(expected.state) if renamed else seen.same_version(expected.state)
+        return same and sha256_of(_read_at(folder, name, path, seen)[1]) == expected.sha256
+    except (FileProblemError, OSError):
+        return False
+
+
+def _swap_back(folder: int, name: str, temporary: str) -> None:
+    """Undo an exchange that took out a version nobody expected, and keep that version whatever happens."""
+    ours = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
+    exchange(folder, temporary, name)
+    if os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_ino == ours:
+        os.unlink(temporary, dir_fd=folder)
+    os.fsync(folder)
+
+
+def _dress(fd: int, folder: int, name: str, order: Stage) -> None:
+    """Give a new file the group, attributes and mode that it replaces; mode last, since a chown clears bits."""
+    if os.fstat(fd).st_gid != order.gid:
+        os.fchown(fd, -1, order.gid)
+    with contextlib.suppress(FileNotFoundError):
+        old = open_beneath(folder, name, _READ)
+        try:
+            _copy_attributes(old, fd, order.path)
+        finally:
+            os.close(old)
+    os.fchmod(fd, stat.S_IMODE(order.mode))
+
+
+def _copy_attributes(old: int, new: int, path: str) -> None:
+    try:
+        names, given = os.listxattr(old), os.listxattr(new)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # a file system without attributes has none to lose
+            return
+        raise
+    for name in given:
+        if name.startswith(_ACL) and name not in names:  # inherited from the folder; the old file had none
+            os.removexattr(new, name)
+    for name in names:
+        value = os.getxattr(old, name)
+        try:
+            os.setxattr(new, name, value)
+        except OSError as error:
+            if name.startswith(_KEPT_BY_KERNEL) and name in given and os.getxattr(new, name) == value:
+                continue
+            raise FileProblemError("attribute", path, name) from error
+
+
+def _problem_of(error: OSError, path: str) -> FileProblemError:
+    problems = {errno.ELOOP: "linked-folder", errno.EXDEV: "linked-folder", errno.ENOTDIR: "not-a-folder"}
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FileProblemError("unreadable", path)
+    return FileProblemError(problems.get(error.errno or 0, "os"), path, os.strerror(error.errno or 0))

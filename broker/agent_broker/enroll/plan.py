@@ -1,0 +1,146 @@
+"""What enrolment would do, without doing it: read-only, and without a secret in it.
+
+The plan is shown to a person and then applied. Applying makes the survey again and stops, with nothing changed, if
+anything differs from what was planned.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_broker.enroll.binaries import FoundBinary, Progress, find_binaries, running_pids
+from agent_broker.enroll.file_protocol import Expected, sha256_of
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.recipe import FoundSecret, Recipe, Row, Survey
+from agent_broker.enroll.user_files import Content, UserFiles
+from agent_broker.errors import MisuseError
+from agent_broker.identity.registry import DecoyFile, load_registry
+from agent_broker.ids import AgentName, CredentialId, Uid
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file that will be changed."""
+
+    path: str
+    """Relative to the home."""
+    version: Expected | None
+    """As it was seen; None: it was missing and will be made."""
+
+
+@dataclass(frozen=True)
+class PlannedCredential:
+    """A secret that will move."""
+
+    id: CredentialId
+    kind: str
+    file: str
+    place: str
+    """Its member in the file: ``env.ANTHROPIC_API_KEY``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a person is asked to agree to."""
+
+    recipe: Recipe
+    owner: Owner
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+    files: tuple[PlannedFile, ...]
+    credentials: tuple[PlannedCredential, ...]
+    active: CredentialId
+    """What the agent will use through the broker."""
+    binaries: tuple[FoundBinary, ...]
+    decoys: tuple[DecoyFile, ...]
+
+    @property
+    def agent(self) -> AgentName:
+        """The agent's name."""
+        return self.recipe.agent
+
+
+def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments only
+    recipe: Recipe,
+    owner: Owner,
+    *,
+    registry_dir: Path,
+    binaries: Iterable[Path] = (),
+    search_path: Iterable[Path] = (),
+    deny_decoys: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Look at everything, change nothing.
+
+    Args:
+        recipe: the kind of agent.
+        owner: whose.
+        registry_dir: the enrolments; the agent must not be among them.
+        binaries: the agent's executables; none: they are searched.
+        search_path: folders to search first, the PATH of whoever asks.
+        deny_decoys: refuse others the decoy instead of serving it, where the tier can.
+        progress: told how far the hash of an executable is.
+
+    Raises:
+        MisuseError: already enrolled; a file that can't be touched safely; no credential; no executable.
+        IntegrityError: an executable that changes while it is hashed.
+        UnavailableError: the process that acts as the user does not answer.
+    """
+    _require_not_enrolled(registry_dir, recipe.agent, owner)
+    with UserFiles(owner) as files:
+        survey = recipe.survey(files, owner)
+    candidates = recipe.binary_candidates(owner, search_path)
+    found, others = find_binaries(binaries, candidates, owner, progress)
+    home = owner.home.rstrip("/")
+    return Plan(
+        recipe=recipe,
+        owner=owner,
+        rows=survey.rows,
+        warnings=(*survey.warnings, *_warnings_of(found, others)),
+        files=planned_files(survey),
+        credentials=tuple(_planned(secret, recipe.agent, owner) for secret in survey.secrets),
+        active=credential_id(recipe.agent, owner.uid, survey.active),
+        binaries=found,
+        decoys=tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny_decoys) for decoy in survey.decoys),
+    )
+
+
+def planned_files(survey: Survey) -> tuple[PlannedFile, ...]:
+    """Return the versions of the files that a survey was made from."""
+    return tuple(PlannedFile(file.path, version_of(file.content)) for file in survey.files)
+
+
+def version_of(content: Content | None) -> Expected | None:
+    """Return what identifies a version of a file; None for a missing one."""
+    return None if content is None else Expected(content.state, sha256_of(content.data))
+
+
+def credential_id(agent: AgentName, owner_uid: Uid, name: str) -> CredentialId:
+    """Return the id of a credential."""
+    return CredentialId(f"{agent}/{owner_uid}/{name}")
+
+
+def _require_not_enrolled(registry_dir: Path, agent: AgentName, owner: Owner) -> None:
+    """Ask before anything is read: the decoy of an enrolled agent is watched, and we are not the agent."""
+    for enrollment in load_registry(registry_dir):
+        if (enrollment.agent, enrollment.owner_uid) == (agent, owner.uid):
+            raise MisuseError(
+                f"{agent} of user {owner.name} is enrolled already",
+                next_step=f"to enroll again: agent-broker unenroll {agent} --user {owner.name} first",
+            )
+
+
+def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCredential:
+    file = f"{owner.home.rstrip('/')}/{secret.file}"
+    return PlannedCredential(credential_id(agent, owner.uid, secret.name), secret.kind, file, secret.place)
+
+
+def _warnings_of(found: tuple[FoundBinary, ...], others: tuple[str, ...]) -> Iterator[str]:
+    for binary in found:
+        if binary.writable_by_owner:
+            yield (f"{binary.enrolled.path} can be replaced by the user; after an update of the agent, enroll it again")
+    for other in others:
+        yield f"{other} is not enrolled: if that is what you start, name it with --binary"
+    pids = running_pids(found)
+    if pids:
+        yield f"the agent runs now (pid {', '.join(map(str, pids))}): restart it after the enrolment"

@@ -1,0 +1,169 @@
+"""Put one file back: exactly as it was if nobody has changed it since, member by member if somebody has.
+
+May be repeated after a kill at any point: what is back already is recognised and left.
+"""
+
+import stat
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction
+from agent_broker.enroll.json_document import JsonDocument, NotEditableJsonError, value_at
+from agent_broker.enroll.json_edit import set_value
+from agent_broker.enroll.plan import version_of
+from agent_broker.enroll.ports import CredentialStore
+from agent_broker.enroll.report import Outcome
+from agent_broker.enroll.reverse import EMPTY, reverse_edits
+from agent_broker.enroll.user_files import Content, UnsafeFileError, UserFiles
+from agent_broker.errors import IntegrityError
+
+KEPT_SUFFIX: Final = ".before-agent-broker-"
+"""With the transaction's id: a copy of a file as it was, where the owner's newer value kept an old one out."""
+_NEW_FILE_MODE = 0o600
+
+AS_IT_WAS = "as it was: content, mode, owner, times"
+REFRESHED = "as it was, with the credential as it was refreshed since"
+CLEANED = "your later changes kept; what enroll changed is taken back"
+REMOVED = "removed: enroll had made it"
+
+
+@dataclass(frozen=True)
+class Restorer:
+    """Puts the files of one transaction back."""
+
+    transaction: Transaction
+    store: CredentialStore
+    files: UserFiles
+
+    def restore(self, record: FileRecord) -> Outcome:
+        """Put one file back, durably.
+
+        Raises:
+            UnsafeFileError: what is there now may not be touched; it was not.
+            UnavailableError: the vault or the disk did not do its part.
+        """
+        self._settle(record)
+        current = self.files.read(record.path)
+        what = self._restore_made(record, current) if record.original is None else self._restore_old(record, current)
+        self.files.discard(record.path, self.transaction.temporary(record.path, "old"))
+        return Outcome(self.files.absolute(record.path), what)
+
+    def _settle(self, record: FileRecord) -> None:
+        """Clear what a killed enrolment left beside the file.
+
+        If the exchange had happened, the temporary name holds what was there before it: the original, which the
+        vault has, or, if the owner wrote at that very moment, a newer version, which goes back to its place.
+        """
+        temporary = self.transaction.temporary(record.path, "new")
+        beside = record.path.rpartition("/")[0] + "/" + temporary if "/" in record.path else temporary
+        left = self.files.look(beside)
+        if left is None:
+            return
+        current = self.files.read(record.path)
+        if current is not None and sha256_of(current.data) == record.new_sha256 and stat.S_ISREG(left.mode):
+            content = self.files.read(beside)
+            known = (record.new_sha256, record.original_sha256)
+            if content is not None and sha256_of(content.data) not in known:
+                self.files.swap(record.path, temporary, version_of(current))
+        self.files.discard(record.path, temporary)
+
+    def _restore_made(self, record: FileRecord, current: Content | None) -> str:
+        if current is None:
+            return "was made by enroll, and is gone"
+        if sha256_of(current.data) != record.new_sha256:
+            try:
+                reversal = reverse_edits(current.data, EMPTY, record.edits, record.made_objects)
+            except NotEditableJsonError as error:
+                return f"left as it is: {error.message}"
+            if JsonDocument(reversal.data).value:
+                self._replace(record, current, reversal.data)
+                return CLEANED
+        version = version_of(current)
+        if version is not None:
+            self.files.withdraw(record.path, self.transaction.temporary(record.path, "old"), version)
+        return REMOVED
+
+    def _restore_old(self, record: FileRecord, current: Content | None) -> str:
+        if current is None and not record.put_back:
+            return "was deleted by its owner: left so"
+        original, refreshed = self._original(record)
+        done = REFRESHED if refreshed else AS_IT_WAS
+        if current is None or sha256_of(current.data) == record.new_sha256:
+            self._replace(record, current, original, times=not refreshed)
+            return done if current is not None else f"was deleted by its owner; made again {done}"
+        if current.data == original:
+            return done
+        return self._clean(record, current, original)
+
+    def _clean(self, record: FileRecord, current: Content, original: bytes) -> str:
+        try:
+            reversal = reverse_edits(current.data, original, record.edits, record.made_objects)
+        except NotEditableJsonError as error:
+            kept = self._keep(record, original)
+            return f"left as it is ({error.message}); as it was before enrolment: {kept}"
+        self._replace(record, current, reversal.data)
+        if not reversal.conflicts:
+            return CLEANED
+        names = ", ".join(".".join(path) for path in reversal.conflicts)
+        return f"{CLEANED}; {names} is newer and stays; as it was before enrolment: {self._keep(record, original)}"
+
+    def _original(self, record: FileRecord) -> tuple[bytes, bool]:
+        """Return the file's original bytes with each credential as the vault has it now, and whether any differs."""
+        if record.original_id is None:
+            return EMPTY, False
+        data = original = self.store.get_original(record.original_id).reveal()
+        for moved in self.transaction.moved:
+            if moved.file == record.path and moved.form != "fixed":
+                data = self._refreshed(data, moved)
+        return data, data != original
+
+    def _refreshed(self, data: bytes, moved: MovedSecret) -> bytes:
+        now = self.store.get_credential(moved.id)
+        if now is None:
+            return data
+        if moved.form == "text":
+            text = now.reveal().decode()
+            return data if text == value_at(JsonDocument(data).value, moved.path) else set_value(data, moved.path, text)
+        try:
+            members = msgspec.json.decode(now.reveal(), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise IntegrityError(f"the credential {moved.id} in the vault is not what was put there") from error
+        before = value_at(JsonDocument(data).value, moved.path)
+        for key, value in before.items() if isinstance(before, dict) else ():
+            if members.get(key, value) != value:
+                data = set_value(data, (*moved.path, key), members[key])
+        return data
+
+    def _replace(self, record: FileRecord, current: Content | None, data: bytes, *, times: bool = False) -> None:
+        """Put bytes in the file's place, with the mode that it has now, or had if it is gone."""
+        if current is not None and current.data == data:
+            return
+        facts = current.state if current is not None else record.original
+        was = record.original
+        temporary = self.transaction.temporary(record.path, "old")
+        self.files.stage(
+            record.path,
+            temporary=temporary,
+            data=data,
+            mode=facts.mode if facts else _NEW_FILE_MODE,
+            gid=facts.gid if facts else self.transaction.owner_gid,
+            times_ns=(was.atime_ns, was.mtime_ns) if times and was else None,
+        )
+        self.files.swap(record.path, temporary, version_of(current))
+
+    def _keep(self, record: FileRecord, original: bytes) -> str:
+        """Write the original beside the file, so that nothing in it is lost, and return its name."""
+        path = f"{record.path}{KEPT_SUFFIX}{self.transaction.id}"
+        temporary = self.transaction.temporary(path, "old")
+        mode = record.original.mode if record.original else _NEW_FILE_MODE
+        self.files.stage(path, temporary=temporary, data=original, mode=mode & 0o700, gid=self.transaction.owner_gid)
+        try:
+            self.files.swap(path, temporary, None)
+        except UnsafeFileError as error:
+            if error.problem != "changed":  # there already: a killed run has put it there
+                raise
+            self.files.discard(path, temporary)
+        return self.files.absolute(path)

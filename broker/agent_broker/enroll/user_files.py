@@ -1,0 +1,258 @@
+"""Root's side of the work on a user's files: asks the process that acts as the user, and says what went wrong.
+
+No method here opens anything below the home in this process. A user who stops or kills the other process gets an
+error at once or after ``_SILENCE_S``, never a hang.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from agent_broker.enroll.file_protocol import (
+    Answer,
+    CheckFolder,
+    Discard,
+    Expected,
+    Failed,
+    FileState,
+    ListFolder,
+    Look,
+    Names,
+    Read,
+    Request,
+    Scan,
+    Scanned,
+    Seen,
+    Stage,
+    Start,
+    Swap,
+    Withdraw,
+    Working,
+    receive,
+    send,
+)
+from agent_broker.enroll.owner import Owner
+from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+_SILENCE_S = 30.0  # far above any fsync of 10 MiB; a scan gives a sign of life every second
+_END_S = 5.0
+
+_ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+T = TypeVar("T")
+
+_FIX_BY_COPY = "replace it by a plain file of your own with the same content, then try again"
+PROBLEMS: dict[str, tuple[str, str]] = {
+    "no-home": ("can't be opened as a folder that no symbolic link leads to", "check --home"),
+    "foreign-home": ("does not belong to the user", "check --home and --user"),
+    "symlink": ("is a symbolic link; it is not followed", _FIX_BY_COPY),
+    "not-regular": ("is not a regular file", _FIX_BY_COPY),
+    "foreign": ("belongs to another user", "chown it to the user, then try again"),
+    "foreign-group": ("has a group that the user is not in", "chgrp it to a group of the user's, then try again"),
+    "hard-linked": ("has a second name (hard link), which would keep the secret", _FIX_BY_COPY),
+    "too-big": ("is too big", "make it smaller, then try again"),
+    "unreadable": ("can't be read by the user", "chmod u+rw it, then try again"),
+    "no-folder": ("does not exist", "run the agent once, then try again"),
+    "linked-folder": ("is reached through a symbolic link; it is not followed", "make it a folder, then try again"),
+    "not-a-folder": ("is not a folder", "make it a folder, then try again"),
+    "foreign-folder": ("belongs to another user", "chown it to the user, then try again"),
+    "unwritable-folder": ("is a folder that the user can't write to", "chmod u+wx it, then try again"),
+    "attribute": ("has an attribute that a new file can't be given", "remove it with setfattr -x, then try again"),
+    "changed": ("was changed by somebody else in the meantime", "stop the agent, then try again"),
+}
+"""What each problem means, and what to do; ``os`` is the rest."""
+
+
+class UnsafeFileError(MisuseError):
+    """A file of the user's is not one that may be touched.
+
+    Attributes:
+        problem: a key of PROBLEMS.
+    """
+
+    def __init__(self, problem: str, path: str, detail: str) -> None:
+        meaning, next_step = PROBLEMS[problem]
+        super().__init__(f"{path} {meaning}" + (f" ({detail})" if detail else ""), next_step=next_step)
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file's bytes and state as of one moment."""
+
+    state: FileState
+    data: bytes = field(repr=False)
+
+
+class UserFiles:
+    """The files below one user's home, with that user's rights. A context manager."""
+
+    def __init__(self, owner: Owner, keep_open: tuple[int, ...] = ()) -> None:
+        """Say whose files.
+
+        Args:
+            owner: the user, and the home.
+            keep_open: descriptors that the other process shall hold as long as it lives: the lock of a transaction.
+        """
+        self._owner = owner
+        self._keep_open = keep_open
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        """Start the process.
+
+        Raises:
+            MisuseError: the home is not one.
+            UnavailableError: no process could be started.
+        """
+        ours, theirs = socket.socketpair()
+        ours.settimeout(_SILENCE_S)
+        command = [sys.executable, "-I", "-m", "agent_broker.enroll.user_process", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *self._keep_open),
+                start_new_session=True,  # Ctrl-C is for root's side, which rolls back
+            )
+        self._channel = ours
+        owner = self._owner
+        try:
+            self._ask(Start(owner.uid, owner.gid, owner.groups, owner.home))
+        except AgentBrokerError:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        self._end()
+
+    def absolute(self, path: str) -> str:
+        """Return a path for people and for the registry."""
+        return f"{self._owner.home.rstrip('/')}/{path}"
+
+    def look(self, path: str) -> FileState | None:
+        """Return what is at a path without opening it, so that no watch wakes; None: nothing."""
+        return self._expect(Look(path), Seen).state
+
+    def check_plain(self, path: str) -> None:
+        """Make sure that a file, if it is there, may be touched; does not open it.
+
+        Raises:
+            UnsafeFileError: it may not.
+        """
+        self._ask(Look(path, plain=True))
+
+    def read(self, path: str) -> Content | None:
+        """Return a plain file's content; None: there is none.
+
+        Raises:
+            UnsafeFileError: it is there and may not be touched.
+        """
+        seen = self._expect(Read(path, MAX_FILE_BYTES), Seen)
+        return None if seen.state is None or seen.data is None else Content(seen.state, seen.data)
+
+    def list_folder(self, path: str) -> tuple[str, ...]:
+        """Return the names in a folder, sorted; none if it is missing."""
+        return self._expect(ListFolder(path), Names).names
+
+    def check_folder(self, path: str) -> None:
+        """Make sure that files of a folder can be replaced.
+
+        Raises:
+            UnsafeFileError: they can't.
+        """
+        self._ask(CheckFolder(path))
+
+    def stage(  # noqa: PLR0913 - one file's attributes, named arguments only
+        self, path: str, *, temporary: str, data: bytes, mode: int, gid: int, times_ns: tuple[int, int] | None = None
+    ) -> None:
+        """Write a new file beside ``path``, durably."""
+        self._ask(Stage(path, temporary, data, mode, gid, times_ns))
+
+    def swap(self, path: str, temporary: str, expected: Expected | None) -> None:
+        """Put the staged file in place, durably.
+
+        Raises:
+            UnsafeFileError: ``changed``: what is there is not what was expected; it stays.
+        """
+        self._ask(Swap(path, temporary, expected))
+
+    def discard(self, path: str, temporary: str) -> None:
+        """Delete the temporary file beside ``path``, durably."""
+        self._ask(Discard(path, temporary))
+
+    def withdraw(self, path: str, temporary: str, expected: Expected) -> None:
+        """Delete ``path``, durably.
+
+        Raises:
+            UnsafeFileError: ``changed``: what is there is not what was expected; it stays.
+        """
+        self._ask(Withdraw(path, temporary, expected))
+
+    def scan(self, order: Scan, on_files: Callable[[int], None] | None = None) -> Scanned:
+        """Look for byte strings in the home."""
+        return self._expect(order, Scanned, on_files)
+
+    def _expect(self, request: Request, kind: type[T], on_files: Callable[[int], None] | None = None) -> T:
+        answer = self._ask(request, on_files)
+        if not isinstance(answer, kind):
+            raise UnavailableError("the process that acts as the user answered something else")
+        return answer
+
+    def _ask(self, request: Request, on_files: Callable[[int], None] | None = None) -> Answer:
+        if self._channel is None:
+            raise UnavailableError("the process that acts as the user was not started")
+        try:
+            send(self._channel, request)
+            while (frame := receive(self._channel)) is not None:
+                answer = _ANSWERS.decode(frame)
+                if isinstance(answer, Failed):
+                    raise self._error_of(answer)
+                if not isinstance(answer, Working):
+                    return answer
+                if on_files is not None:
+                    on_files(answer.files)
+        except (OSError, msgspec.DecodeError) as error:
+            raise self._gone() from error
+        raise self._gone()
+
+    def _error_of(self, failed: Failed) -> AgentBrokerError:
+        path = failed.path if failed.path.startswith("/") else self.absolute(failed.path)
+        if failed.problem in PROBLEMS:
+            return UnsafeFileError(failed.problem, path, failed.detail)
+        return UnavailableError(f"{path}: {failed.detail}", next_step="make it possible, then try again")
+
+    def _gone(self) -> UnavailableError:
+        return UnavailableError(
+            f"the process that acts as {self._owner.name} does not answer; somebody may have stopped or killed it",
+            next_step="end the user's other processes, then try again",
+        )
+
+    def _end(self) -> None:
+        """Close our side: the other one completes what it has begun and ends; a stopped one is killed."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None

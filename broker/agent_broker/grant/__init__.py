@@ -1,0 +1,1 @@
+"""Who holds the use of which credential until when; and who is frozen."""

@@ -1,0 +1,75 @@
+"""How a refusal reads on the wire: the provider's own error shape, so that the agent shows the sentence.
+
+Every answer that the broker makes up itself comes from here. It says what to do next and never holds a header's
+value. ``x-should-retry: false`` tells the provider's client libraries that asking again at once is useless;
+only a provider that does not answer is worth a retry.
+"""
+
+import json
+from typing import Final
+
+from aiohttp import web
+
+from agent_broker.errors import AgentBrokerError, RefusedError, UnavailableError
+
+SERVER_NAME: Final = "agent-broker"
+
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}  # https://docs.claude.com/en/api/errors; anything else: api_error
+
+
+class RequestRefusedError(RefusedError):
+    """The request itself is not one that the endpoint serves.
+
+    Attributes:
+        status: of the HTTP answer.
+    """
+
+    def __init__(self, status: int, rule: str, message: str, *, next_step: str = "") -> None:
+        super().__init__(rule, message, next_step=next_step)
+        self.status = status
+
+
+class ProviderError(UnavailableError):
+    """The provider can't be reached, or did not answer as HTTP.
+
+    Attributes:
+        status: of the HTTP answer: 502, or 504 if it was too slow.
+    """
+
+    def __init__(self, message: str, *, status: int = 502, next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.status = status
+
+
+def answer_error(error: AgentBrokerError) -> web.Response:
+    """Return the HTTP answer for an error; the connection ends with it, so a new one is attested anew."""
+    response = answer_status(_status_of(error), error.explain(), retry=isinstance(error, ProviderError))
+    response.force_close()
+    return response
+
+
+def answer_status(status: int, message: str, *, retry: bool = False) -> web.Response:
+    """Return an answer in the provider's error shape."""
+    body = {"type": "error", "error": {"type": _TYPES.get(status, "api_error"), "message": f"agent-broker: {message}"}}
+    headers = {"Server": SERVER_NAME}
+    if not retry:
+        headers["x-should-retry"] = "false"
+    return web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json", headers=headers)
+
+
+def _status_of(error: AgentBrokerError) -> int:
+    match error:
+        case RequestRefusedError() | ProviderError():
+            return error.status
+        case RefusedError():
+            return 403
+        case UnavailableError():
+            return 503
+    return 500

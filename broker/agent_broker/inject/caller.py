@@ -1,0 +1,130 @@
+"""The process behind one connection, attested anew for every request.
+
+The law of this module:
+1. The caller is the one process that holds the client's socket, as the monitor attests it by the socket's inode.
+2. On a unix socket, the process that opened the connection must be that same process: a passed socket is refused.
+3. The connection must be younger than the program that holds it: a request written before the agent was executed
+   over the writer is not the agent's request.
+4. Rules 2 and 3 are checked once for each program (proc_id, exec_id) that is seen on the connection, and before
+   anything about it is answered; rule 1, and that the socket is still at the other end, every time.
+5. Whatever can't be checked makes the caller Unknown, which is no.
+"""
+
+import os
+import socket
+from typing import Protocol
+
+from agent_broker.errors import UnavailableError
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
+from agent_broker.inject.peer import Peer, PeerFinder, PeerUnknownError, SocketLike, opener_pidfd
+from agent_broker.issue import Caller
+
+
+class Callers(Protocol):
+    """Makes callers: the monitor's client."""
+
+    def caller_by_pidfd(self, pidfd: int) -> Caller:
+        """Return the process of a pidfd; the descriptor stays the maker's to close."""
+        ...
+
+    def caller_by_socket(self, inode: int) -> Caller:
+        """Return the one process that holds the socket of this inode."""
+        ...
+
+
+class ConnectionCaller:
+    """See the module. Made when the connection is accepted; ``close`` when it is gone.
+
+    Attributes:
+        channel: ``inject unix`` or ``inject tcp``, for the journal.
+        peer: the socket at the other end; None: there is none that counts.
+    """
+
+    def __init__(self, connection: SocketLike, finder: PeerFinder, callers: Callers) -> None:
+        self.channel = "inject unix" if connection.family == socket.AF_UNIX else "inject tcp"
+        self._connection = connection
+        self._finder = finder
+        self._callers = callers
+        self._last: Evidence | None = None
+        self._pidfd: int | None = None
+        self.peer: Peer | None = None
+        self._problem = Unknown(reason="the connection was not looked at yet")
+        self._look()
+
+    def close(self) -> None:
+        """Give the descriptor back; the caller is Unknown from now on."""
+        self.peer = None
+        self._last = None
+        self._problem = Unknown(reason="the connection is closed")
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    async def attest(self, known: Freshness | None = None) -> Verdict:
+        """Return who sends this request; evidence that still holds is not asked for twice."""
+        peer = self.peer
+        if peer is None:
+            return self._problem
+        try:
+            self._finder.confirm(peer)
+        except (PeerUnknownError, UnavailableError) as error:
+            return Unknown(reason=error.message, next_step=error.next_step)
+        evidence = await self._current(peer)
+        if isinstance(evidence, Unknown) or evidence.freshness != known:
+            return evidence
+        return Unchanged(freshness=evidence.freshness)
+
+    def _look(self) -> None:
+        try:
+            self._pidfd = opener_pidfd(self._connection)
+            self.peer = self._finder.find(self._connection)
+        except (PeerUnknownError, UnavailableError) as error:
+            self._problem = Unknown(reason=error.message, next_step=error.next_step)
+
+    async def _current(self, peer: Peer) -> Evidence | Unknown:
+        holder = self._callers.caller_by_socket(peer.inode)
+        verdict = await holder.attest(self._last.freshness if self._last else None)
+        if isinstance(verdict, Unchanged):
+            if self._last is None or verdict.freshness != self._last.freshness:
+                return self._unless_closed(Unknown(reason="the monitor's answer does not belong to its question"))
+            return self._last
+        if isinstance(verdict, Evidence) and not self._checked(verdict):
+            verdict = await self._check(verdict, peer)
+        verdict = self._unless_closed(verdict)
+        self._last = verdict if isinstance(verdict, Evidence) else None
+        return verdict
+
+    def _unless_closed(self, verdict: Evidence | Unknown) -> Evidence | Unknown:
+        return verdict if self.peer is not None else self._problem
+
+    def _checked(self, evidence: Evidence) -> bool:
+        return self._last is not None and _program(self._last) == _program(evidence)
+
+    async def _check(self, evidence: Evidence, peer: Peer) -> Evidence | Unknown:
+        if evidence.caller.exec_ns >= peer.opened_ns:
+            return _no(evidence, "the connection is older than the program that holds it", "open a new connection")
+        if self._pidfd is None:
+            return evidence
+        pidfd = os.dup(self._pidfd)  # close() may come while the monitor is asked
+        try:
+            opener = await self._callers.caller_by_pidfd(pidfd).attest(None)
+        finally:
+            os.close(pidfd)
+        if not isinstance(opener, Evidence):
+            return _no(evidence, "the process that opened the connection is unknown", "")
+        if _process(opener) != _process(evidence):
+            return _no(evidence, "the connection was opened by another process than the one that holds it", "")
+        return evidence
+
+
+def _process(evidence: Evidence) -> tuple[str, int]:
+    return evidence.freshness.epoch, evidence.freshness.proc_id
+
+
+def _program(evidence: Evidence) -> tuple[str, int, int]:
+    freshness = evidence.freshness
+    return freshness.epoch, freshness.proc_id, freshness.exec_id
+
+
+def _no(evidence: Evidence, reason: str, next_step: str) -> Unknown:
+    return Unknown(reason=reason, next_step=next_step, uid=evidence.uid, steps=evidence.steps)

@@ -1,0 +1,153 @@
+"""The injection endpoint: phantom in, real credential out, for the enrolled agent's main process alone.
+
+The law of this module, in the order of a request:
+1. A request that is not a plain HTTP/1.1 exchange below one path is refused before anything is looked up.
+2. Start-up probes (``HEAD /api/hello``) are answered here: they carry no credential and reach nobody.
+3. A decoy's value is refused and reported; a phantom that is not in the book is refused.
+4. The issuer decides, with the connection's peer as the caller; its no is final, and so is "unknown". It runs to
+   its end even if the client leaves: whoever presents a stolen phantom and hangs up is recorded all the same.
+5. Only then is the credential put into its header, and the request streamed to the upstream that it is bound to.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from agent_broker.errors import AgentBrokerError
+from agent_broker.inject.answer import SERVER_NAME, RequestRefusedError, answer_error
+from agent_broker.inject.caller import ConnectionCaller
+from agent_broker.inject.connections import MAX_CONNECTIONS_PER_USER, Connections, MakeCaller
+from agent_broker.inject.forward import Forwarder
+from agent_broker.inject.headers import (
+    OAUTH,
+    check_framing,
+    only_phantom,
+    presented_tokens,
+    put_credential,
+    upstream_headers,
+)
+from agent_broker.inject.oauth import TokenKeeper
+from agent_broker.inject.phantom import PhantomBook
+from agent_broker.inject.upstream import Upstreams, check_target
+from agent_broker.issue import INJECT, Ask, Caller, Issued
+
+_PROBES: Final = frozenset({"/", "/api/hello"})
+_GRACE_S: Final = 1.0  # for streams that are under way when the endpoint closes
+_UNAUTHORIZED: Final = 401
+
+
+class Issuer(Protocol):
+    """Who decides (issue.Issuer)."""
+
+    async def issue(self, ask: Ask) -> Issued:
+        """Give the use of a credential, or raise."""
+        ...
+
+
+class DecoyWatch(Protocol):
+    """Who knows the decoys that were planted."""
+
+    def is_decoy(self, value: str) -> bool:
+        """Whether the value is a decoy's."""
+        ...
+
+    async def report_decoy_used(self, caller: Caller, channel: str) -> None:
+        """Raise the alert: somebody presents what it read from a decoy."""
+        ...
+
+
+class Endpoint:
+    """See the module. ``serve`` and ``close`` run in one event loop; nothing here blocks it."""
+
+    def __init__(  # noqa: PLR0913 - the parts of the story, named
+        self,
+        *,
+        issuer: Issuer,
+        book: PhantomBook,
+        make_caller: MakeCaller,
+        upstreams: Upstreams,
+        tokens: TokenKeeper,
+        forwarder: Forwarder,
+        decoys: DecoyWatch | None = None,
+        max_connections_per_user: int = MAX_CONNECTIONS_PER_USER,
+    ) -> None:
+        """Take the parts; ``forwarder`` and ``tokens`` are closed with the endpoint."""
+        self._issuer = issuer
+        self._book = book
+        self._upstreams = upstreams
+        self._tokens = tokens
+        self._forwarder = forwarder
+        self._decoys = decoys
+        self._connections = Connections(self._serve_request, make_caller, max_per_user=max_connections_per_user)
+        self._listeners: list[asyncio.Server] = []
+
+    async def serve(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections on bound sockets, unix or loopback TCP; returns at once."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets:
+            self._listeners.append(await loop.create_server(self._connections, sock=listener))
+
+    async def close(self) -> None:
+        """Stop accepting, give running answers a moment, and finish what must not be lost."""
+        for listener in self._listeners:
+            listener.close()
+        self._connections.pre_shutdown()
+        await self._connections.shutdown(_GRACE_S)
+        await self._tokens.close()
+        await self._forwarder.close()
+
+    async def _serve_request(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except AgentBrokerError as error:
+            return answer_error(error)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        check_framing(request.method, request.version, request.headers)
+        target = check_target(request.raw_path)
+        if request.method in {"HEAD", "GET"} and target.partition("?")[0] in _PROBES:
+            return web.json_response({}, headers={"Server": SERVER_NAME})
+        caller = self._connections.caller_of(request)
+        issued = await self._authorize(request, caller)
+        value = await self._value_of(issued)
+        headers = upstream_headers(request.headers)
+        put_credential(headers, issued.credential.kind, value)
+        await _continue(request)
+        url = self._upstreams.bound_to(issued.credential).url_for(target)
+        with self._connections.ended_by_departure(request):
+            response = await self._forwarder.exchange(request, url, headers)
+        if response.status == _UNAUTHORIZED and issued.credential.kind == OAUTH:
+            self._tokens.rejected(issued.credential, value)
+        return response
+
+    async def _authorize(self, request: web.BaseRequest, caller: ConnectionCaller) -> Issued:
+        channel = caller.channel
+        tokens = presented_tokens(request.headers)
+        if self._decoys is not None and any(map(self._decoys.is_decoy, tokens)):
+            await self._decoys.report_decoy_used(caller, channel)
+            raise RequestRefusedError(401, "decoy", "this key is not valid")
+        entry = self._book.find(only_phantom(tokens))
+        if entry is None:
+            raise RequestRefusedError(
+                401,
+                "unknown-phantom",
+                "this phantom token is not known here",
+                next_step="restart the agent; if it stays, run: sudo agent-broker enroll claude",
+            )
+        ask = Ask(caller=caller, credential=entry.credential, mode=INJECT, channel=channel)
+        return await self._issuer.issue(ask)
+
+    async def _value_of(self, issued: Issued) -> str:
+        if issued.credential.kind == OAUTH:
+            return await self._tokens.access_token(issued.credential, issued.secret)
+        return issued.secret.reveal().decode("latin-1")  # put_credential() takes plain ASCII only
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body (RFC 9110 section 10.1.1), now that it may."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # no answer has begun

@@ -1,0 +1,169 @@
+"""Which headers pass, and where the credential goes. Pure: headers in, headers out.
+
+The law of this module:
+1. The phantom is taken from ``Authorization: Bearer`` or ``x-api-key`` and from nowhere else. Two different
+   phantoms, or a phantom in any other header, refuse the request.
+2. Both of these headers are dropped, whatever they held; the credential is put into the one where its kind
+   belongs. So the provider sees exactly one credential: the vault's.
+3. Hop-by-hop headers, those that ``Connection`` names included, end here in both directions.
+4. A request whose length can be read in two ways is refused (request smuggling, RFC 9112 section 6.3).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from agent_broker.errors import IntegrityError
+from agent_broker.inject.answer import RequestRefusedError
+from agent_broker.inject.phantom import mentions_phantom
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+
+API_KEY: Final = "anthropic-api-key"
+OAUTH: Final = "anthropic-oauth"
+AUTH_TOKEN: Final = "anthropic-auth-token"  # noqa: S105 - the name of a kind of credential
+
+OAUTH_BETA: Final = "oauth-2025-04-20"
+"""The provider takes an OAuth access token only from requests that name this beta."""
+
+_AUTH_HEADERS: Final = ("authorization", "x-api-key")
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)  # RFC 9110 section 7.6.1, and what older clients send
+_NEVER_UPSTREAM: Final = frozenset({"host", "expect", *_AUTH_HEADERS})
+_CREDENTIAL_SHAPE: Final = re.compile(r"[\x21-\x7e]+")
+
+
+def check_framing(method: str, version: tuple[int, int], headers: Headers) -> None:
+    """Refuse requests that are not plain HTTP/1.1 exchanges.
+
+    Raises:
+        RequestRefusedError: another version (an HTTP/1.0 client could not tell a broken answer from a whole one),
+            CONNECT, an upgrade, or a body whose length is not told in exactly one way.
+    """
+    if version != (1, 1):
+        raise RequestRefusedError(400, "version", "this endpoint speaks HTTP/1.1 only")
+    if method == "CONNECT":
+        raise RequestRefusedError(400, "method", "this endpoint is not a proxy: CONNECT is not served")
+    if "upgrade" in headers:
+        raise RequestRefusedError(426, "upgrade", "this endpoint speaks HTTP/1.1 only: no upgrade is served")
+    lengths = headers.getall("content-length", [])
+    codings = headers.getall("transfer-encoding", [])
+    if len(lengths) + len(codings) > 1:
+        raise RequestRefusedError(400, "framing", "the length of the request's body is told twice")
+    if codings and codings[0].strip().lower() != "chunked":
+        raise RequestRefusedError(400, "framing", "the only transfer coding that is served is chunked")
+    if lengths and not (lengths[0].isascii() and lengths[0].isdigit()):
+        raise RequestRefusedError(400, "framing", "the request's Content-Length is not a number")
+
+
+def presented_tokens(headers: Headers) -> tuple[str, ...]:
+    """Return the different tokens that the two authentication headers hold, empty ones left out.
+
+    Raises:
+        RequestRefusedError: a phantom in another header, or in an Authorization that is not Bearer.
+    """
+    if any(mentions_phantom(value) for name, value in headers.items() if name.lower() not in _AUTH_HEADERS):
+        raise RequestRefusedError(400, "phantom-place", "a phantom token came in a header where none belongs")
+    tokens = [_token_of(name, value) for name in _AUTH_HEADERS for value in headers.getall(name, [])]
+    return tuple(dict.fromkeys(token for token in tokens if token))
+
+
+def only_phantom(tokens: Iterable[str]) -> str:
+    """Return the phantom among the tokens; what is not one is ignored, and never forwarded.
+
+    Raises:
+        RequestRefusedError: none (401), or two different ones (400).
+    """
+    phantoms = [token for token in tokens if mentions_phantom(token)]
+    if not phantoms:
+        raise RequestRefusedError(
+            401,
+            "no-phantom",
+            "the request carries no phantom token",
+            next_step="the agent's settings lack it; run: sudo agent-broker enroll claude",
+        )
+    if len(phantoms) > 1:
+        raise RequestRefusedError(
+            400,
+            "two-phantoms",
+            "the request carries two different phantom tokens",
+            next_step="unset ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN outside the enrolled settings",
+        )
+    return phantoms[0]
+
+
+def upstream_headers(headers: Headers) -> CIMultiDict[str]:
+    """Return the request headers that pass; no authentication and no Host is among them."""
+    return _without(headers, _NEVER_UPSTREAM | _hop_by_hop(headers))
+
+
+def response_headers(headers: Headers) -> CIMultiDict[str]:
+    """Return the response headers that pass."""
+    return _without(headers, _hop_by_hop(headers))
+
+
+def put_credential(headers: CIMultiDict[str], kind: str, value: str) -> None:
+    """Put the real credential where its kind belongs.
+
+    Raises:
+        IntegrityError: a kind that can't be injected, or a value that no header may carry.
+    """
+    if not _CREDENTIAL_SHAPE.fullmatch(value):
+        raise IntegrityError(
+            "the stored credential is empty or holds characters that no header may carry",
+            next_step="store it again: sudo agent-broker enroll claude",
+        )
+    match kind:
+        case "anthropic-api-key":
+            headers["x-api-key"] = value
+        case "anthropic-auth-token":
+            headers["Authorization"] = f"Bearer {value}"
+        case "anthropic-oauth":
+            headers["Authorization"] = f"Bearer {value}"
+            _add_beta(headers)
+        case _:
+            raise IntegrityError(f"credentials of kind {kind} can't be injected", next_step="agent-broker credentials")
+
+
+def _token_of(name: str, value: str) -> str:
+    value = value.strip()
+    if name != "authorization":
+        return value
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    if mentions_phantom(value):
+        raise RequestRefusedError(400, "phantom-place", "a phantom token came in an Authorization that is not Bearer")
+    return ""
+
+
+def _hop_by_hop(headers: Headers) -> frozenset[str]:
+    named = (token.strip().lower() for value in headers.getall("connection", []) for token in value.split(","))
+    return _HOP_BY_HOP | {name for name in named if name}
+
+
+def _without(headers: Headers, names: Iterable[str]) -> CIMultiDict[str]:
+    passed = CIMultiDict(headers)
+    for name in names:
+        passed.popall(name, None)
+    return passed
+
+
+def _add_beta(headers: CIMultiDict[str]) -> None:
+    betas = [beta.strip() for value in headers.popall("anthropic-beta", []) for beta in value.split(",")]
+    if OAUTH_BETA not in betas:
+        betas.append(OAUTH_BETA)
+    headers["anthropic-beta"] = ",".join(beta for beta in betas if beta)

@@ -1,0 +1,1 @@
+"""Marks, decoys, detection, tiers, spool. Knows no secret, no vault, no policy."""

@@ -1,0 +1,123 @@
+"""Who did it: from the pidfd of an event to a verdict that describes the program *at the time of the event*.
+
+An opener that waits for our answer can't change; once it was answered it can: it may open a decoy and then turn into
+the genuine agent by exec. So its numbers (kernel.maps.TaskRecord) are taken while it waits, which costs microseconds,
+and everything else is asked of the recorded lineage by these numbers, afterwards. A later look at the process itself
+counts only if it still has them; otherwise the first look stands.
+"""
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent_broker.errors import AgentBrokerError
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
+from agent_broker.kernel.maps import TaskRecord
+from agent_broker.lineage.record import Step
+
+SECOND_LOOK_S = 10.0  # an agent's first hash: 400 MB from a slow disk
+
+_log = logging.getLogger(__name__)
+
+
+class AttestorPort(Protocol):
+    """What the decoy watch asks of identity.attest.Attestor."""
+
+    def snapshot(self, pidfd: int) -> TaskRecord | None:
+        """Return the kernel's numbers of the process behind a pidfd now, in microseconds; from any thread."""
+        ...
+
+    def recall(self, record: TaskRecord) -> Verdict:
+        """Say what is recorded of a program image, without waiting, whether it still runs or not."""
+        ...
+
+    async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
+        """Say what the process behind a pidfd is now, after whatever waiting and hashing it takes."""
+        ...
+
+    def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
+        """Return the recorded lineage of a pid, for display, and why it is incomplete."""
+        ...
+
+
+@dataclass(slots=True)
+class Actor:
+    """What was held of a process while, or soon after, it did something. Owns its descriptors."""
+
+    pid: int
+    """For display, and to look at /proc; never an identity."""
+    pidfd: int
+    """Negative: it was gone."""
+    record: TaskRecord | None
+    """Its kernel numbers at that time; None: it has none, or was gone."""
+    exe_fd: int | None = None
+    """O_PATH descriptor of its executable."""
+
+    def close(self) -> None:
+        """Close the descriptors; again is fine."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        if self.exe_fd is not None:
+            os.close(self.exe_fd)
+        self.pidfd, self.exe_fd = -1, None
+
+
+class Actors:
+    """See the module. Nothing here raises for what a process does or is."""
+
+    def __init__(self, attestor: AttestorPort) -> None:
+        self._attestor = attestor
+
+    def snapshot(self, pidfd: int) -> TaskRecord | None:
+        """Return the numbers of the process behind a pidfd; None: it has none, or there is no pidfd (negative).
+
+        May be called from any thread; everything else here belongs to the event loop.
+        """
+        if pidfd < 0:
+            return None
+        try:
+            return self._attestor.snapshot(pidfd)
+        except Exception:  # noqa: BLE001 - an opener waits: whatever went wrong, it is answered, and reported unknown
+            _log.exception("a process could not be looked up")
+            return None
+
+    def recall(self, actor: Actor) -> Verdict:
+        """Return what is recorded of the program with the actor's numbers; never Unchanged."""
+        try:
+            if actor.record is None:
+                steps, _ = self._attestor.describe(actor.pid)
+                uid = steps[0].image.uid if steps else None
+                return Unknown("it was gone before it could be looked up", uid=uid, steps=steps)
+            verdict = self._attestor.recall(actor.record)
+        except AgentBrokerError as error:
+            return Unknown(f"the look-up failed: {error}")
+        except Exception:  # noqa: BLE001 - see snapshot
+            _log.exception("a process could not be identified")
+            return Unknown("the look-up failed (see the monitor's log)")
+        return Unknown("the look-up gave no evidence") if isinstance(verdict, Unchanged) else verdict
+
+    async def closer(self, actor: Actor, first: Verdict) -> Verdict:
+        """Return a better verdict, if patience brings one about the same program image; else the first.
+
+        Raises:
+            Exception: whatever the attestor raises; the first verdict stands then.
+        """
+        record = actor.record
+        if is_conclusive(first) or record is None:
+            return first
+        try:
+            second = await asyncio.wait_for(self._attestor.attest(actor.pidfd), SECOND_LOOK_S)
+        except TimeoutError:
+            return first
+        return second if isinstance(second, Evidence) and _is_of(second.freshness, record) else first
+
+
+def is_conclusive(verdict: Verdict) -> bool:
+    """Whether more patience could not change what is decided."""
+    return isinstance(verdict, Evidence) and verdict.principal is not None
+
+
+def _is_of(freshness: Freshness, record: TaskRecord) -> bool:
+    return (freshness.proc_id, freshness.exec_id) == (record.proc_id, record.exec_id)

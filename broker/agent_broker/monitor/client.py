@@ -1,0 +1,245 @@
+"""The broker's (and root's) end of monitor.sock.
+
+Requests are pipelined: many may be under way, answers are matched by number. While the monitor is down every
+attestation is Unknown at once, so that nothing hangs and nothing is released; everything else raises. The connection
+is made again at the next request.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import msgspec
+
+from agent_broker.errors import MisuseError, UnavailableError
+from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.monitor.messages import (
+    MAX_MESSAGE_BYTES,
+    Acknowledge,
+    Answer,
+    Attest,
+    AttestSocket,
+    DescribePid,
+    GetStatus,
+    IncidentPush,
+    LineageAnswer,
+    MonitorStatus,
+    Rejected,
+    Reload,
+    ReloadAnswer,
+    Request,
+    Subscribe,
+    VerdictAnswer,
+)
+
+_DOWN: Final = Unknown("the monitor does not answer", next_step="start it: sudo agent-broker monitor")
+_TIMEOUT_S: Final = 30.0
+"""An attestation may have to hash a binary of some hundred MB; a monitor that takes longer counts as down."""
+
+
+_Kind = TypeVar("_Kind")
+
+
+class MonitorClient:
+    """See the module. One event loop; ``close`` it in the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._socket: socket.socket | None = None
+        self._full = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._pushes: asyncio.Queue[IncidentPush | None] = asyncio.Queue()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
+        """Return what the monitor says of the process behind a pidfd; Unknown while the monitor is down."""
+        return await self._verdict(Attest(next(self._numbers), known), pidfd)
+
+    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
+        """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
+        return await self._verdict(AttestSocket(next(self._numbers), inode, known))
+
+    async def describe_pid(self, pid: int) -> LineageAnswer:
+        """Return the recorded lineage of a live process, for display.
+
+        Raises:
+            UnavailableError: the monitor is down.
+        """
+        answer = await self._ask(DescribePid(next(self._numbers), pid))
+        return _expect(answer, LineageAnswer)
+
+    async def status(self) -> MonitorStatus:
+        """Return how the monitor is. Raises as describe_pid."""
+        return _expect(await self._ask(GetStatus(next(self._numbers))), MonitorStatus)
+
+    async def reload(self) -> ReloadAnswer:
+        """Let the monitor read the registry again; it is in force on return. Raises as describe_pid."""
+        return _expect(await self._ask(Reload(next(self._numbers))), ReloadAnswer)
+
+    async def incidents(self) -> AsyncGenerator[IncidentPush]:
+        """Yield every incident that is not acknowledged, then new ones; ends when the connection does.
+
+        Raises:
+            UnavailableError: the monitor is down.
+        """
+        self._pushes = asyncio.Queue()
+        pushes = self._pushes
+        await self._send(Subscribe(next(self._numbers)))
+        while (push := await pushes.get()) is not None:
+            yield push
+
+    async def acknowledge(self, sequence: int) -> None:
+        """Say that all incidents up to this one are stored. Raises as describe_pid."""
+        await self._send(Acknowledge(next(self._numbers), sequence))
+
+    def caller_by_pidfd(self, pidfd: int) -> "PidfdCaller":
+        """Return the caller that a pidfd names; the descriptor stays its owner's."""
+        return PidfdCaller(self, pidfd)
+
+    def caller_by_socket(self, inode: int) -> "SocketCaller":
+        """Return the caller that alone holds a socket."""
+        return SocketCaller(self, inode)
+
+    async def close(self) -> None:
+        """Hang up; whoever waits for an answer gets none."""
+        self._hang_up()
+
+    async def _verdict(self, request: Attest | AttestSocket, pidfd: int | None = None) -> Verdict:
+        try:
+            return _expect(await self._ask(request, pidfd), VerdictAnswer).verdict
+        except UnavailableError:
+            return _DOWN
+
+    async def _ask(self, request: Request, pidfd: int | None = None) -> Answer:
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = waiter
+        try:
+            await self._send(request, pidfd)
+            return await asyncio.wait_for(waiter, _TIMEOUT_S)
+        except TimeoutError as error:
+            raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+        finally:
+            self._waiting.pop(request.id, None)
+
+    async def _send(self, request: Request, pidfd: int | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        data = self._encoder.encode(request)
+        descriptors = [] if pidfd is None else [pidfd]
+        while True:
+            connection = self._connected()
+            try:
+                socket.send_fds(connection, [data], descriptors)
+            except BlockingIOError:
+                async with self._full:  # one waits for room; the loop knows one writer a socket
+                    await _writable(loop, connection)
+            except OSError as error:
+                self._hang_up()
+                raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+            else:
+                return
+
+    def _connected(self) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            connection.connect(os.fspath(self._path))
+        except OSError as error:
+            connection.close()
+            raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+        self._socket = connection
+        asyncio.get_running_loop().add_reader(connection, self._read)
+        return connection
+
+    def _read(self) -> None:
+        connection = self._socket
+        while connection is not None and connection is self._socket:
+            try:
+                data = connection.recv(MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._hang_up()
+                return
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            answer = self._decoder.decode(data)
+        except msgspec.DecodeError:  # another version: nothing it says can be believed
+            self._hang_up()
+            return
+        if isinstance(answer, IncidentPush):
+            self._pushes.put_nowait(answer)
+            return
+        waiter = self._waiting.get(answer.id)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        for waiter in self._waiting.values():
+            if not waiter.done():
+                waiter.set_exception(UnavailableError(_DOWN.reason, next_step=_DOWN.next_step))
+        self._pushes.put_nowait(None)
+
+
+class PidfdCaller:
+    """The process behind a pidfd."""
+
+    def __init__(self, client: MonitorClient, pidfd: int) -> None:
+        self._client = client
+        self._pidfd = pidfd
+
+    async def attest(self, known: Freshness | None = None) -> Verdict:
+        """See issue.Caller."""
+        return await self._client.attest(self._pidfd, known)
+
+
+class SocketCaller:
+    """The one process that holds a socket."""
+
+    def __init__(self, client: MonitorClient, inode: int) -> None:
+        self._client = client
+        self._inode = inode
+
+    async def attest(self, known: Freshness | None = None) -> Verdict:
+        """See issue.Caller."""
+        return await self._client.attest_socket(self._inode, known)
+
+
+def _expect(answer: Answer, kind: type[_Kind]) -> _Kind:
+    if isinstance(answer, kind):
+        return answer
+    if isinstance(answer, Rejected):
+        raise MisuseError(f"the monitor refused: {answer.reason}")
+    raise UnavailableError("the monitor gave another answer than was asked for")
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_writer(connection, ready.set_result, None)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(connection)

@@ -1,0 +1,214 @@
+"""What an event of a decoy means: pure functions from facts and a verdict to an incident, or to none.
+
+The law:
+
+1. The main process of the enrolled agent that owns the decoy, running for its owner and untainted, is exempt. So is
+   nobody else: not its children, not another agent, not another user.
+2. Root without an agent in its lineage (a backup, an administrator's grep) is reported as ``info``; if its lineage is
+   not known, as ``warning``, since it could be an agent's ``sudo``. Root may replace a decoy: enrolment does.
+3. Everybody else is ``critical``. Unknown is not exempt: the sentence says why the opener could not be identified.
+4. Names in sentences come from an attacker: they are cut, and what is not printable ASCII is escaped.
+"""
+
+from dataclasses import dataclass
+
+from agent_broker.identity.evidence import Evidence, Principal, Unknown, Verdict, offenders
+from agent_broker.ids import AgentName, Epoch, Sha256, Uid
+from agent_broker.lineage.record import Image, Step
+from agent_broker.monitor.incident import Incident, new_incident
+
+CRITICAL = "critical"
+WARNING = "warning"
+INFO = "info"
+
+SERVED = "served-decoy"
+DENIED = "denied"
+ONLY_SEEN = "only-seen"
+
+_ROOT = Uid(0)
+_SHOWN_NAME_CHARS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Decoy:
+    """One decoy of one enrolment."""
+
+    path: str
+    agent: AgentName
+    owner_uid: Uid
+    deny: bool
+    """True: others get EPERM where the tier can; False: they are served the decoy."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFacts:
+    """What the kernel said of one event, and what was done about it."""
+
+    time_ns: int
+    """CLOCK_REALTIME."""
+    pid: int
+    """Of the actor, for display; 0 if there is not one actor."""
+    epoch: Epoch
+    tier: str
+    action: str
+    """SERVED, DENIED or ONLY_SEEN."""
+    other_name: str = ""
+    """The path that was opened, if it is not the decoy's own: a hard link, a bind mount, a moved decoy."""
+    repeats: int = 0
+    """Opens by the same program that were not reported one by one since the last incident of it."""
+    sha256: Sha256 | None = None
+    hash_problem: str = ""
+    """Why there is no hash, or why it must be doubted; a clause without a full stop."""
+
+
+def is_exempt(verdict: Verdict, decoy: Decoy) -> bool:
+    """Whether the actor is the agent that the decoy belongs to, and nothing speaks against it."""
+    if not isinstance(verdict, Evidence) or verdict.taints:
+        return False
+    principal = verdict.principal
+    return (
+        principal is not None
+        and principal.is_caller
+        and principal.agent == decoy.agent
+        and principal.owner_uid == decoy.owner_uid == verdict.uid
+    )
+
+
+def decide_open(decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident | None:
+    """Return the incident of an opened decoy; None if the opener is exempt."""
+    if is_exempt(verdict, decoy):
+        return None
+    done = {SERVED: "and was served it", DENIED: "and was denied"}.get(facts.action, "(only seen, not stopped)")
+    name = f" as {printable(facts.other_name)}" if facts.other_name else ""
+    sentence = f"{_actor(verdict, facts.pid)} opened the decoy {printable(decoy.path)}{name} {done}"
+    return _incident("decoy-opened", sentence, decoy, verdict, facts)
+
+
+def decide_change(decoy: Decoy, verdict: Verdict, facts: EventFacts, change: str) -> Incident | None:
+    """Return the incident of a decoy that was replaced, removed or changed; None if the agent or root did it.
+
+    Args:
+        decoy: whose path, or content, changed.
+        verdict: of the process that did it.
+        facts: of the event.
+        change: what was done, a verb phrase in the past: ``deleted``, ``moved another file over``.
+    """
+    if is_exempt(verdict, decoy) or _severity(verdict) == INFO:
+        return None
+    sentence = f"{_actor(verdict, facts.pid)} {change} the decoy {printable(decoy.path)}"
+    return _incident("decoy-replaced", sentence, decoy, verdict, facts)
+
+
+def decide_crowd(path: str, count: int, facts: EventFacts) -> Incident:
+    """Return the incident that stands for the opens of one decoy that were too many to report one by one."""
+    return new_incident(
+        kind="decoy-opened",
+        time_ns=facts.time_ns,
+        severity=WARNING,
+        what=f"{count} more events of the decoy {printable(path)} within a second were not reported one by one",
+        tier=facts.tier,
+        action=facts.action,
+        path=path,
+        next_step="see the incidents of this path just before this one",
+    )
+
+
+def decide_missed(reason: str, facts: EventFacts) -> Incident:
+    """Return the incident of a decoy's event that the kernel could not hand over."""
+    return new_incident(
+        kind="decoy-opened",
+        time_ns=facts.time_ns,
+        severity=CRITICAL,
+        what=f"something opened or changed a decoy and could not be identified: {reason}",
+        tier=facts.tier,
+        action=facts.action,
+        next_step="run: agent-broker doctor; look for processes that you did not start",
+    )
+
+
+def printable(text: str) -> str:
+    """Return attacker-chosen text as something that a terminal can show: escaped and cut."""
+    shown = text.encode("ascii", "backslashreplace").decode("ascii")
+    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
+    return shown if len(shown) <= _SHOWN_NAME_CHARS else shown[:_SHOWN_NAME_CHARS] + "..."
+
+
+def _severity(verdict: Verdict) -> str:
+    match verdict:
+        case Evidence(uid=uid, principal=None) if uid == _ROOT:
+            return INFO
+        case Unknown(uid=uid) if uid == _ROOT:
+            return WARNING
+        case _:
+            return CRITICAL
+
+
+def _incident(kind: str, sentence: str, decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident:
+    severity = _severity(verdict)
+    principal = verdict.principal if isinstance(verdict, Evidence) else None
+    return new_incident(
+        kind=kind,
+        time_ns=facts.time_ns,
+        severity=severity,
+        what=f"{sentence}{_remarks(verdict, facts)}",
+        tier=facts.tier,
+        action=facts.action,
+        lineage=_steps(verdict),
+        path=decoy.path,
+        process_sha256=facts.sha256,
+        agent=principal.agent if principal else None,
+        next_step=_next_step(severity, principal),
+        epoch=facts.epoch,
+        offenders=offenders(_steps(verdict), principal),
+    )
+
+
+def _steps(verdict: Verdict) -> tuple[Step, ...]:
+    return verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
+
+
+def _actor(verdict: Verdict, pid: int) -> str:
+    """Name the actor: its program, its pid, its user, and its agent if it has one."""
+    steps = _steps(verdict)
+    program = _program(steps[0].image) if steps else "a process"
+    uid = verdict.uid if isinstance(verdict, Evidence | Unknown) else None
+    user = f", uid {uid}" if uid is not None else ""
+    return f"{program} (pid {pid}{user}){_agent_clause(verdict)}"
+
+
+def _program(image: Image) -> str:
+    return printable(image.filename or image.argv0) or "a process"
+
+
+def _agent_clause(verdict: Verdict) -> str:
+    principal = verdict.principal if isinstance(verdict, Evidence) else None
+    if principal is None:
+        return ""
+    if not principal.is_caller:
+        return f", started by the agent {principal.agent},"
+    return f", which is the agent {principal.agent}" + (", tainted," if _taints(verdict) else ",")
+
+
+def _taints(verdict: Verdict) -> tuple[str, ...]:
+    return verdict.taints if isinstance(verdict, Evidence) else ()
+
+
+def _remarks(verdict: Verdict, facts: EventFacts) -> str:
+    """Return the clauses behind the sentence, each with its separator; empty if there are none."""
+    remarks = [f"tainted: {printable(taint)}" for taint in _taints(verdict)]
+    if isinstance(verdict, Unknown):
+        remarks.append(f"its lineage is unknown: {printable(verdict.reason)}")
+    if facts.repeats:
+        remarks.append(f"and {facts.repeats} times more just before")
+    if facts.hash_problem:
+        remarks.append(facts.hash_problem)
+    return "".join(f"; {remark}" for remark in remarks)
+
+
+def _next_step(severity: str, principal: Principal | None) -> str:
+    if severity == INFO:
+        return "nothing, if this was your backup or your own command as root"
+    look = "read the lineage below; if you did not start this program, treat it and what it can read as hostile"
+    if principal is not None and not principal.is_caller:
+        return f"look at what {principal.agent} was asked to do, and by whom; {look}"
+    return look

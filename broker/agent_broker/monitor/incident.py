@@ -1,0 +1,78 @@
+"""One record an incident: what a person needs to act on, made once, stored and shown as it is."""
+
+import uuid
+
+from msgspec import Struct
+
+from agent_broker.ids import AgentName, Epoch, ProcId, Sha256
+from agent_broker.lineage.record import Step
+from agent_broker.monitor.frameworks import Frameworks, frameworks_of
+
+NO_EPOCH = Epoch("")
+"""The offender's ids are not known."""
+
+
+class Incident(Struct, frozen=True):
+    """An alert. Never holds a secret, a phantom or a decoy's value."""
+
+    id: str
+    kind: str
+    """One of the kinds in monitor.frameworks."""
+    time_ns: int
+    """CLOCK_REALTIME."""
+    severity: str
+    """``critical`` (the offender's lineage is frozen), ``warning`` or ``info``."""
+    what: str
+    """One sentence."""
+    tier: str
+    action: str
+    """What was done: ``served-decoy``, ``denied``, ``refused`` or ``only-seen``."""
+    path: str
+    """The marked file, the endpoint or the protocol; empty if none."""
+    process_sha256: Sha256 | None
+    """Of the offender's executable; None if it could not be read."""
+    lineage: tuple[Step, ...]
+    """The offender first; empty if unknown, and then ``what`` says why."""
+    agent: AgentName | None
+    """The enrolled agent in the lineage."""
+    frameworks: Frameworks
+    next_step: str
+    epoch: Epoch = NO_EPOCH
+    offenders: tuple[ProcId, ...] = ()
+    """The processes to freeze if this is critical (identity.evidence.offenders); ids of ``epoch``."""
+
+
+def new_incident(  # noqa: PLR0913 - one record, named arguments only
+    *,
+    kind: str,
+    time_ns: int,
+    severity: str,
+    what: str,
+    tier: str,
+    action: str,
+    lineage: tuple[Step, ...] = (),
+    path: str = "",
+    process_sha256: Sha256 | None = None,
+    agent: AgentName | None = None,
+    next_step: str = "",
+    epoch: Epoch = NO_EPOCH,
+    offenders: tuple[ProcId, ...] = (),
+) -> Incident:
+    """Make an incident with a fresh id and its kind's framework identifiers."""
+    return Incident(
+        id=uuid.uuid4().hex,
+        kind=kind,
+        time_ns=time_ns,
+        severity=severity,
+        what=what,
+        tier=tier,
+        action=action,
+        path=path,
+        process_sha256=process_sha256,
+        lineage=lineage,
+        agent=agent,
+        frameworks=frameworks_of(kind),
+        next_step=next_step,
+        epoch=epoch,
+        offenders=offenders,
+    )

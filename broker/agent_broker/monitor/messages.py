@@ -1,0 +1,125 @@
+"""What travels between the monitor and its two callers (the broker; root's command line).
+
+One msgpack message a SEQPACKET datagram on ``monitor.sock``; a request may carry one pidfd (SCM_RIGHTS).
+Answers carry the request's ``id``; ``IncidentPush`` answers a Subscribe any number of times.
+"""
+
+from msgspec import Struct
+
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
+from agent_broker.lineage.record import Step
+from agent_broker.monitor.incident import Incident
+
+MAX_MESSAGE_BYTES = 128 * 1024  # below the default socket buffer (net.core.wmem_default, 208 KiB)
+
+
+class Attest(Struct, frozen=True, tag="attest"):
+    """Who is behind the pidfd that came with this message? ``known``: say only if it changed."""
+
+    id: int
+    known: Freshness | None = None
+
+
+class AttestSocket(Struct, frozen=True, tag="attest-socket"):
+    """Who holds the socket with this inode number (sockfs)? Exactly one process may."""
+
+    id: int
+    inode: int
+    known: Freshness | None = None
+
+
+class DescribePid(Struct, frozen=True, tag="describe-pid"):
+    """The recorded lineage of a live pid, for display only."""
+
+    id: int
+    pid: int
+
+
+class Reload(Struct, frozen=True, tag="reload"):
+    """Read the registry again; answered when every mark and registration is in place. Root only."""
+
+    id: int
+
+
+class GetStatus(Struct, frozen=True, tag="get-status"):
+    """How is the monitor?"""
+
+    id: int
+
+
+class Subscribe(Struct, frozen=True, tag="subscribe"):
+    """Push all incidents that are not acknowledged, then new ones as they are made."""
+
+    id: int
+
+
+class Acknowledge(Struct, frozen=True, tag="acknowledge"):
+    """The incidents up to and including ``sequence`` are stored durably elsewhere. Not answered."""
+
+    id: int
+    sequence: int
+
+
+class VerdictAnswer(Struct, frozen=True, tag="verdict"):
+    """Answers Attest and AttestSocket."""
+
+    id: int
+    verdict: Evidence | Unknown | Unchanged
+
+
+class LineageAnswer(Struct, frozen=True, tag="lineage"):
+    """Answers DescribePid; no steps: the process is not known, and ``reason`` says why."""
+
+    id: int
+    steps: tuple[Step, ...]
+    reason: str = ""
+
+
+class ReloadAnswer(Struct, frozen=True, tag="reloaded"):
+    """Answers Reload; ``problems`` are sentences, one for each thing that could not be watched."""
+
+    id: int
+    agents: int
+    decoys: int
+    problems: tuple[str, ...]
+
+
+class MonitorStatus(Struct, frozen=True, tag="status"):
+    """Answers GetStatus."""
+
+    id: int
+    epoch: str
+    tier: str
+    version: str
+    processes: int
+    """Live thread groups in the lineage store."""
+    images: int
+    events: int
+    """Ring events consumed since start."""
+    lost_events: int
+    """Events that the kernel side could not hand over; each made some lineage unknown."""
+    incidents_made: int
+    incidents_unacknowledged: int
+    spool_dropped: int
+    agents: int
+    decoys_watched: int
+    problems: tuple[str, ...]
+
+
+class IncidentPush(Struct, frozen=True, tag="incident"):
+    """One incident of a subscription; ``sequence`` grows by one."""
+
+    id: int
+    sequence: int
+    incident: Incident
+
+
+class Rejected(Struct, frozen=True, tag="rejected"):
+    """The request was malformed, or is not for this caller."""
+
+    id: int
+    reason: str
+
+
+Request = Attest | AttestSocket | DescribePid | Reload | GetStatus | Subscribe | Acknowledge
+Answer = VerdictAnswer | LineageAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected

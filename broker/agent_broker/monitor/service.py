@@ -1,0 +1,321 @@
+"""monitor.sock: answers root and the broker, nobody else, and believes neither but for root's Reload.
+
+One request is one datagram; an answer carries its number. An attestation that needs no waiting is answered at once;
+others run as tasks, so that a long hash holds nobody up. Every descriptor that comes with a message is closed here.
+"""
+
+import array
+import asyncio
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from agent_broker.errors import AgentBrokerError, UnavailableError
+from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.lineage.record import Step
+from agent_broker.monitor.messages import (
+    MAX_MESSAGE_BYTES,
+    Acknowledge,
+    Answer,
+    Attest,
+    AttestSocket,
+    DescribePid,
+    GetStatus,
+    IncidentPush,
+    LineageAnswer,
+    MonitorStatus,
+    Rejected,
+    Reload,
+    ReloadAnswer,
+    Request,
+    Subscribe,
+    VerdictAnswer,
+)
+from agent_broker.monitor.spool import Spool
+
+_LOG = logging.getLogger(__name__)
+
+_PEERCRED: Final = struct.Struct("3i")
+_MAX_FDS: Final = 4
+_BACKLOG: Final = 16
+_WINDOW: Final = 16
+"""Incidents sent ahead of their acknowledgement: with the longest lineage each, they fit a socket's buffer."""
+_BATCH: Final = 64
+"""Requests taken from one connection before others get their turn."""
+
+
+class AttestorPort(Protocol):
+    """Who knows (identity.attest.Attestor)."""
+
+    def attest_now(self, pidfd: int, known: Freshness | None = None) -> Verdict | None:
+        """See Attestor."""
+        ...
+
+    def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
+        """See Attestor."""
+        ...
+
+    async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
+        """See Attestor."""
+        ...
+
+    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
+        """See Attestor."""
+        ...
+
+    def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
+        """See Attestor."""
+        ...
+
+
+class _Subscriber:
+    """Who wants incidents, and how far it has got them."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.sent = 0
+
+
+class Service:
+    """See the module. Runs from ``start`` until ``close`` in one event loop."""
+
+    def __init__(  # noqa: PLR0913 - the parts of one process, named
+        self,
+        *,
+        listener: socket.socket,
+        broker_uid: int,
+        attestor: AttestorPort,
+        spool: Spool,
+        reload: Callable[[], Awaitable[tuple[int, int, tuple[str, ...]]]],
+        status: Callable[[int], MonitorStatus],
+    ) -> None:
+        """Take the parts; the listener is closed with the service.
+
+        Args:
+            listener: of ``bind_monitor_socket``.
+            broker_uid: who may ask besides root.
+            attestor: who knows.
+            spool: incidents for subscribers.
+            reload: reads the registry again; returns agents, decoys, problems.
+            status: makes the answer to GetStatus with this number.
+        """
+        self._listener = listener
+        self._broker_uid = broker_uid
+        self._attestor = attestor
+        self._spool = spool
+        self._reload = reload
+        self._status = status
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+        self._connections: set[socket.socket] = set()
+        self._subscribers: dict[socket.socket, _Subscriber] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to answer."""
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    async def close(self) -> None:
+        """Hang up on everybody."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in tuple(self._connections):
+            self._hang_up(connection)
+
+    def publish(self) -> None:
+        """Push what the spool holds to every subscriber; call after something was added."""
+        for connection in tuple(self._subscribers):
+            self._push(connection)
+
+    def _push(self, connection: socket.socket) -> None:
+        """Send what the subscriber has not got yet, at most a window ahead of what it acknowledged."""
+        subscriber = self._subscribers[connection]
+        for entry in self._spool.unacknowledged()[:_WINDOW]:
+            if entry.sequence > subscriber.sent and connection in self._connections:
+                subscriber.sent = entry.sequence
+                self._send(connection, IncidentPush(subscriber.number, entry.sequence, entry.incident))
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        connection.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        if self._uid_of(connection) not in {0, self._broker_uid}:
+            connection.close()
+            return
+        self._connections.add(connection)
+        asyncio.get_running_loop().add_reader(connection, self._read, connection)
+
+    def _read(self, connection: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                data, descriptors = _receive(connection)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                _close_all(descriptors)
+                self._hang_up(connection)
+                return
+            self._take(connection, data, descriptors)
+
+    def _take(self, connection: socket.socket, data: bytes, descriptors: list[int]) -> None:
+        try:
+            request = self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            _close_all(descriptors)
+            self._send(connection, Rejected(0, f"malformed request: {error}"))
+            return
+        wanted = 1 if isinstance(request, Attest) else 0
+        if len(descriptors) != wanted:
+            _close_all(descriptors)
+            self._send(connection, Rejected(request.id, f"{wanted} descriptors belong to this request"))
+            return
+        match request:
+            case Attest() | AttestSocket():
+                self._attest(connection, request, descriptors)
+            case Reload():
+                self._run(self._answer_reload(connection, request.id))
+            case DescribePid():
+                steps, reason = self._attestor.describe(request.pid)
+                self._send(connection, LineageAnswer(request.id, steps, reason))
+            case GetStatus():
+                self._send(connection, self._status(request.id))
+            case Subscribe():
+                self._subscribe(connection, request.id)
+            case Acknowledge():
+                self._acknowledge(request.sequence)
+
+    def _attest(self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]) -> None:
+        """Answer at once if nothing has to be waited for; else as a task, which then owns the descriptor."""
+        if isinstance(request, Attest):
+            verdict = self._attestor.attest_now(descriptors[0], request.known)
+        else:
+            verdict = self._attestor.attest_socket_now(request.inode, request.known)
+        if verdict is None:
+            self._run(self._attest_waiting(connection, request, descriptors))
+            return
+        _close_all(descriptors)
+        self._send(connection, VerdictAnswer(request.id, verdict))
+
+    async def _attest_waiting(
+        self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]
+    ) -> None:
+        try:
+            if isinstance(request, Attest):
+                verdict = await self._attestor.attest(descriptors[0], request.known)
+            else:
+                verdict = await self._attestor.attest_socket(request.inode, request.known)
+        finally:
+            _close_all(descriptors)
+        self._send(connection, VerdictAnswer(request.id, verdict))
+
+    async def _answer_reload(self, connection: socket.socket, number: int) -> None:
+        try:
+            agents, decoys, problems = await self._reload()
+        except AgentBrokerError as error:
+            self._send(connection, Rejected(number, error.explain()))
+            return
+        self._send(connection, ReloadAnswer(number, agents, decoys, problems))
+
+    def _subscribe(self, connection: socket.socket, number: int) -> None:
+        self._subscribers[connection] = _Subscriber(number)
+        self._push(connection)
+
+    def _acknowledge(self, sequence: int) -> None:
+        try:
+            self._spool.acknowledge(sequence)
+        except UnavailableError as error:
+            _LOG.warning("%s", error.message)
+        self.publish()
+
+    def _run(self, answering: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answering)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _send(self, connection: socket.socket, answer: Answer) -> None:
+        if connection not in self._connections:
+            return  # hung up while we worked
+        data = self._encoder.encode(answer)
+        if len(data) > MAX_MESSAGE_BYTES and isinstance(answer, VerdictAnswer):
+            data = self._encoder.encode(VerdictAnswer(answer.id, Unknown("the lineage is too long to be told")))
+        elif len(data) > MAX_MESSAGE_BYTES:
+            data = self._encoder.encode(Rejected(answer.id, "the answer is too long"))
+        try:
+            connection.send(data)
+        except OSError:
+            # Full or gone: a peer that does not read is cut off; it comes back and gets what it did not acknowledge.
+            self._hang_up(connection)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(connection)
+        self._connections.discard(connection)
+        self._subscribers.pop(connection, None)
+        connection.close()
+
+    def _uid_of(self, connection: socket.socket) -> int:
+        _, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        return int(uid)
+
+
+def bind_monitor_socket(path: Path, gid: int) -> socket.socket:
+    """Return monitor.sock, listening, for root and the broker's group.
+
+    Raises:
+        UnavailableError: another monitor answers there, or the file system refuses.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    umask = os.umask(0o177)
+    try:
+        _require_unanswered(path)
+        path.unlink(missing_ok=True)
+        listener.bind(os.fspath(path))
+        os.chown(path, 0, gid, follow_symlinks=False)
+        path.chmod(0o660)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UnavailableError(f"{path} can't be bound: {error.strerror}") from error
+    except UnavailableError:
+        listener.close()
+        raise
+    finally:
+        os.umask(umask)
+    return listener
+
+
+def _require_unanswered(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            return
+    raise UnavailableError(f"another monitor answers on {path}", next_step="stop it first")
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Return one datagram and the descriptors that came with it; more than fit are dropped by the kernel."""
+    space = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+    data, ancillary, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    found = array.array("i")
+    for level, kind, raw in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
+    return data, found.tolist()
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for each in descriptors:
+        os.close(each)

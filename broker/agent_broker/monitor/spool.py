@@ -1,0 +1,182 @@
+"""The monitor's own durable memory: incidents that the broker has not stored yet.
+
+The law:
+1. An incident that ``append`` took is on the disk when it returns, or is counted as dropped.
+2. The spool is bounded. When it is full the newest is dropped, not the oldest: whoever floods it can't push out the
+   evidence of what came before. Drops are counted on the disk, and told.
+3. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
+
+Format: one JSON line an entry, ``{"sequence": n, "incident": {...}}``; the file ``acknowledged`` holds the highest
+sequence that the broker has stored and the number of drops. Both are root's alone.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from agent_broker.errors import IntegrityError, UnavailableError
+from agent_broker.monitor.incident import Incident
+
+MAX_INCIDENTS: Final = 4096
+_COMPACT_AT: Final = 256  # acknowledged lines in the file that make a rewrite worth it
+
+
+class Entry(Struct, frozen=True):
+    """One incident and its place in the order."""
+
+    sequence: int
+    incident: Incident
+
+
+class _Mark(Struct, frozen=True):
+    acknowledged: int = 0
+    dropped: int = 0
+
+
+class Spool:
+    """See the module. One process has it; not thread-safe."""
+
+    def __init__(self, folder: Path, *, limit: int = MAX_INCIDENTS) -> None:
+        """Open the spool and read what is in it.
+
+        Raises:
+            UnavailableError: the disk refuses.
+            IntegrityError: a line in the middle is not an incident.
+        """
+        self._limit = limit
+        self._file = folder / "incidents"
+        self._mark_file = folder / "acknowledged"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            self._mark = _read_mark(self._mark_file)
+            self._entries = [each for each in _read(self._file) if each.sequence > self._mark.acknowledged]
+            self._last = max([self._mark.acknowledged, *(each.sequence for each in self._entries)])
+            self._stale = 0
+            self._fd = -1
+            self._rewrite()
+        except OSError as error:
+            raise _disk(folder, error) from error
+
+    @property
+    def dropped(self) -> int:
+        """Incidents that found no room, ever."""
+        return self._mark.dropped
+
+    def unacknowledged(self) -> tuple[Entry, ...]:
+        """Return what the broker has not stored yet, in order."""
+        return tuple(self._entries)
+
+    def append(self, incident: Incident) -> Entry | None:
+        """Keep an incident; None: there was no room, and it was counted.
+
+        Raises:
+            UnavailableError: the disk refuses; the incident is kept in memory only (``unacknowledged`` has it).
+        """
+        if len(self._entries) >= self._limit:
+            self._set_mark(_Mark(self._mark.acknowledged, self._mark.dropped + 1))
+            return None
+        self._last += 1
+        entry = Entry(self._last, incident)
+        self._entries.append(entry)
+        try:
+            self._write(_line(entry))
+        except OSError as error:
+            raise _disk(self._file, error) from error
+        return entry
+
+    def acknowledge(self, sequence: int) -> None:
+        """Forget everything up to and including a sequence.
+
+        Raises:
+            UnavailableError: the disk refuses; after a restart the broker gets them again, and knows their ids.
+        """
+        kept = [each for each in self._entries if each.sequence > sequence]
+        if len(kept) == len(self._entries):
+            return
+        self._stale += len(self._entries) - len(kept)
+        self._entries = kept
+        self._set_mark(_Mark(min(sequence, self._last), self._mark.dropped))
+        if self._stale >= _COMPACT_AT:
+            try:
+                self._rewrite()
+            except OSError as error:
+                raise _disk(self._file, error) from error
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, line: bytes) -> None:
+        size_bytes = os.fstat(self._fd).st_size
+        if os.write(self._fd, line) != len(line):
+            os.ftruncate(self._fd, size_bytes)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # why a regular file takes only a part
+        os.fdatasync(self._fd)
+
+    def _rewrite(self) -> None:
+        temporary = self._file.with_suffix(".new")
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self.close()
+        self._fd = fd
+        self._write(b"".join(_line(each) for each in self._entries))
+        temporary.replace(self._file)
+        _sync_folder(self._file.parent)
+        self._stale = 0
+
+    def _set_mark(self, mark: _Mark) -> None:
+        self._mark = mark
+        temporary = self._mark_file.with_suffix(".new")
+        try:
+            temporary.write_bytes(msgspec.json.encode(mark))
+            temporary.replace(self._mark_file)
+        except OSError as error:
+            raise _disk(self._mark_file, error) from error
+
+
+def _line(entry: Entry) -> bytes:
+    return msgspec.json.encode(entry) + b"\n"
+
+
+def _read_mark(path: Path) -> _Mark:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Mark)
+    except FileNotFoundError:
+        return _Mark()
+    except msgspec.DecodeError as error:
+        raise IntegrityError(f"{path} is damaged: {error}", next_step=f"move {path.parent} away") from error
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    lines.pop()  # behind the last newline: nothing, or what a crash tore
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(msgspec.json.decode(line, type=Entry))
+        except msgspec.DecodeError as error:
+            raise IntegrityError(
+                f"{path} line {number} is not an incident: {error}", next_step=f"keep a copy, then delete {path}"
+            ) from error
+    return entries
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _disk(path: Path, error: OSError) -> UnavailableError:
+    return UnavailableError(f"{path}: {error.strerror}", next_step="make room on the disk")

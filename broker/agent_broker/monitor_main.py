@@ -1,0 +1,224 @@
+"""The monitor's life: loads the kernel side, watches decoys, answers who somebody is. Root only; no secret, no network.
+
+It gives up what it does not need: every capability but those that BPF, fanotify and /proc ask for, and the network
+altogether. If the kernel side can't be loaded it goes on, blind: decoys still alert, and every attestation is Unknown.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+import agent_broker
+from agent_broker.clock import SystemClock
+from agent_broker.config.accounts import broker_account
+from agent_broker.config.document import Config
+from agent_broker.config.folders import make_folders
+from agent_broker.config.layout import Layout
+from agent_broker.errors import UnavailableError
+from agent_broker.identity.attest import Attestor
+from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
+from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.executable import HashCache
+from agent_broker.identity.registry import load_registry
+from agent_broker.ids import Epoch, Pid
+from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.sensor import CoreSensor
+from agent_broker.lifetime import until_told_to_stop
+from agent_broker.lineage.store import Store
+from agent_broker.lineage.text import plain
+from agent_broker.monitor.blind import BlindAttestor
+from agent_broker.monitor.fingerprint import facts_by_stat
+from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.messages import MonitorStatus
+from agent_broker.monitor.report import Watcher
+from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.spool import Spool
+from agent_broker.monitor.tiers import detect
+from agent_broker.monitor.watch import DecoyWatch
+from agent_broker.privilege import (
+    CAP_BPF,
+    CAP_DAC_READ_SEARCH,
+    CAP_PERFMON,
+    CAP_SYS_ADMIN,
+    CAP_SYS_PTRACE,
+    allow_descriptors,
+    hide_memory,
+    keep_capabilities,
+    leave_network,
+)
+
+_POLL_S = 0.02
+"""How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
+_KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(layout: Layout, config: Config) -> None:
+    """Run the monitor until SIGTERM or SIGINT.
+
+    Raises:
+        UnavailableError: not root, or socket or spool can't be had, or not even fanotify works.
+        MisuseError, IntegrityError: configuration or registry is wrong.
+    """
+    logging.basicConfig(level=logging.INFO, format="agent-broker monitor: %(message)s", stream=sys.stderr)
+    if os.geteuid() != 0:
+        raise UnavailableError("the monitor must run as root", next_step="sudo agent-broker monitor")
+    hide_memory()
+    allow_descriptors()
+    asyncio.run(_live(layout, config))
+
+
+class Monitor:
+    """Everything the monitor is made of."""
+
+    def __init__(self, layout: Layout, config: Config, listener: socket.socket) -> None:
+        """Load the kernel side, open the spool; nothing is watched before ``reload``.
+
+        Raises:
+            UnavailableError: not even fanotify works, or the disk refuses.
+            IntegrityError: the spool is damaged.
+        """
+        self._layout = layout
+        self._epoch = Epoch(uuid.uuid4().hex)
+        self._store = Store(judge_strings, _name_of_pid)
+        self._hashes = HashCache()
+        self.sensor, problem = _load_sensor(self._store, config)
+        self._tier = detect(bpf_problem=problem)
+        self._attestor = self._make_attestor(problem)
+        self._spool = Spool(layout.spool)
+        self._agents = 0
+        self._made = 0
+        self._problems: tuple[str, ...] = ()
+        self._watch = self._make_watch()
+        self._service = Service(
+            listener=listener,
+            broker_uid=broker_account(config.daemon).uid,
+            attestor=self._attestor,
+            spool=self._spool,
+            reload=self.reload,
+            status=self._status,
+        )
+
+    async def serve(self) -> None:
+        """Answer and watch until told to stop."""
+        agents, decoys, problems = await self.reload()
+        self._service.start()
+        for problem in (*self._tier.problems, *problems):
+            _LOG.warning("%s", problem)
+        _LOG.info("ready: tier %s, %d agents, %d decoys", self._tier.name, agents, decoys)
+        draining = asyncio.create_task(self._drain())
+        try:
+            await until_told_to_stop()
+        finally:
+            draining.cancel()
+            await self._watch.close()
+            await self._service.close()
+            self._spool.close()
+            if self.sensor is not None:
+                self.sensor.close()
+
+    async def reload(self) -> tuple[int, int, tuple[str, ...]]:
+        """Read the registry again; return agents, decoys watched, and what could not be put in force.
+
+        Raises:
+            IntegrityError, MisuseError: the registry is not root's, or has a mistake; the old one stays in force.
+        """
+        enrollments = load_registry(self._layout.registry_folder)
+        problems: tuple[str, ...] = ()
+        if self.sensor is not None and isinstance(self._attestor, Attestor):
+            table, problems = await read_enrolled_files(enrollments, self.sensor, self._hashes)
+            register_files(self.sensor, self._attestor.agents, table)
+            self._attestor.agents = table
+        self._agents = len(enrollments)
+        self._problems = (*problems, *self._watch.apply_registry(enrollments))
+        return self._agents, self._watch.decoys_watched, self._problems
+
+    def publish(self, incident: Incident) -> None:
+        """Keep an incident durably, then push it to the broker."""
+        self._made += 1
+        try:
+            self._spool.append(incident)
+        except UnavailableError as error:
+            _LOG.error("%s", error.message)
+        self._service.publish()
+
+    async def _drain(self) -> None:
+        """Take kernel events before the ring fills; attesting does so too."""
+        if self.sensor is None:
+            return
+        asyncio.get_running_loop().add_reader(self.sensor.epoll_fd, self.sensor.consume)
+        while True:
+            await asyncio.sleep(_POLL_S)
+            self.sensor.consume()
+
+    def _make_attestor(self, problem: str) -> Attestor | BlindAttestor:
+        if self.sensor is None:
+            return BlindAttestor(problem)
+        return Attestor(
+            epoch=self._epoch, tier=self._tier.name, sensor=self.sensor, store=self._store, hashes=self._hashes
+        )
+
+    def _make_watch(self) -> DecoyWatch:
+        return DecoyWatch(
+            attestor=self._attestor,
+            hashes=self._hashes,
+            facts_of=self._facts_of,
+            publish=self.publish,
+            clock=SystemClock(),
+            watcher=Watcher(epoch=self._epoch, tier=self._tier.name),
+            permission=self._tier.permission,
+        )
+
+    def _facts_of(self, fd: int) -> FileFacts:
+        return facts_by_stat(fd) if self.sensor is None else self.sensor.own_file(fd).file
+
+    def _status(self, number: int) -> MonitorStatus:
+        return MonitorStatus(
+            id=number,
+            epoch=self._epoch,
+            tier=self._tier.name,
+            version=agent_broker.__version__,
+            processes=self._store.live,
+            images=self._store.images,
+            events=0 if self.sensor is None else self.sensor.consumed,
+            lost_events=0 if self.sensor is None else self.sensor.losses().total,
+            incidents_made=self._made,
+            incidents_unacknowledged=len(self._spool.unacknowledged()),
+            spool_dropped=self._spool.dropped,
+            agents=self._agents,
+            decoys_watched=self._watch.decoys_watched,
+            problems=(*self._tier.problems, *self._problems),
+        )
+
+
+async def _live(layout: Layout, config: Config) -> None:
+    account = broker_account(config.daemon)
+    make_folders(layout, account)
+    listener = bind_monitor_socket(layout.monitor_socket, account.gid)
+    monitor = Monitor(layout, config, listener)
+    keep_capabilities(_KEPT)
+    leave_network()
+    await monitor.serve()
+
+
+def _load_sensor(store: Store, config: Config) -> tuple[CoreSensor | None, str]:
+    """Return the sensor, or why there is none."""
+    try:
+        sensor = CoreSensor(store.apply, ring_bytes=config.monitor.ring_bytes)
+    except UnavailableError as error:
+        return None, error.explain()
+    store.link_seeded()
+    return sensor, ""
+
+
+def _name_of_pid(pid: Pid) -> str:
+    """Return what /proc calls a process that is older than the monitor; for display only."""
+    try:
+        return plain(Path(f"/proc/{pid}/comm").read_bytes().strip())
+    except OSError:
+        return f"pid {pid}"

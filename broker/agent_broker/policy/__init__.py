@@ -1,0 +1,1 @@
+"""Pure rules: may this agent use this credential, in this way, now."""

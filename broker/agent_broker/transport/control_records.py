@@ -1,0 +1,66 @@
+"""What the control plane says about the broker itself; other records have their home where they are made."""
+
+from msgspec import Struct
+
+from agent_broker.ids import AgentName, Pid, Uid
+from agent_broker.monitor.messages import MonitorStatus
+
+
+class DaemonStatus(Struct, frozen=True):
+    """How is the broker, and what does it hear from the monitor? Holds no secret."""
+
+    version: str
+    pid: Pid
+    uid: Uid
+    """Whom the broker runs as."""
+    started_ns: int
+    """CLOCK_REALTIME."""
+    root_key: str
+    """Where the vault's root key is kept and what that means, one sentence."""
+    peer_method: str
+    """How the writer of a message is found: ``SCM_PIDFD`` or weaker."""
+    inject_endpoint: str
+    """``127.0.0.1:917``."""
+    agents: int
+    credentials: int
+    policy_rules: int
+    grants_live: int
+    frozen: int
+    monitor: MonitorStatus | None
+    """None: the monitor does not answer, and nothing is released."""
+    problems: tuple[str, ...]
+    """Sentences; empty: none known."""
+
+
+class Missed(Struct, frozen=True):
+    """A follower was too slow: so many incidents went by. They are in the log."""
+
+    count: int
+
+
+class ProcessTarget(Struct, frozen=True):
+    """A live process and what descends from it."""
+
+    pid: Pid
+
+
+class AgentTarget(Struct, frozen=True):
+    """An enrolled agent."""
+
+    agent: AgentName
+    owner_uid: Uid | None = None
+    """None: of every user."""
+
+
+class OneFreeze(Struct, frozen=True):
+    """A freeze by its number."""
+
+    freeze_id: int
+
+
+class Everything(Struct, frozen=True):
+    """All freezes."""
+
+
+FreezeTarget = ProcessTarget | AgentTarget
+ThawTarget = OneFreeze | AgentTarget | Everything

@@ -1,0 +1,134 @@
+"""What can be asked on agent.sock: one table, one async handler a protocol.
+
+    claude-api-key-helper   the phantom of the caller's user, for Claude's ``apiKeyHelper``. Never a secret:
+                            a phantom is worthless outside the broker's own endpoint, so nobody is attested
+    get NAME                the secret of credential AGENT/CALLER_UID/NAME itself, AGENT being the agent that the
+                            caller descends from; the weakest mode, given only if a policy allows its release.
+                            Its exact bytes: no newline is added
+
+The law of this channel: the main process of an agent never asks here, its helpers do. A process that wrote a
+request, left its socket to a child and then became the agent by ``exec`` would look exactly like it
+(transport.peer says why the socket can't see that), so evidence that the caller *is* the agent counts as none.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from agent_broker.errors import MisuseError, RefusedError
+from agent_broker.identity.evidence import Evidence, Freshness, Unknown, Verdict
+from agent_broker.ids import AgentName, CredentialId, Uid
+from agent_broker.issue import RELEASE, Ask, Caller, Issued
+from agent_broker.transport.frame import ShimAnswer, ShimRequest
+from agent_broker.transport.peer import Peer
+
+CLAUDE = AgentName("claude")
+_CREDENTIAL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class Agents(Protocol):
+    """What the protocols ask about enrolments and phantoms."""
+
+    def phantom_for(self, agent: AgentName, uid: Uid) -> str | None:
+        """Return the phantom of this user's agent; None: it is not enrolled."""
+        ...
+
+    def agents_of(self, uid: Uid) -> tuple[AgentName, ...]:
+        """Return the enrolled agents of this user."""
+        ...
+
+
+class Callers(Protocol):
+    """Who looks at callers (monitor.client.MonitorClient)."""
+
+    def caller_by_pidfd(self, pidfd: int) -> Caller:
+        """Return the caller that this pidfd names; the pidfd stays the owner's to close."""
+        ...
+
+
+class Issuer(Protocol):
+    """Who gives a secret away, or not (issue.Issuer)."""
+
+    async def issue(self, ask: Ask) -> Issued:
+        """Return the secret; raises RefusedError, MisuseError, IntegrityError or UnavailableError."""
+        ...
+
+
+class Protocols:
+    """The handler of agent.sock: ``AgentSocket(path, Protocols(...).handle)``."""
+
+    def __init__(self, *, agents: Agents, callers: Callers, issuer: Issuer) -> None:
+        self._agents = agents
+        self._callers = callers
+        self._issuer = issuer
+        self._handlers: dict[str, Callable[[ShimRequest, Peer], Awaitable[ShimAnswer]]] = {
+            "claude-api-key-helper": self._claude_api_key_helper,
+            "get": self._get,
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The protocols that are spoken."""
+        return tuple(self._handlers)
+
+    async def handle(self, request: ShimRequest, peer: Peer) -> ShimAnswer:
+        """Answer one request.
+
+        Raises:
+            MisuseError: no such protocol, or not its arguments.
+            RefusedError, UnavailableError, IntegrityError: as the handler of the protocol.
+        """
+        handler = self._handlers.get(request.protocol)
+        if handler is None:
+            raise MisuseError(
+                "this broker does not speak that protocol", next_step=f"it speaks: {', '.join(self.names)}"
+            )
+        return await handler(request, peer)
+
+    async def _claude_api_key_helper(self, _request: ShimRequest, peer: Peer) -> ShimAnswer:
+        phantom = self._agents.phantom_for(CLAUDE, peer.uid)
+        if phantom is None:
+            raise RefusedError(
+                "enrolment", "Claude is not enrolled for this user", next_step="sudo agent-broker enroll claude"
+            )
+        return ShimAnswer(0, stdout=phantom.encode() + b"\n")
+
+    async def _get(self, request: ShimRequest, peer: Peer) -> ShimAnswer:
+        if len(request.argv) != 1 or not _CREDENTIAL_NAME.fullmatch(request.argv[0]):
+            raise MisuseError("get takes the name of one credential", next_step="agent-broker credentials lists them")
+        caller = _Helper(self._callers.caller_by_pidfd(peer.pidfd))
+        agent = self._agent_of(await caller.attest(), peer.uid)
+        credential = CredentialId(f"{agent}/{peer.uid}/{request.argv[0]}")
+        issued = await self._issuer.issue(Ask(caller, credential, RELEASE, "agent.sock get"))
+        return ShimAnswer(0, stdout=issued.secret)
+
+    def _agent_of(self, verdict: Verdict, uid: Uid) -> AgentName:
+        """Name the agent whose credential is meant.
+
+        Without an agent in the lineage nothing is released. The question still goes to the issuer, with an agent of
+        the user's: it is the issuer that records refusals and raises the alert.
+        """
+        if isinstance(verdict, Evidence) and verdict.principal is not None:
+            return verdict.principal.agent
+        enrolled = self._agents.agents_of(uid)
+        if not enrolled:
+            raise RefusedError("enrolment", "no agent is enrolled for this user", next_step="sudo agent-broker enroll")
+        return enrolled[0]
+
+
+class _Helper:
+    """A caller on a channel where agents do not speak themselves (see the module)."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def attest(self, known: Freshness | None = None) -> Verdict:
+        verdict = await self._caller.attest(known)
+        if isinstance(verdict, Evidence) and verdict.principal is not None and verdict.principal.is_caller:
+            return Unknown(
+                "the agent's main process does not ask here: another program asked, and then became it",
+                next_step="ask through agent-broker-shim",
+                uid=verdict.uid,
+                steps=verdict.steps,
+            )
+        return verdict

@@ -1,0 +1,1 @@
+"""Sealed bytes to secret and back."""

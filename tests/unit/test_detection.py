@@ -1,0 +1,157 @@
+"""Who is exempt at a decoy, how bad an event is, and what a person reads about it."""
+
+import msgspec
+import pytest
+
+from agent_broker.identity.evidence import Evidence, Freshness, Principal, Unchanged, Unknown
+from agent_broker.monitor.detection import (
+    DENIED,
+    ONLY_SEEN,
+    SERVED,
+    Decoy,
+    EventFacts,
+    decide_change,
+    decide_crowd,
+    decide_missed,
+    decide_open,
+    is_exempt,
+    printable,
+)
+from tests.fakes.lineage_records import a_lineage, a_step
+
+DECOY = Decoy("/home/ann/.claude/.credentials.json", "claude", 1000, deny=False)
+FRESH = Freshness("e1", 7, 7, 0)
+LINEAGE = a_lineage(7, 8, 9)
+
+
+def principal(*, agent="claude", owner=1000, caller=False):
+    depth = 0 if caller else 2
+    return Principal(agent, owner, 7 if caller else 9, 9, "a" * 64, is_caller=caller, depth=depth)
+
+
+def evidence(who=None, *, uid=1000, taints=()):
+    return Evidence(FRESH, uid, LINEAGE, who, taints, "observe+")
+
+
+def facts(**given):
+    return EventFacts(**{"time_ns": 5, "pid": 4007, "epoch": "e1", "tier": "observe+", "action": SERVED, **given})
+
+
+AGENT = evidence(principal(caller=True))
+OPENERS = {
+    "the decoy's agent": (AGENT, None),
+    "the agent, tainted": (evidence(principal(caller=True), taints=("LD_PRELOAD is set",)), "critical"),
+    "another agent": (evidence(principal(agent="codex", caller=True)), "critical"),
+    "the same agent of another user": (evidence(principal(owner=1001, caller=True), uid=1001), "critical"),
+    "the agent running as another user": (evidence(principal(caller=True), uid=1001), "critical"),
+    "a child of the agent": (evidence(principal()), "critical"),
+    "a stranger": (evidence(), "critical"),
+    "a stranger of another user": (evidence(uid=1001), "critical"),
+    "root": (evidence(uid=0), "info"),
+    "root below an agent": (evidence(principal(), uid=0), "critical"),
+    "unknown": (Unknown("events were lost"), "critical"),
+    "unknown, with a lineage": (Unknown("events were lost", uid=1000, steps=LINEAGE), "critical"),
+    "unknown root": (Unknown("it was gone", uid=0, steps=LINEAGE), "warning"),
+    "no answer at all": (Unchanged(FRESH), "critical"),
+}
+
+
+@pytest.mark.parametrize(("verdict", "severity"), OPENERS.values(), ids=OPENERS.keys())
+def test_an_open(verdict, severity):
+    incident = decide_open(DECOY, verdict, facts())
+
+    assert (incident and incident.severity) == severity
+    assert is_exempt(verdict, DECOY) == (severity is None)
+
+
+REPLACERS = OPENERS | {"root": (evidence(uid=0), None)}
+
+
+@pytest.mark.parametrize(("verdict", "severity"), REPLACERS.values(), ids=REPLACERS.keys())
+def test_a_replacement(verdict, severity):
+    incident = decide_change(DECOY, verdict, facts(action=ONLY_SEEN), "deleted")
+
+    assert (incident and incident.severity) == severity
+    assert incident is None or (incident.kind, incident.action) == ("decoy-replaced", "only-seen")
+
+
+def test_an_incident_holds_everything_a_person_needs():
+    incident = decide_open(DECOY, evidence(principal()), facts(sha256="b" * 64))
+
+    assert incident.kind == "decoy-opened"
+    assert (incident.path, incident.agent, incident.process_sha256) == (DECOY.path, "claude", "b" * 64)
+    assert (incident.lineage, incident.epoch, incident.time_ns) == (LINEAGE, "e1", 5)
+    assert incident.offenders == (7, 8)  # not the agent's main process, which is 9
+    assert "T1552.001" in incident.frameworks.attack
+    assert incident.what == (
+        "/usr/bin/scanner (pid 4007, uid 1000), started by the agent claude, opened the decoy "
+        "/home/ann/.claude/.credentials.json and was served it"
+    )
+    assert "what claude was asked to do" in incident.next_step
+
+
+@pytest.mark.parametrize(
+    ("action", "said"), [(SERVED, "and was served it"), (DENIED, "and was denied"), (ONLY_SEEN, "not stopped")]
+)
+def test_the_sentence_says_what_was_done(action, said):
+    incident = decide_open(DECOY, evidence(), facts(action=action))
+
+    assert said in incident.what
+    assert incident.action == action
+
+
+def test_the_sentence_says_why_the_opener_is_unknown():
+    incident = decide_open(DECOY, Unknown("3 kernel events were lost"), facts())
+
+    assert incident.what.startswith("a process (pid 4007) opened the decoy")
+    assert "its lineage is unknown: 3 kernel events were lost" in incident.what
+    assert incident.offenders == ()
+
+
+def test_the_sentence_names_what_taints_the_agent():
+    verdict = evidence(principal(caller=True), taints=("LD_PRELOAD is set",))
+
+    incident = decide_open(DECOY, verdict, facts())
+
+    assert "which is the agent claude, tainted, opened" in incident.what
+    assert "tainted: LD_PRELOAD is set" in incident.what
+
+
+def test_the_sentence_tells_the_other_name_the_repeats_and_the_missing_hash():
+    told = facts(other_name="/tmp/link", repeats=9, hash_problem="its executable was gone")
+
+    what = decide_open(DECOY, evidence(), told).what
+
+    assert "as /tmp/link" in what
+    assert "and 9 times more just before" in what
+    assert what.endswith("; its executable was gone")
+
+
+def test_names_chosen_by_an_attacker_can_not_drive_a_terminal():
+    step = a_step(7)
+    image = msgspec.structs.replace(step.image, filename="/tmp/\x1b[2J\u202e" + "A" * 500)
+    verdict = Unknown("gone", steps=(msgspec.structs.replace(step, image=image),))
+
+    what = decide_open(DECOY, verdict, facts(other_name="a\nb")).what
+
+    assert what.isascii()
+    assert what.isprintable()
+    assert len(what) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("plain", "plain"), ("a\x1bb", "a\\x1bb"), ("é", "\\xe9"), ("\udcff", "\\udcff"), ("x" * 200, "x" * 120 + "...")],
+)
+def test_printable(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_crowd_and_a_missed_event_are_told_without_a_culprit():
+    crowd = decide_crowd(DECOY.path, 40, facts(action=ONLY_SEEN))
+    missed = decide_missed("too many events at once", facts(action=ONLY_SEEN))
+
+    assert (crowd.severity, crowd.path, crowd.lineage) == ("warning", DECOY.path, ())
+    assert "40 more events" in crowd.what
+    assert (missed.severity, missed.offenders) == ("critical", ())
+    assert "too many events at once" in missed.what

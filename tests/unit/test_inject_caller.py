@@ -1,0 +1,194 @@
+"""The rules about the process behind a connection, on a finder and a monitor that say what the test wants."""
+
+import os
+import socket
+
+import pytest
+from msgspec.structs import replace
+
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
+from agent_broker.ids import Epoch, ExecId, ProcId
+from agent_broker.inject.caller import ConnectionCaller
+from agent_broker.inject.peer import Peer, PeerUnknownError
+from agent_broker.inject.sock_diag import Found
+from tests.fakes.issuer import ProcMonitor, open_descriptors
+
+OPENED_NS = 1 << 62  # younger than any process
+
+
+class Finder:
+    def __init__(self):
+        self.problem = None
+        self.opened_ns = OPENED_NS
+
+    def find(self, _connection):
+        self.confirm(None)
+        return Peer(uid=0, inode=7, opened_ns=self.opened_ns, found=Found(7, b"", b""))
+
+    def confirm(self, _peer):
+        if self.problem:
+            raise PeerUnknownError(self.problem)
+
+
+class Monitor:
+    """``holder`` and ``opener`` are what it says of both; ``asked`` is what it was asked."""
+
+    def __init__(self):
+        self.holder = self.opener = ProcMonitor(os.getpid()).evidence(os.getpid())
+        self.asked = []
+        self.during = lambda: None
+
+    def caller_by_socket(self, inode):
+        return _Answer(self, f"socket {inode}", lambda: self.holder)
+
+    def caller_by_pidfd(self, pidfd):
+        os.fstat(pidfd)
+        return _Answer(self, "pidfd", lambda: self.opener)
+
+
+class _Answer:
+    def __init__(self, monitor, question, verdict):
+        self.monitor, self.question, self.verdict = monitor, question, verdict
+
+    async def attest(self, known=None):
+        self.monitor.asked.append(self.question)
+        self.monitor.during()
+        verdict = self.verdict()
+        is_same = isinstance(verdict, Evidence) and verdict.freshness == known
+        return Unchanged(known) if is_same else verdict
+
+
+@pytest.fixture
+def unix():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours
+
+
+@pytest.fixture
+def tcp():
+    with socket.socket() as connection:
+        yield connection
+
+
+def with_numbers(evidence, *, proc_id=None, exec_id=None, epoch="test", taints=0):
+    old = evidence.freshness
+    numbers = Freshness(Epoch(epoch), ProcId(proc_id or old.proc_id), ExecId(exec_id or old.exec_id), taints)
+    return Evidence(numbers, evidence.uid, evidence.steps, evidence.principal, evidence.taints, evidence.tier)
+
+
+async def test_evidence_that_holds_is_asked_for_once_in_full(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    first = await caller.attest()
+    assert first is monitor.holder
+    assert await caller.attest() is first
+    assert await caller.attest(first.freshness) == Unchanged(first.freshness)
+
+
+async def test_what_changed_is_told(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    before = (await caller.attest()).freshness
+    monitor.holder = with_numbers(monitor.holder, taints=1)
+    assert await caller.attest(before) is monitor.holder
+
+
+async def test_a_unix_peer_must_be_the_process_that_connected(unix):
+    monitor = Monitor()
+    caller = ConnectionCaller(unix, Finder(), monitor)
+    assert isinstance(await caller.attest(), Evidence)
+    assert monitor.asked == ["socket 7", "pidfd"]
+    await caller.attest()
+    assert monitor.asked == ["socket 7", "pidfd", "socket 7"]
+    caller.close()
+
+
+@pytest.mark.parametrize(
+    "opener", [{"proc_id": 1}, {"epoch": "another"}, Unknown("it ended")], ids=["process", "epoch", "unknown"]
+)
+async def test_a_passed_unix_socket_is_nobodys(unix, opener):
+    monitor = Monitor()
+    monitor.opener = opener if isinstance(opener, Unknown) else with_numbers(monitor.holder, **opener)
+    caller = ConnectionCaller(unix, Finder(), monitor)
+    verdict = await caller.attest()
+    assert isinstance(verdict, Unknown)
+    assert "opened" in verdict.reason
+    assert verdict.steps == monitor.holder.steps  # for the alert
+    caller.close()
+
+
+async def test_a_connection_older_than_its_program_is_nobodys(tcp):
+    monitor, finder = Monitor(), Finder()
+    finder.opened_ns = monitor.holder.caller.exec_ns
+    verdict = await ConnectionCaller(tcp, finder, monitor).attest()
+    assert isinstance(verdict, Unknown)
+    assert "older than the program" in verdict.reason
+
+
+async def test_a_new_program_on_the_connection_is_checked_anew(tcp):
+    monitor, finder = Monitor(), Finder()
+    finder.opened_ns = monitor.holder.caller.exec_ns + 1
+    caller = ConnectionCaller(tcp, finder, monitor)
+    known = (await caller.attest()).freshness
+    step = monitor.holder.steps[0]
+    younger = replace(step, image=replace(step.image, exec_ns=finder.opened_ns + 1))
+    monitor.holder = replace(with_numbers(monitor.holder, exec_id=99), steps=(younger,))
+    for asked in (known, None):
+        assert isinstance(await caller.attest(asked), Unknown)
+
+
+async def test_known_of_another_connection_does_not_skip_the_checks(tcp):
+    monitor, finder = Monitor(), Finder()
+    known = (await ConnectionCaller(tcp, finder, monitor).attest()).freshness
+    finder.opened_ns = 0
+    assert isinstance(await ConnectionCaller(tcp, finder, monitor).attest(known), Unknown)
+
+
+async def test_a_peer_that_is_gone_is_nobody(tcp):
+    finder = Finder()
+    caller = ConnectionCaller(tcp, finder, Monitor())
+    await caller.attest()
+    finder.problem = "the client has closed"
+    assert await caller.attest() == Unknown("the client has closed")
+
+
+async def test_a_peer_that_was_never_found_is_nobody_and_nobody_is_asked(tcp):
+    finder, monitor = Finder(), Monitor()
+    finder.problem = "not in this namespace"
+    caller = ConnectionCaller(tcp, finder, monitor)
+    assert await caller.attest() == Unknown("not in this namespace")
+    assert monitor.asked == []
+    assert caller.peer is None
+
+
+async def test_an_unknown_holder_stays_unknown_although_it_was_known_before(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    known = (await caller.attest()).freshness
+    monitor.holder = Unknown("2 processes hold the connection")
+    assert await caller.attest(known) == monitor.holder
+
+
+async def test_an_answer_to_a_question_that_was_not_asked_is_no(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    monitor.holder = Unchanged(monitor.holder.freshness)
+    assert isinstance(await caller.attest(), Unknown)
+
+
+async def test_a_connection_that_closes_while_the_monitor_is_asked_is_nobodys(unix):
+    monitor = Monitor()
+    caller = ConnectionCaller(unix, Finder(), monitor)
+    monitor.during = caller.close
+    assert isinstance(await caller.attest(), Unknown)
+    assert isinstance(await caller.attest(), Unknown)
+
+
+async def test_close_gives_the_descriptor_back(unix):
+    before = open_descriptors()
+    caller = ConnectionCaller(unix, Finder(), Monitor())
+    await caller.attest()
+    caller.close()
+    caller.close()
+    assert open_descriptors() == before

@@ -1,0 +1,178 @@
+"""The monitor's durable memory: nothing lost by a crash, nothing pushed out by a flood."""
+
+import os
+import signal
+import stat
+
+import msgspec
+import pytest
+
+from agent_broker.errors import IntegrityError, UnavailableError
+from agent_broker.monitor.incident import new_incident
+from agent_broker.monitor.spool import Spool
+from tests.fakes.small_disk import fill, small_disk
+
+
+def incident(what="it happened"):
+    return new_incident(
+        kind="decoy-opened", time_ns=1, severity="critical", what=what, tier="observe+", action="served-decoy"
+    )
+
+
+def sequences(spool):
+    return [entry.sequence for entry in spool.unacknowledged()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "spool"
+
+
+def test_what_was_appended_is_there_after_a_restart(folder):
+    first = Spool(folder)
+    kept = [first.append(incident(str(number))) for number in range(3)]
+    first.close()
+
+    second = Spool(folder)
+
+    assert second.unacknowledged() == tuple(kept)
+    assert second.append(incident()).sequence == 4
+    second.close()
+
+
+def test_acknowledged_is_gone_and_stays_gone(folder):
+    first = Spool(folder)
+    for _ in range(5):
+        first.append(incident())
+    first.acknowledge(3)
+    assert sequences(first) == [4, 5]
+    first.close()
+
+    second = Spool(folder)
+
+    assert sequences(second) == [4, 5]
+    second.acknowledge(5)
+    second.close()
+    third = Spool(folder)
+    assert third.append(incident()).sequence == 6
+    third.close()
+
+
+def test_a_full_spool_drops_the_newest_and_counts_it_durably(folder):
+    spool = Spool(folder, limit=2)
+    assert [spool.append(incident(str(number))) is not None for number in range(4)] == [True, True, False, False]
+    assert sequences(spool) == [1, 2]
+    spool.close()
+
+    again = Spool(folder, limit=2)
+
+    assert again.dropped == 2
+    again.close()
+
+
+def test_a_torn_last_line_is_cut_and_the_rest_kept(folder):
+    spool = Spool(folder)
+    spool.append(incident("whole"))
+    spool.append(incident("torn"))
+    spool.close()
+    path = folder / "incidents"
+    path.write_bytes(path.read_bytes()[:-7])
+
+    again = Spool(folder)
+
+    assert [entry.incident.what for entry in again.unacknowledged()] == ["whole"]
+    again.close()
+
+
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(folder):
+    spool = Spool(folder)
+    for _ in range(3):
+        spool.append(incident())
+    spool.close()
+    path = folder / "incidents"
+    lines = path.read_bytes().split(b"\n")
+    lines[1] = lines[1][5:]
+    path.write_bytes(b"\n".join(lines))
+
+    with pytest.raises(IntegrityError, match="line 2"):
+        Spool(folder)
+
+
+def test_a_killed_monitor_loses_nothing_that_append_returned(folder):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        spool = Spool(folder)
+        while True:
+            os.write(writer, bytes([spool.append(incident()).sequence & 0xFF]))
+    os.close(writer)
+    for _ in range(50):
+        os.read(reader, 1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    told = 50 + sum(len(piece) for piece in iter(lambda: os.read(reader, 4096), b""))
+    os.close(reader)
+
+    survived = Spool(folder)
+
+    assert len(survived.unacknowledged()) >= told
+    survived.close()
+
+
+def test_a_full_disk_is_said_and_the_incident_stays_in_memory(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        spool = Spool(disk / "spool")
+        spool.append(incident("before"))
+        filler = fill(disk)
+        with pytest.raises(UnavailableError, match="No space left"):
+            for _ in range(100):
+                spool.append(incident("x" * 1000))
+        in_memory = sequences(spool)
+        filler.unlink()
+        spool.append(incident("after"))
+        spool.close()
+
+        again = Spool(disk / "spool")
+        on_disk = [entry.incident.what[:6] for entry in again.unacknowledged()]
+        again.close()
+
+    assert in_memory[-1] == len(in_memory)
+    assert on_disk[0] == "before"
+    assert on_disk[-1] == "after"
+
+
+def test_many_acknowledgements_shrink_the_file(folder):
+    spool = Spool(folder)
+    for _ in range(300):
+        spool.append(incident())
+    before = (folder / "incidents").stat().st_size
+    spool.acknowledge(299)
+
+    assert (folder / "incidents").stat().st_size < before / 100
+    assert sequences(spool) == [300]
+    spool.append(incident())
+    spool.close()
+    again = Spool(folder)
+    assert sequences(again) == [300, 301]
+    again.close()
+
+
+def test_only_root_can_read_it(folder):
+    spool = Spool(folder)
+    spool.append(incident())
+    spool.close()
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "incidents").stat().st_mode) == 0o600
+
+
+def test_what_survives_is_the_same_record(folder):
+    spool = Spool(folder)
+    made = incident()
+    spool.append(made)
+    spool.close()
+
+    again = Spool(folder)
+
+    assert msgspec.to_builtins(again.unacknowledged()[0].incident) == msgspec.to_builtins(made)
+    again.close()
