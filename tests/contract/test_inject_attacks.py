@@ -53,6 +53,7 @@ class Actor:
         await self._process.stdin.drain()
 
     async def end(self):
+        self._process.stdin.close()  # its children wait there
         if self._process.returncode is None:
             self._process.kill()
         await self._process.communicate()
