@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from agent_broker.errors import AgentBrokerError
 from tests.bench.figures import CannotMeasureError, Figure, ms, p50, p99, us
 from tests.bench.stage import OWNER, Stage
 
@@ -77,7 +78,7 @@ def _followed(client) -> Iterator["queue.Queue[_Alert]"]:
             for alert in stream:
                 now_ns = time.monotonic_ns()
                 found.put((now_ns, msgspec.json.decode(alert)["path"]))
-        except Exception:  # noqa: BLE001 - the stream was cancelled: the block below has ended
+        except AgentBrokerError:  # the stream was cancelled: the block below has ended
             return
 
     with client.alerts(0, follow=True) as stream:

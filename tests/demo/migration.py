@@ -1,23 +1,22 @@
 """Steps 3 and 7: into the broker, and back."""
 
-import difflib
 import itertools
 import json
 import time
 
 from tests.demo.check import require
-from tests.demo.claude_home import CREDENTIALS, SETTINGS, STATE
+from tests.demo.claude_home import CREDENTIALS, SETTINGS
 from tests.demo.machine import run_tool
 from tests.demo.memory import grep
 from tests.demo.processes import broker_command
 from tests.demo.show import Show
-from tests.demo.snapshot import Changes, compare, take_snapshot
+from tests.demo.snapshot import Snapshot, compare, take_snapshot
 from tests.demo.world import World
 
 _TABLE_COLUMNS = 76
 _TEN_YEARS_S = 10 * 365 * 24 * 3600
-_CLAUDES_OWN = (STATE, ".claude/backups/", ".claude/projects/", ".claude/telemetry/", ".claude/sessions")
-"""What Claude itself rewrites at every run."""
+_TOUCHED = (SETTINGS, CREDENTIALS)
+_NEW_LINES = 2
 
 
 def enroll(world: World, show: Show) -> str:
@@ -26,6 +25,7 @@ def enroll(world: World, show: Show) -> str:
     printed = _migrate(world, show, "enroll", "--binary", str(world.home / ".local/bin/claude"))
     show.quote(itertools.takewhile(lambda line: not line.startswith("  binary"), _lines(printed)))
     show.fact("binary", _require_binary(world))
+    _require_only_two_files_changed(world.before, take_snapshot(world.home), "enrolment")
     world.phantom = _phantom(world)
     _require_decoys(world)
     show.fact("settings", _require_small_edit(world))
@@ -39,21 +39,27 @@ def enroll(world: World, show: Show) -> str:
 def unenroll(world: World, show: Show) -> str:
     """Put everything back, and prove it by comparing with the snapshot of before."""
     show.command("agent-broker unenroll claude --user … --home … --yes")
+    between = take_snapshot(world.home)
     _migrate(world, show, "unenroll")
-    changes = compare(world.before, take_snapshot(world.home))
-    for path in (SETTINGS, CREDENTIALS):
+    after = take_snapshot(world.home)
+    _require_only_two_files_changed(between, after, "unenrolment")
+    changes = compare(world.before, after)
+    for path in _TOUCHED:
         require(path in changes.same, f"~/{path} as it was: bytes, mode, owner, time", changes.changed.get(path))
-    foreign = {path: what for path, what in changes.changed.items() if not path.startswith(_CLAUDES_OWN)}
-    require(not foreign, "every other file as it was", foreign)
-    kept = _require_state_kept(world)
-    new = [path for path in changes.new if not path.startswith((".claude/", ".cache/"))]
-    require(not new, "nothing new in the home but Claude's own files", new)
-    _show_comparison(show, changes, kept)
+    show.fact("as before", "settings.json, .credentials.json: bytes, mode, owner, modification time")
+    left = f"{len(after)} files and folders in all; enrolment and unenrolment touched these two"
+    show.fact("compared", left)
     agents = json.loads(broker_command(world.root, "agents", "--json"))
     credentials = json.loads(broker_command(world.root, "credentials", "--json"))
     require(not agents and not credentials, "nothing left of the enrolment", f"{agents} {credentials}")
     show.fact("broker", "0 agents, 0 credentials")
     return "the home is as it was, byte for byte"
+
+
+def _require_only_two_files_changed(before: Snapshot, after: Snapshot, what: str) -> None:
+    changes = compare(before, after)
+    require(set(changes.changed) == set(_TOUCHED), f"{what} to change {_TOUCHED}, and nothing else", changes.changed)
+    require(not changes.new, f"{what} to leave no new file", changes.new)
 
 
 def _lines(printed: str) -> list[str]:
@@ -97,29 +103,14 @@ def _require_decoys(world: World) -> None:
 
 def _require_small_edit(world: World) -> str:
     """Require that all that was not touched is there byte for byte, and in its order; return a sentence."""
-    before = world.settings_text.splitlines(keepends=True)
-    after = (world.home / SETTINGS).read_text().splitlines(keepends=True)
-    blocks = [each for each in difflib.SequenceMatcher(None, before, after).get_opcodes() if each[0] != "equal"]
-    removed = [line.strip() for _, start, end, _, _ in blocks for line in before[start:end]]
-    foreign = [line for line in removed if "ANTHROPIC_API_KEY" not in line and line not in "".join(after)]
+    before = world.settings_text.splitlines()
+    after = (world.home / SETTINGS).read_text().splitlines()
+    gone = [line for line in before if line not in after]
+    new = [line for line in after if line not in before]
+    comma = [line for line in gone if f"{line}," in new]
+    kept = [line for line in before if line not in gone]
+    foreign = [line for line in gone if line not in comma and "ANTHROPIC_API_KEY" not in line]
     require(not foreign, "the user's other settings to be kept byte for byte", foreign)
-    added = sum(end - start for _, _, _, start, end in blocks)
-    print(removed, [after[s:e] for _, _, _, s, e in blocks])
-    return f"{len(removed)} line gone, {added} new, {len(before) - len(removed)} kept byte for byte"
-
-
-def _require_state_kept(world: World) -> int:
-    """~/.claude.json is rewritten by Claude at each run: the user's members must all be there as they were."""
-    before = json.loads(world.state_text)
-    after = json.loads((world.home / STATE).read_text())
-    counted = {"numStartups", "tipsHistory", "pluginUsage"}
-    lost = [name for name in before if name not in counted and before[name] != after.get(name)]
-    require(not lost, f"the user's settings in ~/{STATE} as they were", lost)
-    return len(before)
-
-
-def _show_comparison(show: Show, changes: Changes, kept: int) -> None:
-    show.fact("same", "settings.json, .credentials.json: content, mode, owner, modification time")
-    show.fact("", f"{len(changes.same)} of {len(changes.same) + len(changes.changed)} files and folders in all")
-    rest = ", ".join(f"~/{path}" for path in changes.changed) or "none"
-    show.fact("Claude's", f"rewritten by its own runs: {rest} (its {kept} members checked)")
+    require([line for line in after if line in before] == kept, "the user's settings in their order", "another order")
+    require(len(new) - len(comma) == _NEW_LINES, "an address and a phantom as new settings", f"{len(new)} new lines")
+    return f"the key's line gone, {_NEW_LINES} new; {len(kept)} lines kept byte for byte, {len(comma)} got a comma"

@@ -60,7 +60,11 @@ class Show:
     def held(self, what: str) -> None:
         """End a step that held."""
         took = f"{time.monotonic() - self._began_s:.1f} s"
-        self._print(Text.assemble(("✔ ", "bold green"), (what, "green"), (f"  {took}", "dim")))
+        line = Table.grid(padding=(0, 1))
+        for style, align in (("bold green", "left"), ("green", "left"), ("dim", "right")):
+            line.add_column(style=style, justify=align)
+        line.add_row("✔", what, took)
+        self._print(line)
 
     def note(self, text: str, style: str = "yellow") -> None:
         """Say something that people must not miss."""

@@ -4,7 +4,7 @@ import json
 
 from tests.demo.attack import Attack
 from tests.demo.check import require
-from tests.demo.claude_home import CREDENTIALS, SETTINGS, STATE, masked
+from tests.demo.claude_home import CREDENTIALS, SETTINGS, masked
 from tests.demo.memory import grep
 from tests.demo.processes import Background, broker_command
 from tests.demo.run_claude import ask
@@ -50,7 +50,7 @@ def set_the_stage(world: World, show: Show) -> str:
     found = {str(path.relative_to(world.home)) for path in grep(world.keys.named(), world.home)}
     require(found == {SETTINGS, CREDENTIALS}, "grep to find the secrets in two files", found)
     world.before = take_snapshot(world.home)
-    world.settings_text, world.state_text = ((world.home / name).read_text() for name in (SETTINGS, STATE))
+    world.settings_text = (world.home / SETTINGS).read_text()
     show.command('claude -p "check the dependencies"')
     show.fact("stolen", f"{', '.join(stolen)}: by a scanner that its Bash tool ran")
     return "before enrolment, every tool that the agent runs can take its secrets"

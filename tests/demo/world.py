@@ -53,9 +53,8 @@ class World:
         self.programs: list[Background] = []
         self.phantom = ""
         self.before: Snapshot = {}
-        """The home just before enrolment, after the agent's first run; and two of its files:"""
+        """The home just before enrolment, after the agent's first run."""
         self.settings_text = ""
-        self.state_text = ""
 
     @property
     def environment(self) -> dict[str, str]:

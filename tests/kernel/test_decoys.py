@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.puppet import Puppet
 from tests.fakes.watching import SYSTEM_PYTHON, USER, Watching
 
 pytestmark = pytest.mark.kernel
@@ -178,18 +179,19 @@ async def test_a_decoy_that_is_opened_by_the_monitor_itself_does_not_hang_it(wat
 
 
 async def test_a_program_that_is_the_decoy_itself_is_hashed(watching):
-    watching.decoy.write_bytes(Path("/bin/cat").resolve().read_bytes())
+    watching.decoy.write_bytes(Path(SYSTEM_PYTHON).resolve().read_bytes())
     watching.decoy.chmod(0o755)
     watching.start()
+    puppet = await Puppet.start(USER, program=watching.decoy)
+    watching.puppets.append(puppet)
+    watching.world.execute(watching.world.processes[puppet.pid], str(watching.decoy))
 
-    program = await asyncio.create_subprocess_exec(
-        watching.decoy, watching.decoy, user=USER, group=USER, extra_groups=(), cwd="/",
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    await program.wait()
+    await puppet.do(f"os.close(os.open({str(watching.decoy)!r}, os.O_RDONLY))")
 
-    by_itself = [each for each in await watching.all_told() if each.lineage[0].image.filename == str(watching.decoy)]
-    assert [each.process_sha256 for each in by_itself] == [sha256("/bin/cat")]
+    executed, opened = await watching.all_told()
+    assert "python" in executed.lineage[0].image.filename  # what it was before the exec that opened the decoy
+    assert opened.lineage[0].image.filename == str(watching.decoy)
+    assert opened.process_sha256 == sha256(SYSTEM_PYTHON)
 
 
 async def test_a_burst_of_one_program_is_one_incident(watching):

@@ -19,7 +19,7 @@ UNKNOWN_TIER = "unknown"
 
 TIERS: dict[str, str] = {
     "enforce": "opens of decoys can be denied, also after the monitor died; ptrace of an agent is denied",
-    "observe+": "opens of decoys can be denied while the monitor lives; ptrace of an agent is only reported",
+    "observe+": "opens of decoys can be denied while the monitor lives; ptrace of a running agent is not seen",
     "observe": "opens of decoys are only reported; nothing is denied",
     "none": "no BPF: nothing is released to anybody; decoys are still watched",
     UNKNOWN_TIER: "the monitor does not answer: assume that nothing is watched, and nothing is released",
@@ -32,7 +32,7 @@ _EVERY_TIER_MISSES = (
 CANNOT_SEE: dict[str, tuple[str, ...]] = {
     "enforce": _EVERY_TIER_MISSES,
     "observe+": (
-        "it can't deny: ptrace and writes to an agent's memory; they taint the agent, which then gets nothing",
+        "it can't see: who attaches to a running agent or writes its memory (a tracer at its start taints it)",
         "it can't deny: any open of a decoy while the monitor is down",
         "it can't see: truncate(2) of a decoy by path, which opens nothing",
         *_EVERY_TIER_MISSES,

@@ -120,7 +120,11 @@ class _Enrolling:
         )
 
     def undo_after(self, error: BaseException) -> None:
-        """Put everything back, with a fresh process for the files: this one may be the reason."""
+        """Put everything back, with a fresh process for the files.
+
+        The present one may be the reason, and may be stopped with a request in its queue: it has to be gone first.
+        """
+        self._files.close()
         if self._journal.find(self._plan.agent, self._plan.owner.uid) is None:
             return  # not even begun
         what = error.message if isinstance(error, AgentBrokerError) else type(error).__name__

@@ -1,5 +1,6 @@
 """Claude Code as an agent that can be enrolled. What is done to its files is in claude_survey."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,12 @@ class ClaudeRecipe:
         yield home / ".claude/local/claude"  # a script in some versions: passed over
         yield home / ".claude/local/node_modules/.bin/claude"
         yield home / ".npm-global/bin/claude"
-        yield from sorted(home.glob(".nvm/versions/node/*/bin/claude"), reverse=True)
+        yield from _newest_first(home.glob(".nvm/versions/node/*/bin/claude"))
         yield home / "node_modules/.bin/claude"
         yield from (Path("/usr/local/bin/claude"), Path("/usr/bin/claude"))
-        yield from sorted(home.glob(".local/share/claude/versions/*"), reverse=True)
+        yield from _newest_first(home.glob(".local/share/claude/versions/*"))
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Order by the numbers in the paths: 2.1.10 is newer than 2.1.9."""
+    return sorted(paths, key=lambda path: [int(digits) for digits in re.findall("[0-9]+", str(path))], reverse=True)

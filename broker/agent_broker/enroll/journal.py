@@ -124,7 +124,8 @@ class TransactionFolder:
         except BlockingIOError as error:
             os.close(self._fd)
             raise UnavailableError(
-                "another enroll or unenroll is at work", next_step="wait until it is done, then try again"
+                "another enroll or unenroll is at work",
+                next_step="wait until it is done, then try again; if none is, look for a stopped agent_broker process",
             ) from error
         except BaseException:
             os.close(self._fd)

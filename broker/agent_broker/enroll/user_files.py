@@ -132,7 +132,7 @@ class UserFiles:
         try:
             self._ask(Start(owner.uid, owner.gid, owner.groups, owner.home))
         except AgentBrokerError:
-            self._end()
+            self.close()
             raise
         return self
 
@@ -140,7 +140,23 @@ class UserFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the process."""
-        self._end()
+        self.close()
+
+    def close(self) -> None:
+        """End the process, and return when it can do nothing any more; twice is fine.
+
+        It completes what it was asked already; one that is stopped is killed.
+        """
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            try:
+                self._process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
 
     def absolute(self, path: str) -> str:
         """Return a path for people and for the registry."""
@@ -243,16 +259,3 @@ class UserFiles:
             f"the process that acts as {self._owner.name} does not answer; somebody may have stopped or killed it",
             next_step="end the user's other processes, then try again",
         )
-
-    def _end(self) -> None:
-        """Close our side: the other one completes what it has begun and ends; a stopped one is killed."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._process is not None:
-            try:
-                self._process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None

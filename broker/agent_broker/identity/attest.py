@@ -15,6 +15,8 @@ What this does not do: it knows no credential, no policy and no protocol; it say
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -52,12 +54,56 @@ class Attestor:
             pidfd: of the caller; stays the caller's to close.
             known: the freshness of evidence that is held already: if nothing changed, Unchanged is the answer.
         """
+        verdict = self.attest_now(pidfd, known)
+        return await self._attest_waiting(pidfd) if verdict is None else verdict
+
+    def attest_now(self, pidfd: int, known: Freshness | None = None) -> Verdict | None:
+        """Return what attest would, if that takes no waiting; else None. About 10 us."""
+        record = self._sensor.task_record(pidfd)
+        if record is None:
+            return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
+        if known is not None and known == self._freshness(record):
+            return Unchanged(known)
+        if not self._has_arrived(record):
+            return None
+        verdict = self._judge(record)
+        return None if isinstance(verdict, _NeedsHash) or self._sensor.task_record(pidfd) != record else verdict
+
+    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
+        """Return evidence of the one process that holds a socket, or why there is none."""
+        verdict = self.attest_socket_now(inode, known)
+        if verdict is None:
+            with _only_holder(self._holders(inode)) as pidfd:
+                if isinstance(pidfd, Unknown):
+                    return pidfd
+                await self._attest_waiting(pidfd)  # what had to be waited for is there now
+            verdict = self.attest_socket_now(inode, known)
+        return Unknown("the process changed while it was looked at") if verdict is None else verdict
+
+    def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
+        """Return what attest_socket would, if that takes no waiting; else None.
+
+        The pid that the kernel's tables name is only used to open a pidfd. If the record behind it is ``known``, the
+        process is older than the look at the tables, so it is the holder. Else the tables are read once more after
+        the attestation, and the process must still live then: its number was its own all the time.
+        """
+        holders = self._holders(inode)
+        with _only_holder(holders) as pidfd:
+            if isinstance(pidfd, Unknown):
+                return pidfd
+            verdict = self.attest_now(pidfd, known)
+            if not isinstance(verdict, Evidence):
+                return verdict
+            record = self._sensor.task_record(pidfd) if self._holders(inode) == holders else None
+            if record is None or self._freshness(record) != verdict.freshness:
+                return Unknown("the connection changed hands while it was looked at")
+            return verdict
+
+    async def _attest_waiting(self, pidfd: int) -> Verdict:
         for _ in range(2):
             record = self._sensor.task_record(pidfd)
             if record is None:
                 return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
-            if known is not None and known == self._freshness(record):
-                return Unchanged(known)
             if not await self._drain_past(record):
                 return self._not_arrived(record)
             verdict = self._judge(record)
@@ -70,52 +116,24 @@ class Attestor:
                 return verdict
         return Unknown("the process changed while it was looked at")
 
-    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
-        """Return evidence of the one process that holds a socket, or why there is none.
-
-        The pid that the kernel's tables name is only used to open a pidfd. If the record behind it is ``known``, the
-        process is older than the look at the tables, so it is the holder. Else the tables are read once more after
-        the attestation, and the process must still live then: its number was its own all the time.
-        """
-        holders = self._holders(inode)
-        if len(holders) != 1:
-            found = f"{len(holders)} processes hold" if holders else "nobody holds"
-            return Unknown(f"{found} the connection, and exactly one process must")
-        try:
-            pidfd = os.pidfd_open(next(iter(holders)))
-        except OSError as error:
-            return Unknown(f"the process that held the connection is gone ({error.strerror})")
-        try:
-            verdict = await self.attest(pidfd, known)
-            if not isinstance(verdict, Evidence):
-                return verdict
-            record = self._sensor.task_record(pidfd) if self._holders(inode) == holders else None
-            if record is None or self._freshness(record) != verdict.freshness:
-                return Unknown("the connection changed hands while it was looked at")
-            return verdict
-        finally:
-            os.close(pidfd)
-
     def _holders(self, inode: int) -> set[int]:
         return {each.pid for each in self._sensor.socket_holders(inode)}
 
-    def lookup(self, pidfd: int) -> Verdict:
-        """Return what is known without waiting and without hashing: for whoever holds up the process meanwhile.
+    def snapshot(self, pidfd: int) -> TaskRecord | None:
+        """Return the kernel's numbers of a process now, for ``recall`` later; None: it has none. About 2 us."""
+        return self._sensor.task_record(pidfd)
 
-        An enrolled file whose hash was not taken yet makes no principal here.
+    def recall(self, record: TaskRecord) -> Verdict:
+        """Return what is known of a program image by its numbers, whether it still runs or not.
+
+        Neither waits nor hashes: an enrolled file whose hash was not taken yet makes the answer Unknown.
         """
-        record = self._sensor.task_record(pidfd)
-        if record is None:
-            return Unknown("the process is gone, or was never seen by the monitor")
-        if not self._store.knows(record.proc_id, record.exec_id):
-            self._sensor.consume()
-            if not self._store.knows(record.proc_id, record.exec_id):
-                return self._not_arrived(record)
+        if not self._has_arrived(record):
+            return self._not_arrived(record)
         verdict = self._judge(record)
         if isinstance(verdict, _NeedsHash):
-            return Unknown(
-                "the enrolled file was not hashed yet", uid=verdict.evidence.uid, steps=verdict.evidence.steps
-            )
+            evidence = verdict.evidence
+            return Unknown("the enrolled file was not hashed yet", uid=evidence.uid, steps=evidence.steps)
         return verdict
 
     def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
@@ -134,12 +152,14 @@ class Attestor:
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         return lineage.steps, lineage.gap
 
+    def _has_arrived(self, record: TaskRecord) -> bool:
+        if not self._store.knows(record.proc_id, record.exec_id):
+            self._sensor.consume()
+        return self._store.knows(record.proc_id, record.exec_id)
+
     async def _drain_past(self, record: TaskRecord) -> bool:
         for _ in range(_DRAIN_TRIES):
-            if self._store.knows(record.proc_id, record.exec_id):
-                return True
-            self._sensor.consume()
-            if self._store.knows(record.proc_id, record.exec_id):
+            if self._has_arrived(record):
                 return True
             await asyncio.sleep(_DRAIN_PAUSE_S)
         return False
@@ -226,3 +246,21 @@ class _NeedsHash(Struct, frozen=True):
 
     evidence: Evidence
     image: Image
+
+
+@contextmanager
+def _only_holder(holders: set[int]) -> Iterator[int | Unknown]:
+    """Give a pidfd of the one process among the holders of a socket, closed in the end; or why there is none."""
+    if len(holders) != 1:
+        found = f"{len(holders)} processes hold" if holders else "nobody holds"
+        yield Unknown(f"{found} the connection, and exactly one process must")
+        return
+    try:
+        pidfd = os.pidfd_open(next(iter(holders)))
+    except OSError as error:
+        yield Unknown(f"the process that held the connection is gone ({error.strerror})")
+        return
+    try:
+        yield pidfd
+    finally:
+        os.close(pidfd)

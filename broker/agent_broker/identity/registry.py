@@ -4,14 +4,13 @@ One JSON file an enrolment in ``registry/agents``, owned by root and writable by
 not is refused, since it decides who is an agent.
 """
 
-import os
-import stat
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from agent_broker.errors import IntegrityError, MisuseError
+from agent_broker.disk import replace_file, require_root_owned, sync_folder
+from agent_broker.errors import MisuseError
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 
 
@@ -70,48 +69,31 @@ def load_registry(folder: Path) -> tuple[Enrollment, ...]:
     """
     if not folder.is_dir():
         return ()
-    _require_trusted(folder)
+    require_root_owned(folder, folder.lstat())
     return tuple(_load(path) for path in sorted(folder.glob("*.json")))
 
 
 def save_enrollment(folder: Path, enrollment: Enrollment) -> None:
-    """Write one enrolment durably: a reader sees the old file or the new one."""
-    path = folder / enrollment.file_name
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb", opener=lambda p, f: os.open(p, f | os.O_NOFOLLOW, 0o644)) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(enrollment), indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(folder)
+    """Write one enrolment durably: a reader sees the old file or the new one.
+
+    Raises:
+        UnavailableError: the disk refuses.
+    """
+    content = msgspec.json.format(msgspec.json.encode(enrollment), indent=2)
+    replace_file(folder / enrollment.file_name, content, mode=0o644)
 
 
 def remove_enrollment(folder: Path, enrollment: Enrollment) -> None:
     """Delete one enrolment durably; a missing file is fine."""
     (folder / enrollment.file_name).unlink(missing_ok=True)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_folder(folder)
 
 
 def _load(path: Path) -> Enrollment:
-    _require_trusted(path)
+    require_root_owned(path, path.lstat())
     try:
         return msgspec.json.decode(path.read_bytes(), type=Enrollment)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MisuseError(f"{path} is not an enrolment: {error}", next_step="enroll the agent again") from error
 
 
-def _require_trusted(path: Path) -> None:
-    facts = path.lstat()
-    if facts.st_uid != 0 or stat.S_ISLNK(facts.st_mode) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise IntegrityError(
-            f"{path} could have been written by others than root",
-            next_step=f"inspect it, then: chown root {path}; chmod go-w {path}",
-        )

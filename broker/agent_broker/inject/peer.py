@@ -10,7 +10,7 @@ The law of this module:
    connects, writes a request, and then executes the agent over himself, has a connection older than the agent.
 
 What this can't see: a process that borrows the agent's descriptor (ptrace, pidfd_getfd), writes, and closes its
-copy before the look-up. Taking it needs ptrace access to the agent, which the monitor records as a taint.
+copy before the look-up. Taking it needs ptrace access to the agent.
 On unix sockets the age begins when the broker accepts, not when the client connects: the kernel keeps no older
 date, so a client that executes the agent within that gap (microseconds, unless the broker is busy) is not told.
 """
@@ -19,6 +19,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -35,8 +36,9 @@ _PIDFD: Final = struct.Struct("=i")
 _MILLISECONDS: Final = struct.Struct("=I")
 _LAST_DATA_SENT_OFFSET: Final = 44  # bytes into struct tcp_info (include/uapi/linux/tcp.h), a u32 of milliseconds
 _TCP_INFO_BYTES: Final = 104
-_TICK_MS: Final = 10  # the kernel counts in jiffies; 10 ms at its slowest clock (CONFIG_HZ=100)
+_CLOCK_MONOTONIC_COARSE: Final = 6  # include/uapi/linux/time.h
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 class SocketLike(Protocol):
@@ -88,6 +90,8 @@ class PeerFinder:
     def __init__(self, diag: SockDiag, clock: Clock) -> None:
         self._diag = diag
         self._clock = clock
+        # Ages are counted in jiffies, and the coarse clocks advance by one jiffy.
+        self._tick_ns = int(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * _NS_PER_S)
 
     def find(self, connection: SocketLike) -> Peer:
         """Return the socket at the other end of an accepted connection, before anything was written to it.
@@ -103,7 +107,7 @@ class PeerFinder:
                 age_ns = 0
             else:
                 found = self._tcp(connection)
-                uid, age_ns = found.uid, (_age_ms(connection) + _TICK_MS) * _NS_PER_MS
+                uid, age_ns = found.uid, (_age_ms(connection) + 1) * _NS_PER_MS + self._tick_ns
         except OSError as error:
             raise _closed() from error
         return Peer(uid=Uid(uid), inode=found.inode, opened_ns=now_ns - age_ns, found=found)

@@ -13,6 +13,9 @@ from agent_broker.kernel.events import OpenFile
 from agent_broker.kernel.loader import Programs
 
 
+_TaskRecordBuffer = ctypes.c_char * wire.TASK_RECORD.size
+
+
 class TaskRecord(Struct, frozen=True, gc=False):
     """The numbers that the kernel side keeps of a process now."""
 
@@ -45,20 +48,19 @@ class KernelMaps:
         self._maps = programs.maps
         self._libbpf = programs.libbpf
         self._lookup = programs.libbpf.raw("bpf_map_lookup_elem")
-        self._key = ctypes.c_int()
-        self._key_pointer = ctypes.byref(self._key)
-        self._value = ctypes.create_string_buffer(wire.TASK_RECORD.size)
 
     def task_record(self, pidfd: int) -> TaskRecord | None:
         """Return the record of the process behind a pidfd; None: it has none, or is gone. About 2 us.
 
+        May be called from any thread: the buffers are the call's own.
+
         Raises:
             UnavailableError: the kernel refused for another reason, e.g. not a pidfd.
         """
-        self._key.value = pidfd
-        error = self._lookup(self._maps["records"], self._key_pointer, self._value)
+        value = _TaskRecordBuffer()
+        error = self._lookup(self._maps["records"], ctypes.byref(ctypes.c_int(pidfd)), value)
         if error == 0:
-            proc_id, exec_id, taint = wire.TASK_RECORD.unpack(self._value)
+            proc_id, exec_id, taint = wire.TASK_RECORD.unpack(value)
             return TaskRecord(ProcId(proc_id), ExecId(exec_id), taint)
         if error in {-errno.ENOENT, -errno.ESRCH}:
             return None
