@@ -116,6 +116,7 @@ class Monitor:
             await until_told_to_stop()
         finally:
             draining.cancel()
+            await asyncio.wait([draining])
             await self._watch.close()
             await self._service.close()
             self._spool.close()
@@ -151,10 +152,14 @@ class Monitor:
         """Take kernel events before the ring fills; attesting does so too."""
         if self.sensor is None:
             return
-        asyncio.get_running_loop().add_reader(self.sensor.epoll_fd, self.sensor.consume)
-        while True:
-            await asyncio.sleep(_POLL_S)
-            self.sensor.consume()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.sensor.epoll_fd, self.sensor.consume)
+        try:
+            while True:
+                await asyncio.sleep(_POLL_S)
+                self.sensor.consume()
+        finally:
+            loop.remove_reader(self.sensor.epoll_fd)
 
     def _make_attestor(self, problem: str) -> Attestor | BlindAttestor:
         if self.sensor is None:

@@ -24,7 +24,7 @@ def run(stage: Stage) -> list[Figure]:
     openssl = shutil.which("openssl")
     if openssl is None:
         raise CannotMeasureError("openssl is not installed, and it is what the hash is compared with")
-    spawn = [stage.driver("spawn"), "1", openssl, "dgst", "-sha256", stage.large]
+    spawn: list[str | Path] = [stage.driver("spawn"), "1", openssl, "dgst", "-sha256", stage.large]
     drivers.run(spawn)
     theirs, ours = [], []
     for _ in range(_ROUNDS):

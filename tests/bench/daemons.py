@@ -47,6 +47,12 @@ class Daemon:
     def runs(self) -> bool:
         return self._process is not None
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor time that it has used so far, in user mode and in the kernel (proc(5), stat)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def start(self) -> float:
         """Start it; return the seconds from then until it answered.
 

@@ -11,12 +11,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent_broker.errors import AgentBrokerError
 from tests.bench.figures import CannotMeasureError, Figure, ms, p50, p99, us
 from tests.bench.stage import OWNER, Stage
+
+if TYPE_CHECKING:
+    from agent_broker.transport.control_client import ControlClient
+    from agent_broker.transport.control_records import Missed
 
 _WARM_UP = 16
 _ROUNDS = 300
@@ -62,22 +67,23 @@ def _open_one(stage: Stage, alerts: "queue.Queue[_Alert]", ordinary: str, decoy:
             read_ns, path = alerts.get(timeout=_ALERT_S)
         except queue.Empty:
             raise CannotMeasureError(f"no alert within {_ALERT_S} s of an open of a decoy") from None
-        opened_ns, held_ns, ordinary_ns = map(int, intruder.stdout.read().split())
+        opened_ns, held_ns, ordinary_ns = map(int, intruder.communicate()[0].split())
     if path != decoy:
         raise CannotMeasureError(f"the alert names {path}, not {decoy}")
     return read_ns - opened_ns, held_ns - ordinary_ns
 
 
 @contextmanager
-def _followed(client) -> Iterator["queue.Queue[_Alert]"]:
+def _followed(client: "ControlClient") -> Iterator["queue.Queue[_Alert]"]:
     """Follow the alerts as ``agent-broker alerts --follow`` does; what was read comes out of the queue."""
     found: queue.Queue[_Alert] = queue.Queue()
 
-    def read(stream) -> None:
+    def read(stream: Iterator["bytes | Missed"]) -> None:
         try:
             for alert in stream:
                 now_ns = time.monotonic_ns()
-                found.put((now_ns, msgspec.json.decode(alert)["path"]))
+                path = msgspec.json.decode(alert)["path"] if isinstance(alert, bytes) else "(an alert was missed)"
+                found.put((now_ns, path))
         except AgentBrokerError:  # the stream was cancelled: the block below has ended
             return
 

@@ -1,7 +1,7 @@
 """The C programs that do what is measured: compiled once a run, started from Python, timed by themselves."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.figures import CannotMeasureError
@@ -19,7 +19,7 @@ def compile_drivers(folder: Path) -> None:
 
 
 def run(
-    command: list[str | Path],
+    command: Sequence[str | Path],
     *,
     timeout_s: float = 60,
     uid: int | None = None,
@@ -36,7 +36,6 @@ def run(
     Raises:
         CannotMeasureError: it failed, or ran too long.
     """
-    who = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
     try:
         done = subprocess.run(
             command,
@@ -47,7 +46,9 @@ def run(
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", **(environment or {})},
             stdin=subprocess.DEVNULL,
             check=False,
-            **who,
+            user=uid,
+            group=uid,
+            extra_groups=None if uid is None else [],
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotMeasureError(f"{Path(command[0]).name} could not be run: {error}") from error

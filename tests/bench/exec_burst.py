@@ -1,5 +1,7 @@
 """100,000 execs as fast as the machine does them, eight at a time: does the monitor lose one?"""
 
+from pathlib import Path
+
 from agent_broker.monitor.messages import MonitorStatus
 from tests.bench import drivers
 from tests.bench.daemons import monitor_status
@@ -16,7 +18,13 @@ def run(stage: Stage) -> list[Figure]:
     stage.have(monitor=False, broker=False)
     stage.have(monitor=True, broker=False)
     before = _status(stage)
-    command = [stage.driver("burst"), str(_EXECS), str(_PARALLEL), str(_MOST_S), stage.driver("empty")]
+    command: list[str | Path] = [
+        stage.driver("burst"),
+        str(_EXECS),
+        str(_PARALLEL),
+        str(_MOST_S),
+        stage.driver("empty"),
+    ]
     ((execs, elapsed_ns),) = drivers.numbers(drivers.run(command, timeout_s=_MOST_S + 20))
     after = _status(stage)
     seen, lost = after.events - before.events, after.lost_events - before.lost_events

@@ -45,4 +45,4 @@ def _attest_one(attestor: Attestor) -> object:
             return asyncio.run(attestor.attest(pidfd))
         finally:
             os.close(pidfd)
-            process.stdin.close()
+            process.communicate()

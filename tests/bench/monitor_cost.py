@@ -1,9 +1,11 @@
 """What everybody else on the machine pays for the monitor: exec, compiling, and opening files that nobody watches.
 
 The monitor runs and does not run in turn (off, on, on, off, ...), and every phase does the same three things. Ratios
-are of the medians over all phases of a kind. The compile is the hardest to tell from noise: many short ones.
+are of the medians over all phases of a kind. What the medians of single phases differ by without the monitor is the
+noise: a ratio that is nearer to 1 than that says no more than "not much".
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import drivers
@@ -32,42 +34,61 @@ int compute_{n}(const char *text)
 """
 
 
-class _Phase:
-    """Samples of one state of the monitor, in nanoseconds."""
+class _Samples:
+    """Of one action and one state of the monitor: a list for each phase, in nanoseconds."""
 
     def __init__(self) -> None:
-        self.execs: list[int] = []
-        self.compiles: list[int] = []
-        self.opens: list[int] = []
+        self._phases: list[list[int]] = []
+
+    def add(self, phase: list[int]) -> None:
+        self._phases.append(phase)
+
+    @property
+    def p50(self) -> float:
+        return p50([sample for phase in self._phases for sample in phase])
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the medians of the slowest and the fastest phase, as a part of all: the noise."""
+        medians = [p50(phase) for phase in self._phases]
+        return (max(medians) - min(medians)) / 2 / self.p50
+
+
+class _State:
+    """Everything that was measured while the monitor ran, or while it did not."""
+
+    def __init__(self) -> None:
+        self.execs = _Samples()
+        self.compiles = _Samples()
+        self.opens = _Samples()
 
     def measure(self, stage: Stage, project: Path) -> None:
         spawn = stage.driver("spawn")
         _numbers(spawn, "30", "/bin/true")
-        self.execs += _numbers(spawn, str(_EXECS), "/bin/true")
-        self.compiles += _numbers(spawn, str(_COMPILES), "/usr/bin/make", "-s", "-B", "-j2", "-C", project)
+        self.execs.add(_numbers(spawn, str(_EXECS), "/bin/true"))
+        self.compiles.add(_numbers(spawn, str(_COMPILES), "/usr/bin/make", "-s", "-B", "-j2", "-C", project))
         ordinary = project / "Makefile"
-        self.opens += _numbers(stage.driver("opens"), str(_OPEN_BATCHES), str(_OPENS), ordinary)
+        self.opens.add(_numbers(stage.driver("opens"), str(_OPEN_BATCHES), str(_OPENS), ordinary))
 
 
 def run(stage: Stage) -> list[Figure]:
     project = _write_project(stage.folder / "project")
-    off, on = _Phase(), _Phase()
+    off, on = _State(), _State()
     stage.have(monitor=False, broker=False)
-    _Phase().measure(stage, project)
+    _State().measure(stage, project)
     for number in range(_PAIRS):
         for state in (off, on) if number % 2 == 0 else (on, off):
             stage.have(monitor=state is on, broker=False)
             state.measure(stage, project)
-    opens_on, opens_off = p50(on.opens) / 100, p50(off.opens) / 100
     return [
-        Figure("exec", p50(on.execs) / p50(off.execs), f"{ms(p50(on.execs))} / {ms(p50(off.execs))}"),
-        Figure(
-            "compile",
-            p50(on.compiles) / p50(off.compiles),
-            f"{ms(p50(on.compiles))} / {ms(p50(off.compiles))}, {len(on.compiles)} each",
-        ),
-        Figure("open", opens_on / opens_off, f"{opens_on:.0f} / {opens_off:.0f} ns"),
+        _figure("exec", on.execs, off.execs, ms),
+        _figure("compile", on.compiles, off.compiles, ms),
+        _figure("open", on.opens, off.opens, lambda hundredths: f"{hundredths / 100:.0f} ns"),
     ]
+
+
+def _figure(key: str, on: _Samples, off: _Samples, shown: Callable[[float], str]) -> Figure:
+    return Figure(key, on.p50 / off.p50, f"{shown(on.p50)} / {shown(off.p50)}; noise when off +- {off.spread:.1%}")
 
 
 def _numbers(*command: str | Path) -> list[int]:

@@ -126,7 +126,7 @@ class Provider:
         self._process = subprocess.Popen(
             command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
-        said = self._process.stdout.readline()
+        said = self._process.stdout.readline() if self._process.stdout else ""
         if not said:
             raise CannotMeasureError("the mock provider does not start")
         self.base_url = said.split()[-1]

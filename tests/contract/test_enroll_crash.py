@@ -4,10 +4,11 @@ The kill is real: the transaction runs in a child process that ends with os._exi
 is handed back first, since the vault is another process and survives.
 """
 
-import fcntl
 import json
 import os
 import pickle
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def world():
     world.close()
 
 
-def killed_at(world, step, work):
+def killed_at(world, step, work, first=lambda: None):
     """Run ``work(on_step)`` in a child that dies at ``step``; take over what the vault holds then."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -55,6 +56,7 @@ def killed_at(world, step, work):
 
         def die(name):
             if name == step:
+                first()
                 with os.fdopen(writer, "wb") as pipe:
                     pickle.dump(world.store.records, pipe)
                 os._exit(9)
@@ -68,14 +70,6 @@ def killed_at(world, step, work):
         data = pipe.read()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     world.store.records = pickle.loads(data)  # noqa: S301 - our own child wrote it
-    wait_for_lock(world)
-
-
-def wait_for_lock(world):
-    """The process that acts as the user completes what it has begun; it holds the lock until then."""
-    fd = os.open(world.state / "enroll", os.O_RDONLY)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    os.close(fd)
 
 
 def assert_nothing_is_lost(world):
@@ -232,5 +226,35 @@ def test_recovery_waits_for_the_vault(world):
         world.recover()
     assert world.journals() == ["claude-61234.json"]
     world.store.restart()
+    world.recover()
+    assert_as_before(world, before)
+
+
+def acting_processes():
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if b"agent_broker.enroll.user_process" in (status.parent / "cmdline").read_bytes():
+                yield int(status.parent.name)
+        except OSError:
+            continue
+
+
+def test_no_recovery_while_the_process_that_acts_as_the_user_lives(world):
+    """Its parent is dead, and it may have a request in its queue: two at work would undo each other."""
+    before = world.snapshot()
+    others = set(acting_processes())
+    stopped = []
+
+    def stop():
+        stopped.extend(set(acting_processes()) - others)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    killed_at(world, "staged .claude/settings.json", world.enroll, first=stop)
+    (pid,) = set(acting_processes()) - others
+    with pytest.raises(UnavailableError, match="at work") as caught:
+        world.recover()
+    assert "stopped" in caught.value.next_step
+    os.kill(pid, signal.SIGCONT)
     world.recover()
     assert_as_before(world, before)

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from agent_broker.enroll.apply import apply_plan
+from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
 from agent_broker.identity.registry import (
     DecoyFile,
@@ -356,6 +357,19 @@ def test_the_search_passes_over_other_agents_decoys(world):
         ),
     )
     assert world.enroll().warnings == ()
+
+
+def test_the_search_is_over_before_the_decoys_are_watched(world, monkeypatch):
+    registered = []
+    scan = UserFiles.scan
+
+    def look(*arguments):
+        registered.append(world.registered())
+        return scan(*arguments)
+
+    monkeypatch.setattr(UserFiles, "scan", look)
+    world.full().enroll()
+    assert registered == [[]]
 
 
 def test_what_can_not_be_searched_is_counted(world):

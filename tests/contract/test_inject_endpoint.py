@@ -274,6 +274,17 @@ async def test_an_access_token_that_the_provider_refuses_is_refreshed_for_the_ne
             assert response.status == status
 
 
+async def test_a_login_that_has_ended_is_told_to_the_agent_at_once(world, client):
+    stored = {"accessToken": "oat-old", "refreshToken": "ort-1", "expiresAt": 1}
+    world.use("anthropic-oauth", json.dumps(stored).encode())
+    world.provider.mode = Mode(token_status=400)
+    async with client.post("/v1/messages", json=WHOLE, headers=world.bearer) as response:
+        status, kind, message = await refusal(response)
+        assert (status, kind) == (401, "authentication_error")
+        assert "log in again" in message
+        assert response.headers["x-should-retry"] == "false"
+
+
 async def test_one_user_holds_a_bounded_number_of_connections(tmp_path):
     async with MockProvider() as provider, InjectWorld(provider).serving(tmp_path, per_user=3) as world:
         pairs = [await asyncio.open_unix_connection(world.unix_path) for _ in range(4)]

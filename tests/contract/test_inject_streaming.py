@@ -30,7 +30,7 @@ async def client(world):
 
 
 async def until(condition):
-    while not condition():  # noqa: ASYNC110 - the conditions are facts of another party, who sets no event
+    while not condition():
         await asyncio.sleep(0.005)
 
 

@@ -298,3 +298,11 @@ async def failing_reload():
 
 def test_facts_are_plain_data():
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(a_file()), type=type(a_file())) == a_file()
+
+
+async def test_answers_that_exceed_the_buffer_wait_for_the_reader(monitor, pidfd):
+    monitor.attestor.answer = evidence(*([AGENT] * 100))
+    async with MonitorClient(monitor.path) as client:
+        answers = await asyncio.gather(*(client.attest(pidfd) for _ in range(500)))
+
+    assert all(isinstance(answer, Evidence) for answer in answers)

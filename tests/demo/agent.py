@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tests.demo.check import StepFailedError
 from tests.demo.machine import run_tool
-from tests.demo.processes import REPOSITORY
+from tests.fakes.agent import build_agent
 
 PACKAGE = "@anthropic-ai/claude-code"
 VERSION = "2.1.330"
@@ -20,7 +20,6 @@ CACHE = Path("/var/cache/agent-broker-npm")
 CACHE_VARIABLE = "AGENT_BROKER_NPM_CACHE"
 REAL = "claude-code"
 SAMPLE = "sample"
-_SAMPLE_SOURCE = REPOSITORY / "tests/fakes/agent.py"
 _INSTALL_S = 600
 
 
@@ -89,9 +88,4 @@ def _version_in(cache: Path) -> str:
 
 
 def _sample(folder: Path, why: str) -> Agent:
-    if not _SAMPLE_SOURCE.exists():
-        raise StepFailedError(f"{PACKAGE}, or the sample agent", why)
-    program = folder / "claude"
-    shutil.copyfile(_SAMPLE_SOURCE, program)
-    program.chmod(0o755)
-    return Agent(SAMPLE, program, why)
+    return Agent(SAMPLE, build_agent(folder / "claude"), why)

@@ -46,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show.note("interrupted; all is taken away", "bold red")
         return FAILED
     took_s = time.monotonic() - began_s
-    show.end(f"All seven steps held, with {agent.name}, in {took_s:.0f} s. Nothing of it is left on this machine.")
+    show.end(
+        f"All seven steps held, with {agent.name}, in {took_s:.0f} s.",
+        "Its users, processes and files are gone from this machine.",
+    )
     show.save("make demo")
     if options.report:
         options.report.write_text(json.dumps({"agent": agent.kind, "steps": len(STEPS), "seconds": round(took_s, 1)}))
@@ -62,9 +65,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(show: Show, wanted: str) -> Agent:
-    show.console.print("setting up ...", style="dim", end="\r" if show.console.is_terminal else "\n")
+    show.wait()
     with private_world(wanted) as world:
-        show.title("agent-broker, the main job", f"with {world.agent.name}, on this machine's kernel")
+        show.title("agent-broker, the main job", f"with {world.agent.name}")
         _say_what_is_unusual(show, world)
         try:
             for number, (title, step) in enumerate(STEPS, 1):

@@ -4,16 +4,17 @@ import itertools
 import json
 import time
 
+from rich import filesize
+
 from tests.demo.check import require
 from tests.demo.claude_home import CREDENTIALS, SETTINGS
 from tests.demo.machine import run_tool
 from tests.demo.memory import grep
 from tests.demo.processes import broker_command
-from tests.demo.show import Show
+from tests.demo.show import COLUMNS, Show
 from tests.demo.snapshot import Snapshot, compare, take_snapshot
 from tests.demo.world import World
 
-_TABLE_COLUMNS = 76
 _TEN_YEARS_S = 10 * 365 * 24 * 3600
 _TOUCHED = (SETTINGS, CREDENTIALS)
 _NEW_LINES = 2
@@ -23,7 +24,7 @@ def enroll(world: World, show: Show) -> str:
     """Move the secrets, and prove that they are gone from where they were."""
     show.command("agent-broker enroll claude --user … --home … --yes")
     printed = _migrate(world, show, "enroll", "--binary", str(world.home / ".local/bin/claude"))
-    show.quote(itertools.takewhile(lambda line: not line.startswith("  binary"), _lines(printed)))
+    show.table(itertools.takewhile(lambda line: not line.startswith("  binary"), _lines(printed)))
     show.fact("binary", _require_binary(world))
     _require_only_two_files_changed(world.before, take_snapshot(world.home), "enrolment")
     world.phantom = _phantom(world)
@@ -46,13 +47,14 @@ def unenroll(world: World, show: Show) -> str:
     changes = compare(world.before, after)
     for path in _TOUCHED:
         require(path in changes.same, f"~/{path} as it was: bytes, mode, owner, time", changes.changed.get(path))
-    show.fact("as before", "settings.json, .credentials.json: bytes, mode, owner, modification time")
-    left = f"{len(after)} files and folders in all; enrolment and unenrolment touched these two"
-    show.fact("compared", left)
+    show.fact("as before", "settings.json, .credentials.json: bytes, mode, owner, times")
+    show.fact("compared", f"all {len(after)} files and folders: no other was ever touched")
     agents = json.loads(broker_command(world.root, "agents", "--json"))
     credentials = json.loads(broker_command(world.root, "credentials", "--json"))
     require(not agents and not credentials, "nothing left of the enrolment", f"{agents} {credentials}")
-    show.fact("broker", "0 agents, 0 credentials")
+    journals = json.loads(broker_command(world.root, "audit", "verify", "--json"))
+    entries = ", ".join(f"{each['entries']} entries of {name}" for name, each in journals.items())
+    show.fact("broker", f"0 agents, 0 credentials; {entries}, chains intact")
     return "the home is as it was, byte for byte"
 
 
@@ -72,14 +74,14 @@ def _require_binary(world: World) -> str:
     wanted = run_tool("sha256sum", str(program)).split()[0]
     enrolled = broker_command(world.root, "agents", "--json")
     require(wanted in enrolled, f"the hash of {program} in the registry", enrolled)
-    return f"{program.stat().st_size / 1e6:.0f} MB, sha256 {wanted[:16]}…: registered"
+    return f"{filesize.decimal(program.stat().st_size)}, sha256 {wanted[:16]}…: registered"
 
 
 def _migrate(world: World, show: Show, command: str, *options: str) -> str:
     whose = ("--user", world.user.pw_name, "--home", str(world.home))
     terminal = show.console.is_terminal and not show.console.record
     return broker_command(
-        world.root, command, "claude", *whose, *options, "--yes", columns=_TABLE_COLUMNS, show_progress=terminal
+        world.root, command, "claude", *whose, *options, "--yes", columns=COLUMNS, show_progress=terminal
     )
 
 
@@ -113,4 +115,4 @@ def _require_small_edit(world: World) -> str:
     require(not foreign, "the user's other settings to be kept byte for byte", foreign)
     require([line for line in after if line in before] == kept, "the user's settings in their order", "another order")
     require(len(new) - len(comma) == _NEW_LINES, "an address and a phantom as new settings", f"{len(new)} new lines")
-    return f"the key's line gone, {_NEW_LINES} new; {len(kept)} lines kept byte for byte, {len(comma)} got a comma"
+    return f"1 line gone, {_NEW_LINES} new, {len(comma)} got a comma; {len(kept)} kept byte for byte"

@@ -52,12 +52,3 @@ class Provider:
         lines = self._log.read_text().rpartition("\n")[0].splitlines()
         requests = [json.loads(line) for line in lines]
         return [each["auth"] for each in requests if each["target"].startswith("/v1/messages")]
-
-    def wait_for_request(self, after: int) -> dict[str, str]:
-        """Return the authentication headers of the first model request behind ``after`` earlier ones."""
-        return eventually(
-            lambda: self.model_requests()[after:],
-            "a request of the agent to reach the provider",
-            within_s=30,
-            seen=lambda: f"{len(self.model_requests()) - after} requests",
-        )[0]

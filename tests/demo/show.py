@@ -1,5 +1,6 @@
 """How the demo looks: numbered steps, a few lines of evidence each, a tick; 80 columns, and a picture of it."""
 
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,12 @@ class Show:
         )
         self._began_s = time.monotonic()
 
+    def wait(self) -> None:
+        """Say that nothing can be seen yet; only where it can be taken back, and never in the picture."""
+        if sys.stdout.isatty() and self._picture is None:
+            sys.stdout.write("setting up ...\r")
+            sys.stdout.flush()
+
     def title(self, what: str, subject: str) -> None:
         """Open the demo."""
         self.console.print(Text.assemble((what, "bold"), "  ", (subject, "dim")))
@@ -57,12 +64,18 @@ class Show:
         for line in lines:
             self._print(Text(line, style=style, overflow="fold"))
 
+    def table(self, lines: Iterable[str]) -> None:
+        """Show a table that a program printed for COLUMNS columns."""
+        for line in lines:
+            text = line.lstrip()
+            self._print(Text(text, style="dim", no_wrap=True), indent=len(line) - len(text))
+
     def held(self, what: str) -> None:
         """End a step that held."""
         took = f"{time.monotonic() - self._began_s:.1f} s"
         line = Table.grid(padding=(0, 1))
-        for style, align in (("bold green", "left"), ("green", "left"), ("dim", "right")):
-            line.add_column(style=style, justify=align)
+        for style in ("bold green", "green", "dim"):
+            line.add_column(style=style)
         line.add_row("✔", what, took)
         self._print(line)
 
@@ -70,11 +83,12 @@ class Show:
         """Say something that people must not miss."""
         self._print(Text(text, style=style))
 
-    def end(self, text: str) -> None:
+    def end(self, text: str, remark: str) -> None:
         """Close the demo."""
         self.console.print()
         self.console.print(Rule(style="green"))
         self.console.print(Text(text, style="bold green"))
+        self.console.print(Text(remark, style="dim"))
 
     def failed(self, expected: str, seen: str, logs: Iterable[tuple[str, list[str]]]) -> None:
         """Say which expectation did not hold, and what the daemons said last."""
@@ -89,5 +103,5 @@ class Show:
         if self._picture is not None:
             self.console.save_svg(str(self._picture), title=title, clear=False)
 
-    def _print(self, what: Text | Table) -> None:
-        self.console.print(Padding(what, (0, 0, 0, _INDENT), expand=False))
+    def _print(self, what: Text | Table, indent: int = _INDENT) -> None:
+        self.console.print(Padding(what, (0, 0, 0, indent), expand=False))

@@ -25,7 +25,7 @@ def show_daemons(world: World, show: Show) -> str:
     diagnosis = json.loads(broker_command(world.root, "doctor", "--json"))
     require(diagnosis["healthy"], "agent-broker doctor to find all well", diagnosis["findings"])
     few = int(world.monitor.status("CapEff"), 16).bit_count()
-    show.fact("monitor", f"pid {world.monitor.pid}, root with {few} capabilities: sees exec, fork, open; no secret")
+    show.fact("monitor", f"pid {world.monitor.pid}, root, {few} capabilities: sees exec, fork and open")
     show.fact("daemon", f"pid {world.daemon.pid}, {world.account.pw_name} ({daemon_uid}): holds the vault")
     show.fact("", f"CapEff {sets['CapEff']}, and no other capability set either")
     show.fact("tier", f"{diagnosis['tier']}: {diagnosis['tier_means']}")
@@ -52,8 +52,8 @@ def set_the_stage(world: World, show: Show) -> str:
     world.before = take_snapshot(world.home)
     world.settings_text = (world.home / SETTINGS).read_text()
     show.command('claude -p "check the dependencies"')
-    show.fact("stolen", f"{', '.join(stolen)}: by a scanner that its Bash tool ran")
-    return "before enrolment, every tool that the agent runs can take its secrets"
+    show.fact("stolen", f"{', '.join(stolen)}, by its Bash tool's scanner")
+    return "so far, any tool that the agent runs takes its secrets"
 
 
 def _uid(program: Background) -> int:

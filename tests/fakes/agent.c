@@ -2,9 +2,9 @@
  *
  *     agent -p PROMPT       other options are accepted and ignored; --version prints the version
  *
- * It reads ANTHROPIC_BASE_URL and ANTHROPIC_AUTH_TOKEN from the "env" block of ~/.claude/settings.json, else from its
- * environment (ANTHROPIC_UNIX_SOCKET from the environment only), opens ~/.claude/.credentials.json as the real one
- * does, streams one model request, runs the Bash tool if the model says so, sends the result, and prints the answer.
+ * It takes ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN from the "env" block of
+ * ~/.claude/settings.json into its environment, which its tools inherit (ANTHROPIC_UNIX_SOCKET counts in the
+ * environment only), opens ~/.claude/.credentials.json as the real one does, streams one model request, runs the Bash tool if the model says so, sends the result, and prints the answer.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -141,13 +141,27 @@ static struct text read_in_home(const char *name)
 	return content;
 }
 
-static const char *setting(const char *settings, const char *name)
+static void take_environment(const char *settings)
 {
-	struct text value = { 0 };
+	static const char *const names[] = { "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN" };
 
-	if (find_string(settings, name, &value))
-		return value.bytes;
-	return getenv(name) ? getenv(name) : "";
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		struct text value = { 0 };
+
+		if (find_string(settings, names[i], &value))
+			setenv(names[i], value.bytes, 1);
+	}
+}
+
+static void add_header(struct text *request, const char *head, const char *variable)
+{
+	const char *value = getenv(variable);
+
+	if (!value || !*value)
+		return;
+	add(request, head);
+	add(request, value);
+	add(request, "\r\n");
 }
 
 /* HTTP: one connection a request. */
@@ -189,10 +203,10 @@ static void send_all(int fd, const struct text *text)
 }
 
 /* The answer's body; `status` gets its status. Chunks are joined; an answer that breaks off ends the agent. */
-static struct text exchange(const char *settings, const char *line, const char *body, int *status)
+static struct text exchange(const char *line, const char *body, int *status)
 {
-	const char *path = getenv("ANTHROPIC_UNIX_SOCKET");
-	int fd = path ? connect_unix(path) : connect_tcp(setting(settings, "ANTHROPIC_BASE_URL"));
+	const char *path = getenv("ANTHROPIC_UNIX_SOCKET"), *base_url = getenv("ANTHROPIC_BASE_URL");
+	int fd = path ? connect_unix(path) : connect_tcp(base_url ? base_url : "");
 	struct text request = { 0 }, answer, whole = { 0 };
 	char length[64], *at;
 
@@ -202,9 +216,8 @@ static struct text exchange(const char *settings, const char *line, const char *
 		      "\r\nanthropic-version: 2023-06-01\r\nUser-Agent: sample-agent/1");
 	add(&request, length);
 	if (*body) {
-		add(&request, "Authorization: Bearer ");
-		add(&request, setting(settings, "ANTHROPIC_AUTH_TOKEN"));
-		add(&request, "\r\n");
+		add_header(&request, "x-api-key: ", "ANTHROPIC_API_KEY");
+		add_header(&request, "Authorization: Bearer ", "ANTHROPIC_AUTH_TOKEN");
 	}
 	add(&request, "\r\n");
 	add(&request, body);
@@ -281,14 +294,14 @@ static struct text first_request(const char *prompt)
 	return body;
 }
 
-static struct text ask(const char *settings, const struct text *messages)
+static struct text ask(const struct text *messages)
 {
 	struct text body = { 0 }, answer;
 	int status = 0;
 
 	append(&body, messages->bytes, messages->length);
 	add(&body, "]}");
-	answer = exchange(settings, "POST /v1/messages?beta=true", body.bytes, &status);
+	answer = exchange("POST /v1/messages?beta=true", body.bytes, &status);
 	if (status == 200)
 		return answer;
 	printf("API Error: %d %s\n", status, answer.bytes);
@@ -308,11 +321,13 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[i], "-p") && i + 1 < argc)
 			prompt = argv[++i];
 	}
+	if (settings.bytes)
+		take_environment(settings.bytes);
 	free(read_in_home(".credentials.json").bytes);
 	nanosleep(&(struct timespec){ .tv_nsec = START_UP_NS }, NULL);
-	exchange(settings.bytes, "HEAD /api/hello", "", &status);
+	exchange("HEAD /api/hello", "", &status);
 	messages = first_request(prompt);
-	stream = ask(settings.bytes, &messages);
+	stream = ask(&messages);
 	if (collect(stream.bytes, "\"input_json_delta\"", "partial_json", &input)) {
 		struct text command = { 0 }, output;
 
@@ -323,7 +338,7 @@ int main(int argc, char **argv)
 		add(&messages, "}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"toolu_mock1\",\"content\":");
 		add_json_string(&messages, output.bytes);
 		add(&messages, "}]}");
-		stream = ask(settings.bytes, &messages);
+		stream = ask(&messages);
 	}
 	collect(stream.bytes, "\"text_delta\"", "text", &answer);
 	puts(answer.bytes);

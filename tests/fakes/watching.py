@@ -50,9 +50,18 @@ class Watching:
         return self.enroll(self.decoy, deny=deny)
 
     def enroll(self, *paths, deny=False):
+        return self.watch.apply_registry([self.enrollment(*paths, deny=deny)])
+
+    def enrollment(self, *paths, agent="claude", deny=False):
         decoys = tuple(DecoyFile(str(path), "claude-oauth", deny) for path in paths)
-        enrollment = Enrollment("claude", USER, "ann", (), RoleRule(("claude",)), decoys, (), 0)
-        return self.watch.apply_registry([enrollment] if paths else [])
+        return Enrollment(agent, USER, "ann", (), RoleRule((agent,)), decoys, (), 0)
+
+    async def watch_settles(self, until=lambda: True):
+        """Let the loop handle what the kernel queued; then go on until something is true."""
+        await asyncio.sleep(0)
+        while not until():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
     def publish(self, incident):
         self.told.append(incident)
@@ -80,5 +89,3 @@ class Watching:
         for each in self.puppets:
             await each.stop()
         shutil.rmtree(self.folder)
-
-

@@ -74,10 +74,10 @@ async def test_a_bind_mount_is_the_same_decoy_by_another_name(watching):
     try:
         puppet = await watching.puppet()
         await puppet.do(f"os.close(os.open({str(target)!r}, os.O_RDONLY))")
+        incident = await watching.incidents.get()
     finally:
         subprocess.run(["umount", target], check=True)
 
-    (incident,) = await watching.all_told()
     assert f"as {target} and was served it" in incident.what
 
 
@@ -258,7 +258,7 @@ async def test_without_permission_events_an_open_is_only_seen(watching):
 
 async def test_no_descriptor_is_left_behind(watching):
     puppet = await watching.puppet()
-    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not looked at
+    before = sorted(os.listdir("/proc/self/fd"))
     watching.start()
 
     for path in (watching.decoy, watching.decoy.with_name("again")):
@@ -266,4 +266,4 @@ async def test_no_descriptor_is_left_behind(watching):
         await puppet.do(f"os.rename({str(watching.decoy)!r}, {str(path)!r})")
     await watching.all_told()
 
-    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - see above
+    assert sorted(os.listdir("/proc/self/fd")) == before

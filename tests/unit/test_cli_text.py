@@ -69,7 +69,9 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_no_line_is_wider_than_the_terminal_and_a_block_ends_empty(kind: str, columns: int) -> None:
-    text = block(decoy_opened(lineage(*[image(f"/opt/a folder/{'x' * 30}{n}", pid=n) for n in range(1, 30)]), kind=kind), columns)
+    text = block(
+        decoy_opened(lineage(*[image(f"/opt/a folder/{'x' * 30}{n}", pid=n) for n in range(1, 30)]), kind=kind), columns
+    )
     assert max(map(len, text.splitlines())) <= columns
     assert text.endswith("\n\n")
     assert "\n\n" not in text[:-2]
@@ -80,7 +82,9 @@ def test_a_hash_stays_on_one_line_of_80_columns() -> None:
 
 
 def test_hostile_names_reach_the_terminal_as_text() -> None:
-    text = block(decoy_opened(lineage(image(f"/tmp/{HOSTILE}", HOSTILE, "a b")), what=HOSTILE, path=HOSTILE, next_step=HOSTILE))
+    text = block(
+        decoy_opened(lineage(image(f"/tmp/{HOSTILE}", HOSTILE, "a b")), what=HOSTILE, path=HOSTILE, next_step=HOSTILE)
+    )
     assert not OBEYED.search(text)
     assert r"evil\x1b[2J\r\n\x9b31m" in text
 

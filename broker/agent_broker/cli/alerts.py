@@ -11,7 +11,7 @@ from agent_broker.cli import application
 from agent_broker.cli.broker import reader
 from agent_broker.cli.incident_text import incident_block
 from agent_broker.cli.main import INTERRUPTED
-from agent_broker.cli.terminal import columns, safe_json, say
+from agent_broker.cli.terminal import columns, plural, safe_json, say
 from agent_broker.monitor.incident import Incident
 from agent_broker.transport.control_records import Missed
 
@@ -35,7 +35,7 @@ def alerts(
         try:
             for alert in stream:
                 if isinstance(alert, Missed):
-                    say(f"{alert.count} alerts came too fast to be shown; see agent-broker alerts --limit")
+                    say(f"{plural(alert.count, 'alert')} came too fast to be shown; see agent-broker alerts --limit N")
                 else:
                     printer(alert)
                     count += 1

@@ -54,6 +54,12 @@ _app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer's signature
+    if asked:
+        typer.echo(f"agent-broker {__version__}")
+        raise typer.Exit
+
+
 @_app.callback()
 def _global_options(
     context: typer.Context,
@@ -66,12 +72,11 @@ def _global_options(
             show_default="/",
         ),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Give the use of secrets to verified AI coding agents, never the secrets themselves."""
-    if version:
-        typer.echo(f"agent-broker {__version__}")
-        raise typer.Exit
     context.obj = Application(Layout.from_environment(root))
 
 

@@ -10,6 +10,7 @@ import typer
 from agent_broker.audit.verification import verify as verify_journal
 from agent_broker.cli import application
 from agent_broker.cli.terminal import cell, console, plural, print_json, say, table
+from agent_broker.errors import UnavailableError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -26,6 +27,11 @@ def verify(
 ) -> None:
     """Check every line of the journals of decisions and alerts; root only. Works while the broker runs, or is down."""
     layout = application.of(context).layout
+    if not layout.audit_folder.exists():
+        raise UnavailableError(
+            f"there is no {layout.audit_folder}: the broker has never run here, or its whole history was deleted",
+            next_step="start it: agent-broker daemon (as root)",
+        )
     journals = {"audit": layout.audit_log, "alerts": layout.alerts_log}
     found = {name: verify_journal(path) for name, path in journals.items()}
     if json:

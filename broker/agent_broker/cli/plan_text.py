@@ -8,8 +8,8 @@ from agent_broker.cli.terminal import cell, labelled, plural, size, table
 from agent_broker.enroll.plan import Plan
 from agent_broker.enroll.report import Report
 
-MAX_NAME_COLUMNS = 34
-"""Of 80: names up to this length are not folded, texts are."""
+MAX_NAME_SHARE = 0.4
+"""Of the width: names up to it are not folded, so that texts are instead."""
 
 
 def show_plan(plan: Plan, out: Console) -> None:
@@ -20,7 +20,7 @@ def show_plan(plan: Plan, out: Console) -> None:
     out.print()
     names = [_short(row.file, plan.owner.home) for row in plan.rows]
     files = table("file", "what is in it", "what will happen")
-    files.columns[0].min_width = min(MAX_NAME_COLUMNS, max(map(len, names), default=0))
+    files.columns[0].width = min(max(map(len, names), default=0), int(out.width * MAX_NAME_SHARE))
     for name, row in zip(names, plan.rows, strict=True):
         files.add_row(cell(name), cell(row.holds), cell(row.will))
     out.print(files)

@@ -19,6 +19,7 @@ from agent_broker.cli.terminal import printable, say
 from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError, RefusedError, UnavailableError
 from agent_broker.identity.environment import injecting_names
+from agent_broker.inject.phantom import is_phantom
 
 app = typer.Typer(add_completion=False)
 
@@ -103,7 +104,10 @@ def _phantom(layout: Layout) -> str:
         raise UnavailableError("the broker did not answer in time", next_step="agent-broker doctor") from None
     if answer.returncode:
         raise _refusal(answer.returncode, answer.stderr.decode(errors="backslashreplace").strip())
-    return answer.stdout.decode("ascii", "strict").strip()
+    phantom = answer.stdout.decode("ascii", "replace").strip()
+    if not is_phantom(phantom):
+        raise AgentBrokerError("the broker's answer is not a phantom", next_step="agent-broker doctor")
+    return phantom
 
 
 def _refusal(exit_code: int, said: str) -> AgentBrokerError:

@@ -91,7 +91,7 @@ class VaultOptions(Struct, frozen=True, forbid_unknown_fields=True):
 class MonitorOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """``[monitor]``."""
 
-    ring_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
+    ring_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 8 << 20
     """Size of the kernel's event ring: a power of two (BPF_MAP_TYPE_RINGBUF wants it)."""
 
 

@@ -81,13 +81,14 @@ def examine(path: Path, owner: Owner, progress: Progress | None = None) -> Found
     try:
         state = state_of(fd)
         sha256 = hash_open_file(fd, None if progress is None else lambda done, total: progress(place, done, total))
+        writable = _writable(place, state, owner)
     except IntegrityError as error:
         raise IntegrityError(f"{place}: {error.message}", next_step=error.next_step) from error
     except OSError as error:
         raise MisuseError(f"{place} can't be read: {error.strerror}", next_step="check the disk") from error
     finally:
         os.close(fd)
-    return FoundBinary(EnrolledBinary(place, sha256, state.size_bytes), state, _writable(place, state, owner))
+    return FoundBinary(EnrolledBinary(place, sha256, state.size_bytes), state, writable)
 
 
 def unchanged(binary: FoundBinary) -> bool:

@@ -11,6 +11,7 @@ the vault's records go.
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,9 @@ from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Form
 from agent_broker.errors import IntegrityError, UnavailableError
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
+
+LOCK_WAIT_NS = 1_000_000_000
+_LOCK_POLL_S = 0.02
 
 State = Literal["sealing", "rewriting", "enrolled", "restoring", "emptying"]
 
@@ -120,7 +124,7 @@ class TransactionFolder:
             ) from error
         try:
             self._require_private()
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock()
         except BlockingIOError as error:
             os.close(self._fd)
             raise UnavailableError(
@@ -183,6 +187,19 @@ class TransactionFolder:
         """Delete one; it is durable when this returns. A missing one is fine."""
         self._path(transaction.agent, transaction.owner_uid).unlink(missing_ok=True)
         sync_folder(self._folder)
+
+    def _lock(self) -> None:
+        """Take the lock; after a kill the process that acts as the user may hold it for a moment longer."""
+        deadline_ns = time.monotonic_ns() + LOCK_WAIT_NS
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic_ns() >= deadline_ns:
+                    raise
+                time.sleep(_LOCK_POLL_S)
+            else:
+                return
 
     def _require_private(self) -> None:
         facts = os.fstat(self._fd)

@@ -211,8 +211,9 @@ def _removal(document: JsonDocument, parent: Node, member: Member) -> list[Splic
     comma_behind = next((node for node in nodes[place:] if node.type == ","), None)
     if comma_behind is not None:
         behind = nodes[nodes.index(comma_behind) + 1].start_byte
-        before_end = nodes[place - 1].end_byte
-        if b"\n" in body[before_end : member.start] and b"\n" in body[comma_behind.end_byte : behind]:
+        before_end = _comment_end(body, nodes[place - 1])
+        gaps = (body[before_end : member.start], body[comma_behind.end_byte : behind])
+        if comma_behind == nodes[place + 1] and all(b"\n" in gap for gap in gaps):
             # On lines of its own: those go, and the next member keeps its own indentation.
             return _merged([(before_end, member.end, b""), (comma_behind.start_byte, comma_behind.end_byte, b"")])
         return _merged([(member.start, member.end, b""), (comma_behind.start_byte, behind, b"")])

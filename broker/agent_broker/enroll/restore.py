@@ -3,7 +3,6 @@
 May be repeated after a kill at any point: what is back already is recognised and left.
 """
 
-import stat
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,16 +58,19 @@ class Restorer:
         """
         temporary = self.transaction.temporary(record.path, "new")
         beside = record.path.rpartition("/")[0] + "/" + temporary if "/" in record.path else temporary
-        left = self.files.look(beside)
-        if left is None:
+        if self.files.look(beside) is None:
             return
         current = self.files.read(record.path)
-        if current is not None and sha256_of(current.data) == record.new_sha256 and stat.S_ISREG(left.mode):
-            content = self.files.read(beside)
-            known = (record.new_sha256, record.original_sha256)
-            if content is not None and sha256_of(content.data) not in known:
-                self.files.swap(record.path, temporary, version_of(current))
+        if current is not None and sha256_of(current.data) == record.new_sha256 and self._is_newer(beside, record):
+            self.files.swap(record.path, temporary, version_of(current))
         self.files.discard(record.path, temporary)
+
+    def _is_newer(self, path: str, record: FileRecord) -> bool:
+        try:
+            content = self.files.read(path)
+        except UnsafeFileError:  # not what enroll left there, nor what it took out
+            return False
+        return content is not None and sha256_of(content.data) not in (record.new_sha256, record.original_sha256)
 
     def _restore_made(self, record: FileRecord, current: Content | None) -> str:
         if current is None:

@@ -76,6 +76,7 @@ def become(start: Start) -> None:
     os.chdir("/")
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.setgroups(start.groups)
     os.setresgid(start.gid, start.gid, start.gid)
     os.setresuid(start.uid, start.uid, start.uid)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -48,6 +48,16 @@ class ProviderError(UnavailableError):
         self.status = status
 
 
+class LoginEndedError(UnavailableError):
+    """The provider gives no more tokens for a login: only a new one helps.
+
+    Attributes:
+        status: of the HTTP answer.
+    """
+
+    status = 401
+
+
 def answer_error(error: AgentBrokerError) -> web.Response:
     """Return the HTTP answer for an error; the connection ends with it, so a new one is attested anew."""
     response = answer_status(_status_of(error), error.explain(), retry=isinstance(error, ProviderError))
@@ -66,7 +76,7 @@ def answer_status(status: int, message: str, *, retry: bool = False) -> web.Resp
 
 def _status_of(error: AgentBrokerError) -> int:
     match error:
-        case RequestRefusedError() | ProviderError():
+        case RequestRefusedError() | ProviderError() | LoginEndedError():
             return error.status
         case RefusedError():
             return 403

@@ -19,6 +19,7 @@ import aiohttp
 from agent_broker.clock import Clock
 from agent_broker.errors import UnavailableError
 from agent_broker.ids import CredentialId
+from agent_broker.inject.answer import LoginEndedError
 from agent_broker.inject.oauth_tokens import LOG_IN_AGAIN, Tokens, decode_answer, fingerprint
 from agent_broker.inject.upstream import Upstream
 from agent_broker.vault.file import Credential
@@ -175,7 +176,7 @@ class TokenKeeper:
 
 
 def _login_ended() -> UnavailableError:
-    return UnavailableError("the provider has ended this login", next_step=LOG_IN_AGAIN)
+    return LoginEndedError("the provider has ended this login", next_step=LOG_IN_AGAIN)
 
 
 def _provider_failed(problem: str) -> UnavailableError:

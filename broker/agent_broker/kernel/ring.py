@@ -34,12 +34,14 @@ class Ring:
         self.consumed = 0
 
     def consume(self) -> None:
-        """Hand over everything that the kernel side has committed by now.
+        """Hand over everything that the kernel side has committed by now; nothing once the ring is closed.
 
         Raises:
             IntegrityError: a malformed event.
             UnavailableError: libbpf failed.
         """
+        if not self._ring:  # libbpf would follow the pointer
+            return
         self._libbpf.number("ring_buffer__consume", self._ring)
         if self._error is not None:
             error, self._error = self._error, None

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Verdict
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
@@ -129,15 +130,29 @@ class DecoyListener:
                 self._group.unmark(walk.file, self._mask)
 
     def _listen(self) -> None:
-        """Serve events until told to stop; in the listener's thread."""
-        while not self._stopping:
-            try:
-                for event in self._group.read_opens():
+        """Serve events until the bell rings, in the listener's thread.
+
+        The bell's own event is what ends it, not the flag: whoever rings waits for the answer.
+        """
+        rung = False
+        while not rung:
+            for event in self._read():
+                rung |= self._is_bell(event[1])
+                try:
                     self._serve(event)
-            except Exception as error:  # noqa: BLE001 - this thread must not end: openers wait for it
-                _log.exception("an open of a decoy was lost")
-                self._in_loop(self._reporter.missed, f"the event could not be handled ({error})")
-                time.sleep(_PAUSE_S)
+                except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
+                    _log.exception("an opener of a decoy was answered, and not looked at")
+                    self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
+                    self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
+
+    def _read(self) -> list[OpenEvent]:
+        try:
+            return self._group.read_opens()
+        except (OSError, AgentBrokerError) as error:  # EMFILE: the kernel answered in our place, with EPERM
+            _log.exception("an open of a decoy was lost")
+            self._in_loop(self._reporter.missed, f"its event could not be read ({error})")
+            time.sleep(_PAUSE_S)
+            return []
 
     def _serve(self, event: OpenEvent) -> None:
         """Do what must be done while the opener waits; leave the rest to the loop."""
@@ -176,6 +191,9 @@ class DecoyListener:
         """Return the decoy that was opened; None: forgotten meanwhile, or moved away more than 16 decoys ago."""
         facts = os.fstat(event_fd)
         return self._decoys.get((facts.st_dev, facts.st_ino))
+
+    def _is_bell(self, event_fd: int) -> bool:
+        return self._stopping and event_fd >= 0 and os.path.sameopenfile(event_fd, self._bell)
 
     def _answer(self, event_fd: int, response: int) -> None:
         if self._permission:

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Final, Protocol
@@ -113,7 +114,8 @@ class Service:
         self._status = status
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, deque[bytes]] = {}
+        """Everybody who is connected, and the answers that wait for room in its buffer."""
         self._subscribers: dict[socket.socket, _Subscriber] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -140,7 +142,9 @@ class Service:
         """Send what the subscriber has not got yet, at most a window ahead of what it acknowledged."""
         subscriber = self._subscribers[connection]
         for entry in self._spool.unacknowledged()[:_WINDOW]:
-            if entry.sequence > subscriber.sent and connection in self._connections:
+            if self._connections.get(connection):
+                return  # its buffer is full: more when there is room
+            if entry.sequence > subscriber.sent:
                 subscriber.sent = entry.sequence
                 self._send(connection, IncidentPush(subscriber.number, entry.sequence, entry.incident))
 
@@ -153,7 +157,7 @@ class Service:
         if self._uid_of(connection) not in {0, self._broker_uid}:
             connection.close()
             return
-        self._connections.add(connection)
+        self._connections[connection] = deque()
         asyncio.get_running_loop().add_reader(connection, self._read, connection)
 
     def _read(self, connection: socket.socket) -> None:
@@ -169,6 +173,8 @@ class Service:
                 self._hang_up(connection)
                 return
             self._take(connection, data, descriptors)
+            if self._connections.get(connection) != deque():
+                return  # it hung up, or must read its answers first
 
     def _take(self, connection: socket.socket, data: bytes, descriptors: list[int]) -> None:
         try:
@@ -253,15 +259,36 @@ class Service:
             data = self._encoder.encode(VerdictAnswer(answer.id, Unknown("the lineage is too long to be told")))
         elif len(data) > MAX_MESSAGE_BYTES:
             data = self._encoder.encode(Rejected(answer.id, "the answer is too long"))
+        self._connections[connection].append(data)
+        self._flush(connection)
+
+    def _flush(self, connection: socket.socket) -> None:
+        """Send what waits; while the peer's buffer is full, read no more of its requests."""
+        waiting = self._connections[connection]
+        loop = asyncio.get_running_loop()
         try:
-            connection.send(data)
+            while waiting:
+                connection.send(waiting[0])
+                waiting.popleft()
+        except BlockingIOError:
+            loop.remove_reader(connection)
+            loop.add_writer(connection, self._go_on, connection)
         except OSError:
-            # Full or gone: a peer that does not read is cut off; it comes back and gets what it did not acknowledge.
             self._hang_up(connection)
 
+    def _go_on(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_writer(connection)
+        loop.add_reader(connection, self._read, connection)
+        self._flush(connection)
+        if connection in self._subscribers:
+            self._push(connection)
+
     def _hang_up(self, connection: socket.socket) -> None:
-        asyncio.get_running_loop().remove_reader(connection)
-        self._connections.discard(connection)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(connection)
+        loop.remove_writer(connection)
+        self._connections.pop(connection, None)
         self._subscribers.pop(connection, None)
         connection.close()
 

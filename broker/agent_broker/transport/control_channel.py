@@ -1,5 +1,6 @@
-"""What both sides of the control plane's connections agree on."""
+"""What both sides of the control plane's connections agree on. Imported before grpc is used for the first time."""
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +10,9 @@ CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+"""gRPC's own log lines are no use to whoever reads our stderr: each failure arrives as one of our errors."""
 
 
 def socket_address(path: Path) -> str:
