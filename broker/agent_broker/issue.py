@@ -126,8 +126,11 @@ class Issuer:
         secret = self._vault.unseal(credential.id)
         grant = self._grant(evidence, ask, credential)
         await self._record(ask, evidence, grant)
-        if not isinstance(await ask.caller.attest(evidence.freshness), Unchanged):
-            raise RefusedError("changed", "the process changed while it was looked at")
+        again = await ask.caller.attest(evidence.freshness)
+        if not isinstance(again, Unchanged):
+            why = again.reason if isinstance(again, Unknown) else "its numbers are others"
+            sentence = "the process changed while it was looked at"
+            raise RefusedError("changed", sentence, detail=f"{sentence}: {why}")
         self._require_thawed(evidence)  # a freeze may have come while the journal was written
         return Issued(grant, credential, secret)
 

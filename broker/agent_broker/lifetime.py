@@ -1,7 +1,23 @@
-"""How long a daemon lives: until it is told to stop."""
+"""A daemon's life: it settles when it is ready, and lives until it is told to stop."""
 
 import asyncio
+import ctypes
+import gc
 import signal
+
+_GC_THRESHOLD = 20_000
+"""Allocations between two young collections: answers make no cycles, so the default (700) only costs time."""
+
+
+def settle() -> None:
+    """Call once, when everything is imported and open: what exists now is not searched for garbage again.
+
+    Memory that start-up needed and freed goes back to the kernel.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 async def until_told_to_stop() -> None:

@@ -27,7 +27,7 @@ from agent_broker.identity.registry import load_registry
 from agent_broker.ids import Epoch, Pid
 from agent_broker.kernel.events import FileFacts
 from agent_broker.kernel.sensor import CoreSensor
-from agent_broker.lifetime import until_told_to_stop
+from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.lineage.store import Store
 from agent_broker.lineage.text import plain
 from agent_broker.monitor.blind import BlindAttestor
@@ -110,6 +110,7 @@ class Monitor:
         self._service.start()
         for problem in (*self._tier.problems, *problems):
             _LOG.warning("%s", problem)
+        settle()
         _LOG.info("ready: tier %s, %d agents, %d decoys", self._tier.name, agents, decoys)
         draining = asyncio.create_task(self._drain())
         try:

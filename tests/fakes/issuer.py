@@ -90,6 +90,13 @@ class ProcMonitor:
         """See MonitorClient."""
         return _ProcCaller(self, f"socket {inode}", holders_of(inode))
 
+    async def recheck(self, known: Freshness) -> Verdict:
+        """See MonitorClient."""
+        self.questions.append("recheck")
+        lives = Path(f"/proc/{known.proc_id}").exists() and not self.down
+        is_same = lives and self.evidence(int(known.proc_id)).freshness == known
+        return Unchanged(known) if is_same else Unknown("the process ended, or changed")
+
     def evidence(self, pid: int) -> Evidence:
         """Return evidence of one live process."""
         freshness = Freshness(EPOCH, ProcId(pid), ExecId(pid), self.taint_generation)

@@ -145,6 +145,23 @@ async def test_a_denied_decoy_is_denied_to_all_but_its_agent(watching):
     assert "and was denied" in incident.what
 
 
+async def test_denying_one_decoy_leaves_the_others_served(watching):
+    served = watching.new_file(watching.decoy.with_name("served"))
+    watching.start()
+    enrollments = [watching.enrollment(watching.decoy, deny=True), watching.enrollment(served, agent="codex")]
+    assert watching.watch.apply_registry(enrollments) == ()
+    puppet = await watching.puppet()
+
+    await puppet.do(f"os.close(os.open({str(served)!r}, os.O_RDONLY))")
+    with pytest.raises(PermissionError):
+        await puppet.do(f"os.close(os.open({str(watching.decoy)!r}, os.O_RDONLY))")
+
+    told = await watching.all_told()
+    assert {(each.path, each.action) for each in told} == {
+        (str(served), "served-decoy"), (str(watching.decoy), "denied"),
+    }  # fmt: skip
+
+
 async def test_a_denied_decoy_is_denied_to_everybody_while_the_loop_is_stuck(watching):
     watching.start(deny=True)
     cat = subprocess.Popen(["cat", watching.decoy], stderr=subprocess.PIPE)

@@ -8,7 +8,7 @@ from agent_broker.identity.agent import AgentTable, KnownFile
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
 from agent_broker.identity.environment import judge_strings
-from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
 from agent_broker.lineage.store import Store
@@ -210,3 +210,31 @@ async def test_an_enrolled_file_is_opened_numbered_and_hashed(world, tmp_path):
     assert [each.enrollment.owner_name for each in table.known] == ["ann"]
     assert len(problems) == 3
     assert "not what was enrolled" in problems[0]
+
+
+async def test_a_recheck_by_numbers_sees_exec_exit_and_another_epoch(world):
+    process = world.claude()
+    freshness = (await world.attest(process)).freshness
+    assert isinstance(world.attestor.recheck(freshness), Unchanged)
+    assert isinstance(world.attestor.recheck(Freshness("e2", *_numbers(freshness))), Unknown)
+
+    world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
+    assert isinstance(world.attestor.recheck(freshness), Unknown)
+
+    freshness = (await world.attest(process)).freshness
+    assert isinstance(world.attestor.recheck(freshness), Unchanged)
+    world.kernel.exit(process)
+    assert isinstance(world.attestor.recheck(freshness), Unknown)
+
+
+async def test_a_recheck_by_numbers_trusts_nothing_once_events_were_lost(world):
+    process = world.claude()
+    freshness = (await world.attest(process)).freshness
+    world.kernel.lose_next = 1
+    world.kernel.fork(world.shell)
+
+    assert isinstance(world.attestor.recheck(freshness), Unknown)
+
+
+def _numbers(freshness):
+    return freshness.proc_id, freshness.exec_id, freshness.taint_generation

@@ -1,6 +1,7 @@
 """Each command against a broker in memory on real sockets: what it prints, what it asks, how it ends."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def following(root: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     ) as process:
         try:
             assert process.stderr.readline() == "following alerts; press Ctrl-C to stop\n"
@@ -332,11 +334,12 @@ def test_a_user_outside_the_group_is_told_how_and_doctor_claims_nothing(served: 
         "os.setgroups([]); os.setgid(4711); os.setuid(4711)\n"
         "for words in (['doctor'], ['agents'], ['enroll', 'claude'], ['freeze', 'x', '--reason', 'y']):\n"
         "    print(main(['--root', sys.argv[1], *words]))\n"
+        "print(main(['--root', sys.argv[1] + '/none', 'agents']))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(served.layout.root)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["3", "3", "3", "3"]
+    assert done.stdout.split() == ["3", "3", "3", "3", "4"]
     assert done.stderr.count("sudo") == 4
     assert done.stderr.count("member of the group") == 2
 

@@ -41,6 +41,11 @@ class Monitor:
     def caller_by_socket(self, inode):
         return _Answer(self, f"socket {inode}", lambda: self.holder)
 
+    async def recheck(self, known):
+        self.asked.append("recheck")
+        is_same = isinstance(self.holder, Evidence) and self.holder.freshness == known
+        return Unchanged(known) if is_same else Unknown("the process ended, or changed")
+
     def caller_by_pidfd(self, pidfd):
         os.fstat(pidfd)
         return _Answer(self, "pidfd", lambda: self.opener)
@@ -92,6 +97,18 @@ async def test_what_changed_is_told(tcp):
     before = (await caller.attest()).freshness
     monitor.holder = with_numbers(monitor.holder, taints=1)
     assert await caller.attest(before) is monitor.holder
+
+
+async def test_the_second_look_at_one_request_asks_by_numbers_and_in_full_if_that_fails(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    first = await caller.attest()
+    assert isinstance(await caller.attest(first.freshness), Unchanged)
+    assert monitor.asked == ["socket 7", "recheck"]
+
+    monitor.holder = with_numbers(monitor.holder, taints=1)
+    assert await caller.attest(first.freshness) is monitor.holder
+    assert monitor.asked[2:] == ["recheck", "socket 7"]
 
 
 async def test_a_unix_peer_must_be_the_process_that_connected(unix):

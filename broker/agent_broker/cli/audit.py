@@ -3,13 +3,14 @@
 The files are read here, by root: what the broker says about its own journal would prove nothing about the broker.
 """
 
+import sys
 from typing import Annotated
 
 import typer
 
 from agent_broker.audit.verification import verify as verify_journal
 from agent_broker.cli import application
-from agent_broker.cli.terminal import cell, console, plural, print_json, say, table
+from agent_broker.cli.terminal import columns, labelled, plural, print_json, say
 from agent_broker.errors import UnavailableError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -37,11 +38,11 @@ def verify(
     if json:
         print_json(found)
         return
-    shown = table("journal", "entries", "hash of the last one")
     for name, each in found.items():
-        shown.add_row(cell(journals[name]), cell(each.entries), cell(each.head))
-    console().print(shown)
+        lines = labelled(name, f"{plural(each.entries, 'entry')} in {journals[name]}", columns())
+        lines += labelled("", each.head, columns())
+        sys.stdout.write("\n".join(lines) + "\n")
     for name, each in found.items():
         if each.unfinished_bytes:
             say(f"{name}: {plural(each.unfinished_bytes, 'byte')} at the end are of an entry that is being written")
-    say("intact; a hash kept elsewhere proves later that this history was not rewritten")
+    say("intact; the hash of the last entry, kept elsewhere, proves later that this history was not rewritten")

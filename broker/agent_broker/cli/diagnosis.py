@@ -86,7 +86,7 @@ def diagnose(
     findings.append(root_key)
     tier = UNKNOWN_TIER if isinstance(monitor, Finding) else monitor.tier
     return Diagnosis(
-        healthy=not any(each.state == "x" for each in findings),
+        healthy=not any(each.state == "failed" for each in findings),
         tier=tier,
         tier_means=TIERS.get(tier, "a tier that this command does not know"),
         cannot_see=CANNOT_SEE.get(tier, CANNOT_SEE[UNKNOWN_TIER]),

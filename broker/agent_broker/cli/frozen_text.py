@@ -19,5 +19,6 @@ def frozen_table(freezes: Sequence[Freeze]) -> Table:
 def who(freeze: Freeze) -> str:
     """Return whom a freeze concerns."""
     if freeze.agent is None:
-        return f"{plural(len(freeze.proc_ids), 'process')} and their descendants"
+        count = len(freeze.proc_ids)
+        return f"{plural(count, 'process')} and what descends from {'it' if count == 1 else 'them'}"
     return f"{freeze.agent} of {'every user' if freeze.owner_uid is None else user_name(freeze.owner_uid)}"

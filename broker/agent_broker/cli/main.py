@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    daemon = _plain_daemon(words)
+    if daemon is not None:
+        from agent_broker.cli.daemons import run_daemon  # noqa: PLC0415 - as below
+
+        run_daemon(*daemon)
+        return 0
     from agent_broker.cli.app import command  # noqa: PLC0415 - 100 ms that --version need not wait for
 
     try:
@@ -44,6 +50,22 @@ def _run(words: list[str]) -> int:
     except SystemExit as done:  # typer ends every command line with it
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     return 0
+
+
+def _plain_daemon(words: list[str]) -> tuple[str, str | None] | None:
+    """Return daemon and root of ``[--root DIR] monitor|daemon``; None: not that, so typer reads it.
+
+    A daemon runs for months: it does without the 9 MB of a command line's parser and tables.
+    """
+    if not words or words[-1] not in {"monitor", "daemon"}:
+        return None
+    match words[:-1]:
+        case []:
+            return words[-1], None
+        case ["--root", folder]:
+            return words[-1], folder
+        case _:
+            return None
 
 
 def _place(error: Exception) -> str:

@@ -24,7 +24,7 @@ from agent_broker.daemon.feed import IncidentFeed
 from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
 from agent_broker.errors import UnavailableError
-from agent_broker.lifetime import until_told_to_stop
+from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.privilege import allow_descriptors, become, hide_memory
 from agent_broker.transport.agent_socket import AgentSocket, bind_agent_socket
 from agent_broker.transport.control_server import ControlServer
@@ -86,6 +86,7 @@ async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     agent_socket.start()
     control.ready(parts, agent_socket.peer_method())
     await parts.journal.append("started", {"pid": os.getpid(), "uid": os.getuid()})
+    settle()
     _LOG.info("ready, as user %d", os.getuid())
     try:
         await until_told_to_stop()

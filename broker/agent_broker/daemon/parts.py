@@ -61,20 +61,22 @@ class Parts:
         self.reload()
 
     async def raise_alert(self, incident: Incident) -> None:
-        """Freeze the offenders of a critical incident, then store it; durable on return.
+        """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
 
         Raises:
             UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
         """
-        try:
-            self._freeze_offenders(incident)
-        finally:
-            await self.alerts.record(incident)
+        is_frozen = self._freeze_offenders(incident)
+        await self.alerts.record(incident)
+        if is_frozen:
+            self.frozen.save()
 
-    def _freeze_offenders(self, incident: Incident) -> None:
-        if incident.severity == "critical" and incident.offenders and self.config.freeze.on_critical:
-            self.ledger.end_for(incident.offenders)
-            self.frozen.freeze_processes(incident.epoch, incident.offenders, incident.what)
+    def _freeze_offenders(self, incident: Incident) -> bool:
+        if incident.severity != "critical" or not incident.offenders or not self.config.freeze.on_critical:
+            return False
+        self.ledger.end_for(incident.offenders)
+        self.frozen.freeze_processes(incident.epoch, incident.offenders, incident.what, save=False)
+        return True
 
     def reload(self) -> None:
         """Read policy, registry and phantoms again; what was in force stays in force if one of them is broken.

@@ -63,8 +63,14 @@ class FreezeList:
         self._last_id = loaded.last_id
         self._index()
 
-    def freeze_processes(self, epoch: Epoch, proc_ids: Iterable[ProcId], reason: str) -> Freeze:
+    def freeze_processes(self, epoch: Epoch, proc_ids: Iterable[ProcId], reason: str, *, save: bool = True) -> Freeze:
         """Freeze processes and their descendants. Processes of earlier epochs are forgotten: nothing of them lives on.
+
+        Args:
+            epoch: of the numbers.
+            proc_ids: the processes.
+            reason: for people.
+            save: False: in memory only, at once; the caller saves later.
 
         Returns:
             The freeze; an earlier one if that froze all of them already.
@@ -77,7 +83,7 @@ class FreezeList:
         if earlier and earlier[0] is not None and all(each is earlier[0] for each in earlier):
             return earlier[0]
         kept = tuple(freeze for freeze in self._freezes if freeze.epoch in {None, epoch})
-        return self._add(kept, self._new(reason, epoch=epoch, proc_ids=tuple(wanted)))
+        return self._add(kept, self._new(reason, epoch=epoch, proc_ids=tuple(wanted)), save=save)
 
     def freeze_agent(self, agent: AgentName, owner_uid: Uid | None, reason: str) -> Freeze:
         """Freeze an agent of one owner, or (None) of all owners, over restarts and epochs. Raises as above."""
@@ -142,10 +148,19 @@ class FreezeList:
         since_ns = self._clock.wall_ns()
         return Freeze(self._last_id, reason[:MAX_REASON_CHARACTERS], since_ns, epoch, proc_ids, agent, owner_uid)
 
-    def _add(self, kept: tuple[Freeze, ...], freeze: Freeze) -> Freeze:
+    def save(self) -> None:
+        """Write the list as it is in memory.
+
+        Raises:
+            UnavailableError: the disk refused; every freeze holds until this process ends.
+        """
+        self._save(self._freezes)
+
+    def _add(self, kept: tuple[Freeze, ...], freeze: Freeze, *, save: bool = True) -> Freeze:
         self._freezes = (*kept, freeze)
         self._index()
-        self._save(self._freezes)
+        if save:
+            self.save()
         return freeze
 
     def _keep(self, kept: tuple[Freeze, ...]) -> int:

@@ -119,6 +119,20 @@ class Attestor:
     def _holders(self, inode: int) -> set[int]:
         return {each.pid for each in self._sensor.socket_holders(inode)}
 
+    def recheck(self, known: Freshness) -> Verdict:
+        """Return Unchanged if the process of some evidence still lives and runs the image that was attested.
+
+        By numbers alone: after the ring was drained the store has seen every exec and exit that happened before the
+        question, since their events are committed before the new image, or the parent, goes on. Once events were lost
+        that is no longer so, and the answer is Unknown: attest again.
+        """
+        self._sensor.consume()
+        if self._sensor.losses().total:
+            return Unknown("kernel events were lost")
+        if known.epoch == self.epoch and self._store.runs(known.proc_id, known.exec_id):
+            return Unchanged(known)
+        return Unknown("the process ended, or changed")
+
     def snapshot(self, pidfd: int) -> TaskRecord | None:
         """Return the kernel's numbers of a process now, for ``recall`` later; None: it has none. About 2 us."""
         return self._sensor.task_record(pidfd)

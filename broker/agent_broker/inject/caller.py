@@ -27,6 +27,10 @@ class Callers(Protocol):
         """Return the process of a pidfd; the descriptor stays the maker's to close."""
         ...
 
+    async def recheck(self, known: Freshness) -> Verdict:
+        """Return Unchanged if the process of this evidence still lives and runs the same image."""
+        ...
+
     def caller_by_socket(self, inode: int) -> Caller:
         """Return the one process that holds the socket of this inode."""
         ...
@@ -61,10 +65,18 @@ class ConnectionCaller:
             self._pidfd = None
 
     async def attest(self, known: Freshness | None = None) -> Verdict:
-        """Return who sends this request; evidence that still holds is not asked for twice."""
+        """Return who sends this request; evidence that still holds is not asked for twice.
+
+        With ``known`` of the evidence that this connection just gave: only whether that process is still the same.
+        The socket was looked at for this request already, and a process can't give it away without being seen then.
+        """
         peer = self.peer
         if peer is None:
             return self._problem
+        if known is not None and self._last is not None and known == self._last.freshness:
+            verdict = await self._callers.recheck(known)
+            if isinstance(verdict, Unchanged):
+                return verdict
         try:
             self._finder.confirm(peer)
         except (PeerUnknownError, UnavailableError) as error:

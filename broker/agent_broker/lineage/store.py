@@ -112,6 +112,13 @@ class Store:
         """Tell whether both ids have arrived."""
         return proc_id in self._processes and exec_id in self._images
 
+    def runs(self, proc_id: ProcId, exec_id: ExecId) -> bool:
+        """Tell whether a process lives and its latest image is this one."""
+        process = self._processes.get(proc_id)
+        if process is None or process.exited:
+            return False
+        return (process.images[-1] if process.images else process.parent_exec_id) == exec_id
+
     def image(self, exec_id: ExecId) -> Image | None:
         """Return an image, decoded at the first question."""
         found = self._images.get(exec_id)

@@ -29,6 +29,10 @@ class BlindAttestor:
         """Return Unknown."""
         return self._unknown
 
+    def recheck(self, _known: Freshness) -> Verdict:
+        """Return Unknown."""
+        return self._unknown
+
     def snapshot(self, _pidfd: int) -> TaskRecord | None:
         """Return None: there are no records."""
         return None

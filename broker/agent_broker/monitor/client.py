@@ -29,6 +29,7 @@ from agent_broker.monitor.messages import (
     IncidentPush,
     LineageAnswer,
     MonitorStatus,
+    Recheck,
     Rejected,
     Reload,
     ReloadAnswer,
@@ -73,6 +74,10 @@ class MonitorClient:
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
         """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
         return await self._verdict(AttestSocket(next(self._numbers), inode, known))
+
+    async def recheck(self, known: Freshness) -> Verdict:
+        """Return Unchanged if the process of this evidence still lives and runs the same image, else Unknown."""
+        return await self._verdict(Recheck(next(self._numbers), known))
 
     async def describe_pid(self, pid: int) -> LineageAnswer:
         """Return the recorded lineage of a live process, for display.
@@ -119,7 +124,7 @@ class MonitorClient:
         """Hang up; whoever waits for an answer gets none."""
         self._hang_up()
 
-    async def _verdict(self, request: Attest | AttestSocket, pidfd: int | None = None) -> Verdict:
+    async def _verdict(self, request: Attest | AttestSocket | Recheck, pidfd: int | None = None) -> Verdict:
         try:
             return _expect(await self._ask(request, pidfd), VerdictAnswer).verdict
         except UnavailableError:

@@ -28,6 +28,13 @@ class AttestSocket(Struct, frozen=True, tag="attest-socket"):
     known: Freshness | None = None
 
 
+class Recheck(Struct, frozen=True, tag="recheck"):
+    """Is the process of this evidence still alive and unchanged? Asked by numbers alone, right after an attestation."""
+
+    id: int
+    known: Freshness
+
+
 class DescribePid(Struct, frozen=True, tag="describe-pid"):
     """The recorded lineage of a live pid, for display only."""
 
@@ -61,7 +68,7 @@ class Acknowledge(Struct, frozen=True, tag="acknowledge"):
 
 
 class VerdictAnswer(Struct, frozen=True, tag="verdict"):
-    """Answers Attest and AttestSocket."""
+    """Answers Attest, AttestSocket and Recheck."""
 
     id: int
     verdict: Evidence | Unknown | Unchanged
@@ -121,5 +128,5 @@ class Rejected(Struct, frozen=True, tag="rejected"):
     reason: str
 
 
-Request = Attest | AttestSocket | DescribePid | Reload | GetStatus | Subscribe | Acknowledge
+Request = Attest | AttestSocket | Recheck | DescribePid | Reload | GetStatus | Subscribe | Acknowledge
 Answer = VerdictAnswer | LineageAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected

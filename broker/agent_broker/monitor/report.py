@@ -11,7 +11,6 @@ In this order:
 import asyncio
 import logging
 import os
-import time
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -85,7 +84,7 @@ class Reporter:
 
     def report(self, event: Event) -> None:
         """Take one event, and publish its incident now or soon; closes the actor."""
-        repeats = self.throttle.admit(_program(event), event.decoy.path, time.monotonic_ns())
+        repeats = self.throttle.admit(_program(event), event.decoy.path, self._clock.boot_ns())
         if repeats is None:
             event.actor.close()
             self._flush_later()
@@ -104,7 +103,7 @@ class Reporter:
 
     def missed(self, reason: str) -> None:
         """Report that something happened to a decoy that the kernel could not tell us about."""
-        if self.throttle.admit((reason,), "", time.monotonic_ns()) is not None:
+        if self.throttle.admit((reason,), "", self._clock.boot_ns()) is not None:
             self._publish(decide_missed(reason, self._facts(0, ONLY_SEEN)))
 
     async def close(self) -> None:
@@ -113,7 +112,7 @@ class Reporter:
         await self._fingerprints.close()
         if self._flush is not None:
             self._flush.cancel()
-            self._tell_overflows(time.monotonic_ns() + WINDOW_NS)
+            self._tell_overflows(self._clock.boot_ns() + WINDOW_NS)
 
     async def _look_closer(self, event: Event, known: Fingerprint | None, repeats: int) -> None:
         try:
@@ -158,7 +157,7 @@ class Reporter:
     def _flush_later(self) -> None:
         if self._flush is None:
             loop = asyncio.get_running_loop()
-            self._flush = loop.call_later(WINDOW_NS / 1e9, lambda: self._tell_overflows(time.monotonic_ns()))
+            self._flush = loop.call_later(WINDOW_NS / 1e9, lambda: self._tell_overflows(self._clock.boot_ns()))
 
     def _tell_overflows(self, now_ns: int) -> None:
         self._flush = None

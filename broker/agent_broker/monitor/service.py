@@ -31,6 +31,7 @@ from agent_broker.monitor.messages import (
     IncidentPush,
     LineageAnswer,
     MonitorStatus,
+    Recheck,
     Rejected,
     Reload,
     ReloadAnswer,
@@ -67,6 +68,10 @@ class AttestorPort(Protocol):
         ...
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
+        """See Attestor."""
+        ...
+
+    def recheck(self, known: Freshness) -> Verdict:
         """See Attestor."""
         ...
 
@@ -191,6 +196,8 @@ class Service:
         match request:
             case Attest() | AttestSocket():
                 self._attest(connection, request, descriptors)
+            case Recheck():
+                self._send(connection, VerdictAnswer(request.id, self._attestor.recheck(request.known)))
             case Reload():
                 self._run(self._answer_reload(connection, request.id))
             case DescribePid():

@@ -1,7 +1,8 @@
 """The monitor's own durable memory: incidents that the broker has not stored yet.
 
 The law:
-1. An incident that ``append`` took is on the disk when it returns, or is counted as dropped.
+1. An incident that ``append`` took is written when it returns, so that this process's death loses nothing, and on the
+   disk when ``sync`` returned; or it is counted as dropped.
 2. The spool is bounded. When it is full the newest is dropped, not the oldest: whoever floods it can't push out the
    evidence of what came before. Drops are counted on the disk, and told.
 3. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
@@ -89,6 +90,17 @@ class Spool:
             raise _disk(self._file, error) from error
         return entry
 
+    def sync(self) -> None:
+        """Make everything that was appended durable.
+
+        Raises:
+            UnavailableError: the disk refuses.
+        """
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise _disk(self._file, error) from error
+
     def acknowledge(self, sequence: int) -> None:
         """Forget everything up to and including a sequence.
 
@@ -118,7 +130,6 @@ class Spool:
         if os.write(self._fd, line) != len(line):
             os.ftruncate(self._fd, size_bytes)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # why a regular file takes only a part
-        os.fdatasync(self._fd)
 
     def _rewrite(self) -> None:
         temporary = self._file.with_suffix(".new")
@@ -126,6 +137,7 @@ class Spool:
         self.close()
         self._fd = fd
         self._write(b"".join(_line(each) for each in self._entries))
+        os.fdatasync(fd)
         temporary.replace(self._file)
         _sync_folder(self._file.parent)
         self._stale = 0

@@ -97,7 +97,7 @@ class Protocols:
         if len(request.argv) != 1 or not _CREDENTIAL_NAME.fullmatch(request.argv[0]):
             raise MisuseError("get takes the name of one credential", next_step="agent-broker credentials lists them")
         caller = _Helper(self._callers.caller_by_pidfd(peer.pidfd))
-        agent = self._agent_of(await caller.attest(), peer.uid)
+        agent = self._agent_of(await caller.look(), peer.uid)
         credential = CredentialId(f"{agent}/{peer.uid}/{request.argv[0]}")
         issued = await self._issuer.issue(Ask(caller, credential, RELEASE, "agent.sock get"))
         return ShimAnswer(0, stdout=issued.secret)
@@ -117,12 +117,24 @@ class Protocols:
 
 
 class _Helper:
-    """A caller on a channel where agents do not speak themselves (see the module)."""
+    """A caller on a channel where agents do not speak themselves (see the module).
+
+    Who asks must be known to name the credential, before the issuer looks: its first look is ours, taken a moment ago.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._first: Verdict | None = None
+
+    async def look(self) -> Verdict:
+        """Attest, and keep the verdict for the issuer's first question."""
+        self._first = await self.attest()
+        return self._first
 
     async def attest(self, known: Freshness | None = None) -> Verdict:
+        if known is None and self._first is not None:
+            first, self._first = self._first, None
+            return first
         verdict = await self._caller.attest(known)
         if isinstance(verdict, Evidence) and verdict.principal is not None and verdict.principal.is_caller:
             return Unknown(

@@ -15,6 +15,7 @@ bytes leave the process, and its result is not kept. Prefer ``borrow()``, which 
 import ctypes
 import hmac
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,12 @@ from typing import ClassVar, NoReturn
 from agent_broker.errors import MisuseError, UnavailableError
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+_SPARE_MOST = 64
+_spare: list[tuple[mmap.mmap, bool]] = []
+"""Zeroed one-page mappings for the next secrets: making, locking and unmapping one takes longer than unsealing."""
+
+os.register_at_fork(after_in_child=_spare.clear)  # a child does not inherit locks, mlock(2)
 
 
 class Secret:
@@ -37,9 +44,8 @@ class Secret:
     def __init__(self, value: bytes | bytearray | memoryview) -> None:
         """Copy ``value``; the caller's own copy is the caller's to forget."""
         self._length = len(value)
-        self._memory = mmap.mmap(-1, max(1, len(value)), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._memory.madvise(mmap.MADV_DONTDUMP)
-        self.locked = _lock(self._memory)
+        self._memory: mmap.mmap | None
+        self._memory, self.locked = _take_memory(len(value))
         self._memory[: self._length] = value
 
     @classmethod
@@ -79,8 +85,7 @@ class Secret:
         Raises:
             MisuseError: wiped already.
         """
-        self._require_present()
-        return self._memory[: self._length]
+        return self._present()[: self._length]
 
     def wipe(self) -> None:
         """Zero the bytes and give the memory back. Twice is fine.
@@ -88,23 +93,26 @@ class Secret:
         Raises:
             MisuseError: they are lent out at this moment; they are zeroed all the same.
         """
-        if self._memory.closed:
+        memory, self._memory = self._memory, None
+        if memory is None:
             return
-        self._memory[:] = bytes(len(self._memory))
-        try:
-            self._memory.close()
-        except BufferError as error:
-            raise MisuseError("a secret was wiped while it was lent out") from error
+        memory[:] = bytes(len(memory))
+        if _is_lent(memory):  # whoever has the view keeps an empty mapping, which is nobody else's next
+            raise MisuseError("a secret was wiped while it was lent out")
+        if len(memory) == mmap.PAGESIZE and len(_spare) < _SPARE_MOST:
+            _spare.append((memory, self.locked))
+        else:
+            memory.close()
 
     @contextmanager
     def _view(self) -> Iterator[memoryview]:
-        self._require_present()
-        with memoryview(self._memory) as whole, whole[: self._length] as view:
+        with memoryview(self._present()) as whole, whole[: self._length] as view:
             yield view
 
-    def _require_present(self) -> None:
-        if self._memory.closed:
+    def _present(self) -> mmap.mmap:
+        if self._memory is None:
             raise MisuseError("this secret was wiped already")
+        return self._memory
 
     def __del__(self) -> None:
         if hasattr(self, "_memory"):
@@ -130,6 +138,25 @@ class Secret:
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise MisuseError("a secret can't be pickled or copied")
+
+
+def _take_memory(length_bytes: int) -> tuple[mmap.mmap, bool]:
+    """Return a zeroed mapping of whole pages, and whether it is locked."""
+    if _spare and length_bytes <= mmap.PAGESIZE:
+        return _spare.pop()
+    pages = max(1, -(-length_bytes // mmap.PAGESIZE))
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_DONTDUMP)
+    return memory, _lock(memory)
+
+
+def _is_lent(memory: mmap.mmap) -> bool:
+    """Tell whether a view of the mapping exists: the interpreter refuses to resize it then, even to the same size."""
+    try:
+        memory.resize(len(memory))
+    except BufferError:
+        return True
+    return False
 
 
 def _lock(memory: mmap.mmap) -> bool:
