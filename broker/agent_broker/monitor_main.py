@@ -93,6 +93,8 @@ class Monitor:
         self._spool = Spool(layout.spool)
         self._agents = 0
         self._made = 0
+        self._unsynced = False
+        self._syncing: asyncio.Task[None] | None = None
         self._problems: tuple[str, ...] = ()
         self._watch = self._make_watch()
         self._service = Service(
@@ -120,6 +122,8 @@ class Monitor:
             await asyncio.wait([draining])
             await self._watch.close()
             await self._service.close()
+            if self._syncing is not None:
+                await self._syncing
             self._spool.close()
             if self.sensor is not None:
                 self.sensor.close()
@@ -141,13 +145,24 @@ class Monitor:
         return self._agents, self._watch.decoys_watched, self._problems
 
     def publish(self, incident: Incident) -> None:
-        """Keep an incident durably, then push it to the broker."""
+        """Write an incident and push it to the broker at once; the disk is waited for in the background."""
         self._made += 1
         try:
             self._spool.append(incident)
         except UnavailableError as error:
-            _LOG.error("%s", error.message)
+            _LOG.error("%s", error.message)  # noqa: TRY400 - the sentence is the message; the incident is in memory
         self._service.publish()
+        self._unsynced = True
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.get_running_loop().create_task(self._sync())
+
+    async def _sync(self) -> None:
+        while self._unsynced:
+            self._unsynced = False
+            try:
+                await self._spool.sync()
+            except UnavailableError as error:
+                _LOG.error("%s", error.message)  # noqa: TRY400 - as above
 
     async def _drain(self) -> None:
         """Take kernel events before the ring fills; attesting does so too."""

@@ -252,9 +252,11 @@ def test_no_recovery_while_the_process_that_acts_as_the_user_lives(world):
 
     killed_at(world, "staged .claude/settings.json", world.enroll, first=stop)
     (pid,) = set(acting_processes()) - others
-    with pytest.raises(UnavailableError, match="at work") as caught:
-        world.recover()
-    assert "stopped" in caught.value.next_step
-    os.kill(pid, signal.SIGCONT)
+    try:
+        with pytest.raises(UnavailableError, match="at work") as caught:
+            world.recover()
+        assert "stopped" in caught.value.next_step
+    finally:
+        os.kill(pid, signal.SIGCONT)  # it completes, sees that its parent is gone, and ends
     world.recover()
     assert_as_before(world, before)

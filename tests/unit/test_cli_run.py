@@ -59,7 +59,8 @@ def broker(root: Path, answer) -> Iterator[list]:
 
 def start(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-c", PROGRAM, str(shim.compiled()), "--root", str(root), "run", *words]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False)
+    inherited = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    return subprocess.run(command, env=inherited | environment, capture_output=True, check=False)
 
 
 def test_the_agent_gets_the_phantom_and_the_socket_and_no_real_credential(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from agent_broker.monitor.detection import (
     is_exempt,
     printable,
 )
+from agent_broker.monitor.messages import MAX_MESSAGE_BYTES, IncidentPush
 from tests.fakes.lineage_records import a_lineage, a_step
 
 DECOY = Decoy("/home/ann/.claude/.credentials.json", "claude", 1000, deny=False)
@@ -137,6 +138,21 @@ def test_names_chosen_by_an_attacker_can_not_drive_a_terminal():
     assert what.isascii()
     assert what.isprintable()
     assert len(what) < 500
+
+
+def test_the_longest_lineage_does_not_make_an_incident_too_long_to_be_told():
+    step = a_step(7)
+    names = {"filename": "\\x01" * 256, "interp": "\\x01" * 128, "argv0": "\\x01" * 256, "args_head": ("",) * 256}
+    taints = tuple(f"its environment sets X{number}: {'y' * 100}" for number in range(8))
+    image = msgspec.structs.replace(step.image, **names, taints=taints)
+    steps = (msgspec.structs.replace(step, image=image),) * 128
+    verdict = msgspec.structs.replace(evidence(principal(caller=True), taints=taints * 128), steps=steps)
+
+    incident = decide_open(DECOY, verdict, facts(other_name="/" + "z" * 4000, hash_problem="p" * 300))
+
+    assert len(msgspec.msgpack.encode(IncidentPush(1, 1, incident))) < MAX_MESSAGE_BYTES
+    assert "100 steps in the middle of its lineage are left out" in incident.what
+    assert (len(incident.lineage), incident.lineage[0], incident.lineage[-1]) == (28, steps[0], steps[-1])
 
 
 @pytest.mark.parametrize(

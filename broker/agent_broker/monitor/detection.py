@@ -27,6 +27,7 @@ ONLY_SEEN = "only-seen"
 
 _ROOT = Uid(0)
 _SHOWN_NAME_CHARS = 120
+_SHOWN_TAINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def _taints(verdict: Verdict) -> tuple[str, ...]:
 
 def _remarks(verdict: Verdict, facts: EventFacts) -> str:
     """Return the clauses behind the sentence, each with its separator; empty if there are none."""
-    remarks = [f"tainted: {printable(taint)}" for taint in _taints(verdict)]
+    remarks = [f"tainted: {printable(taint)}" for taint in _taints(verdict)[:_SHOWN_TAINTS]]
     if isinstance(verdict, Unknown):
         remarks.append(f"its lineage is unknown: {printable(verdict.reason)}")
     if facts.repeats:

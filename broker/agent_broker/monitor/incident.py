@@ -8,6 +8,11 @@ from agent_broker.ids import AgentName, Epoch, ProcId, Sha256
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.frameworks import Frameworks, frameworks_of
 
+# An incident must fit one message (monitor.messages), or a lineage made long on purpose would keep it from being told:
+# a step has at most 3.6 KB, with every byte of its names escaped (kernel.wire, lineage.text).
+_FIRST_STEPS = 20
+_LAST_STEPS = 8
+
 NO_EPOCH = Epoch("")
 """The offender's ids are not known."""
 
@@ -32,7 +37,7 @@ class Incident(Struct, frozen=True):
     process_sha256: Sha256 | None
     """Of the offender's executable; None if it could not be read."""
     lineage: tuple[Step, ...]
-    """The offender first; empty if unknown, and then ``what`` says why."""
+    """The offender first; empty if unknown, and then ``what`` says why. A very long one lacks its middle."""
     agent: AgentName | None
     """The enrolled agent in the lineage."""
     frameworks: Frameworks
@@ -58,7 +63,11 @@ def new_incident(  # noqa: PLR0913 - one record, named arguments only
     epoch: Epoch = NO_EPOCH,
     offenders: tuple[ProcId, ...] = (),
 ) -> Incident:
-    """Make an incident with a fresh id and its kind's framework identifiers."""
+    """Make an incident with a fresh id and its kind's framework identifiers; ``what`` says if steps were left out."""
+    left_out = len(lineage) - _FIRST_STEPS - _LAST_STEPS
+    if left_out > 0:
+        lineage = (*lineage[:_FIRST_STEPS], *lineage[-_LAST_STEPS:])
+        what = f"{what}; {left_out} steps in the middle of its lineage are left out here"
     return Incident(
         id=uuid.uuid4().hex,
         kind=kind,

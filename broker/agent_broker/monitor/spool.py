@@ -11,6 +11,7 @@ Format: one JSON line an entry, ``{"sequence": n, "incident": {...}}``; the file
 sequence that the broker has stored and the number of drops. Both are root's alone.
 """
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -90,16 +91,19 @@ class Spool:
             raise _disk(self._file, error) from error
         return entry
 
-    def sync(self) -> None:
-        """Make everything that was appended durable.
+    async def sync(self) -> None:
+        """Make everything that was appended durable, in a thread: a slow disk must not blind the monitor.
 
         Raises:
             UnavailableError: the disk refuses.
         """
+        fd = os.dup(self._fd)  # the file may be rewritten meanwhile
         try:
-            os.fdatasync(self._fd)
+            await asyncio.to_thread(os.fdatasync, fd)
         except OSError as error:
             raise _disk(self._file, error) from error
+        finally:
+            os.close(fd)
 
     def acknowledge(self, sequence: int) -> None:
         """Forget everything up to and including a sequence.
