@@ -150,7 +150,7 @@ class Monitor:
         try:
             self._spool.append(incident)
         except UnavailableError as error:
-            _LOG.error("%s", error.message)  # noqa: TRY400 - the sentence is the message; the incident is in memory
+            _LOG.error("%s", error.message)
         self._service.publish()
         self._unsynced = True
         if self._syncing is None or self._syncing.done():
@@ -162,7 +162,7 @@ class Monitor:
             try:
                 await self._spool.sync()
             except UnavailableError as error:
-                _LOG.error("%s", error.message)  # noqa: TRY400 - as above
+                _LOG.error("%s", error.message)
 
     async def _drain(self) -> None:
         """Take kernel events before the ring fills; attesting does so too."""

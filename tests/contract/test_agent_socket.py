@@ -220,7 +220,7 @@ async def test_when_descriptors_run_out_it_waits_and_goes_on(folder, caplog):
             await asyncio.sleep(0)
             resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + 3, hard))
             try:
-                while "no connection can be accepted" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                while "no connection can be accepted" not in caplog.text:
                     await asyncio.sleep(0.01)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

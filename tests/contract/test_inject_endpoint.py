@@ -196,11 +196,19 @@ async def test_a_client_that_waits_for_100_continue_is_told_to_go_on(world, clie
     assert "expect" not in world.provider.seen[-1].headers
 
 
-async def test_a_redirect_is_not_followed(world, client):
-    world.provider.mode = Mode(status=307)
-    async with client.post("/v1/messages", json=WHOLE, headers=world.bearer, allow_redirects=False) as response:
-        assert response.status == 307
-    assert len(world.provider.seen) == 1
+async def test_a_redirect_passes_and_is_not_followed(world, client):
+    async with MockProvider() as other:
+        world.provider.mode = Mode(status=307, location=f"{other.base_url}/v1/messages")
+        async with client.post("/v1/messages", json=WHOLE, headers=world.bearer, allow_redirects=False) as response:
+            assert response.status == 307
+            assert response.headers["Location"] == f"{other.base_url}/v1/messages"
+        assert (len(world.provider.seen), other.seen) == (1, [])
+
+
+async def test_no_header_is_added_on_the_way(world):
+    head = f"GET /v1/nothing HTTP/1.1\r\nHost: h\r\nx-api-key: {world.phantom}\r\nConnection: close\r\n\r\n"
+    assert (await raw(world, head.encode())).startswith(b"HTTP/1.1 404 ")
+    assert set(world.provider.seen[-1].headers) == {"host", "x-api-key"}
 
 
 async def test_the_provider_s_own_error_passes_as_it_is(world, client):

@@ -242,9 +242,11 @@ async def test_tokens_go_to_https_or_to_the_operators_loopback_only(login):
 
 async def test_the_login_servers_redirect_is_not_followed(login):
     login.log_in("old-access", "old-refresh", left_s=-1)
-    login.provider.mode = Mode(token_status=307)
-    with pytest.raises(UnavailableError, match="answers 307"):
-        await login.token()
+    async with MockProvider() as other:
+        login.provider.mode = Mode(token_status=307, location=f"{other.base_url}/v1/oauth/token")
+        with pytest.raises(UnavailableError, match="answers 307"):
+            await login.token()
+        assert other.seen == []
 
 
 async def test_the_tokens_client_keeps_no_connection(login):

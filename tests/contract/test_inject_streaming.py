@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import gzip
 import ipaddress
 import ssl
 
@@ -81,6 +82,30 @@ async def test_a_stream_that_breaks_off_never_looks_complete(world, client):
         assert b"message_stop" in await response.read()
 
 
+async def test_a_compressed_answer_passes_byte_for_byte(tmp_path):
+    body = gzip.compress(b"event: x\n\n" * 1000)
+
+    async def compressed(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in (body[:10], body[10:]):
+            writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(compressed, "127.0.0.1", 0) as server,
+        InjectWorld(MockProvider()).serving(tmp_path, upstream=_url(server)) as world,
+        aiohttp.ClientSession(world.base_url, auto_decompress=False) as client,
+        client.get("/v1/models", headers=world.bearer) as response,
+    ):
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert await response.read() == body
+
+
 async def test_an_answer_shorter_than_its_length_never_looks_complete(tmp_path):
     async def half(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
@@ -129,16 +154,16 @@ async def test_a_decision_runs_to_its_end_though_the_client_left(world, client):
 
 async def test_a_yes_to_a_client_that_left_sends_nothing(world, client):
     world.issuer.gate.clear()
-    request = asyncio.ensure_future(client.post("/v1/messages", json=STREAMING, headers=world.bearer))
+    request = asyncio.ensure_future(client.get("/v1/left", headers=world.bearer))
     await until(lambda: world.issuer.asks)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
     await until(lambda: world.issuer.asks[0].caller.peer is None)
     world.issuer.gate.set()
     await until(lambda: world.issuer.given == 1)
-    async with client.post("/v1/messages", json=STREAMING, headers=world.bearer) as response:
+    async with client.get("/v1/stayed", headers=world.bearer) as response:
         await response.read()
-    assert len(world.provider.seen) == 1
+    assert [seen.target for seen in world.provider.seen] == ["/v1/stayed"]
 
 
 async def test_a_provider_that_is_down_is_told_at_once_and_may_be_retried(world, client):

@@ -127,6 +127,26 @@ async def test_the_pidfd_that_arrives_is_the_one_that_was_sent(monitor, client, 
     assert monitor.attestor.pidfds == [os.fstat(pidfd).st_ino]
 
 
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("error", [UnavailableError("not a pidfd"), ValueError("a defect")])
+async def test_an_attestation_that_breaks_is_answered_unknown_and_leaks_nothing(monitor, client, pidfd, slow, error):
+    async def fail_later(*_arguments):
+        raise error
+
+    def fail(*_arguments):
+        if not slow:
+            raise error
+
+    await client.status()
+    before = open_descriptors()
+    monitor.attestor.attest_now = monitor.attestor.attest_socket_now = fail
+    monitor.attestor.attest = monitor.attestor.attest_socket = fail_later
+
+    for answer in (await client.attest(pidfd), await client.attest_socket(7)):
+        assert "the attestation failed" in answer.reason
+    assert open_descriptors() == before
+
+
 async def test_a_slow_attestation_holds_nobody_up(monitor, client, pidfd):
     monitor.attestor.slow = True
     slow = asyncio.create_task(client.attest(pidfd))

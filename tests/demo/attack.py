@@ -33,6 +33,10 @@ class Attack:
         """Return the shim's exit code, what it gave away, and what it said."""
         return int(self._read("exit-code")), self._read("key"), self._read("refusal").strip()
 
+    def answer(self) -> str:
+        """Return the status line that the scanner got for the agent's token."""
+        return self._read("answer").splitlines()[0]
+
     def clear(self) -> None:
         """Empty the attacker's folder."""
         for path in self._world.loot.iterdir():

@@ -8,14 +8,15 @@ from tests.demo.alerts import Alert, Follower
 from tests.demo.attack import Attack
 from tests.demo.check import StepFailedError, require
 from tests.demo.claude_home import CREDENTIALS, SETTINGS
+from tests.demo.machine import run_tool
 from tests.demo.processes import broker_command, ended
 from tests.demo.run_claude import ask
 from tests.demo.show import Show
-from tests.demo.world import World
+from tests.demo.world import SCANNER, World
 
 _REFUSED = 3  # docs/cli.md
 _REPLAY_S = 30
-_SHOWN_STEPS = 5
+_SHOWN_STEPS = 3
 _LINEAGE = "scanner <- bash <- claude <- "
 _REPLAY = dedent(
     """
@@ -47,18 +48,18 @@ def run_scanner(world: World, show: Show) -> str:
         require("fine" in said, "the agent to finish its turn", said)
         opened = follower.wait_for("the decoy was opened", lambda alert: _is_about_decoy(alert, world))
         asked = follower.wait_for("the key was asked for", lambda alert: alert.kind == "release-refused")
+        tried = follower.wait_for("the token was tried", lambda alert: alert.kind == "phantom-replayed")
     _show_loot(world, show, attack)
-    for alert in (opened, asked):
+    show.command("agent-broker alerts --follow")
+    for alert in (opened, asked, tried):
         lineage = alert.rows.get("lineage", "")
         require(_LINEAGE in lineage, f"the lineage {_LINEAGE}…", lineage)
-    require(opened.rows.get("agent") == "claude", "the alert to name the agent", opened.rows.get("agent"))
-    show.command("agent-broker alerts --follow")
-    show.quote([f"{opened.severity}  {opened.kind}"], "bold red")
-    show.fact("lineage", _short(opened.rows["lineage"]))
-    show.fact("sha256", opened.rows["sha256"])
-    show.quote([f"{asked.severity}  {asked.kind}"], "bold red")
-    show.fact("lineage", _short(asked.rows["lineage"]))
-    return "it got a decoy and a no, and left its name"
+        require(alert.rows.get("agent") == "claude", "the alert to name the agent", alert.rows.get("agent"))
+        show.alert(alert.severity, alert.kind, _short(lineage))
+    wanted = run_tool("sha256sum", str(world.home / SCANNER)).split()[0]
+    require(opened.rows.get("sha256") == wanted, f"the scanner's hash {wanted}", opened.rows.get("sha256"))
+    show.fact("sha256", f"{wanted[:16]}…, which is ~/{SCANNER}")
+    return "it got a decoy and two noes, and left its name and hash"
 
 
 def replay_phantom(world: World, show: Show) -> str:
@@ -78,15 +79,15 @@ def replay_phantom(world: World, show: Show) -> str:
     require(lineage.startswith("python3") and "claude" not in lineage, "the stranger's lineage", lineage)
     show.fact("answer", ", ".join(f"HTTP {each['status']} over {each['way']}" for each in answers))
     show.fact("says", json.loads(answers[0]["body"])["error"]["message"])
-    show.quote([f"{alert.severity}  {alert.kind}"], "bold red")
-    show.fact("lineage", _short(lineage))
+    show.alert(alert.severity, alert.kind, _short(lineage))
     return "a stolen phantom opens nothing"
 
 
 def _short(lineage: str) -> str:
-    """Leave out who started the demo."""
+    """Leave out what is behind the agent, or the first few: who started the demo."""
     names = lineage.split(" <- ")
-    return " <- ".join(names[:_SHOWN_STEPS]) + (" <- …" if len(names) > _SHOWN_STEPS else "")
+    shown = names.index("claude") + 1 if "claude" in names else _SHOWN_STEPS
+    return " <- ".join(names[:shown]) + (" <- …" if len(names) > shown else "")
 
 
 def _credential(world: World) -> str:
@@ -109,9 +110,11 @@ def _show_loot(world: World, show: Show, attack: Attack) -> None:
     require(attack.credentials() == decoy, "the intruder to be served the decoy", "something else")
     code, given, said = attack.refusal()
     require(code == _REFUSED and not given, f"exit code {_REFUSED}, and nothing given", f"exit code {code}: {said}")
-    show.fact("copied", f"~/{CREDENTIALS}: it got the decoy")
-    show.fact("asked", f"agent-broker-shim get …: exit code {code}")
-    show.quote(said.splitlines()[:1])
+    status = attack.answer()
+    require(" 403 " in f"{status} ", "the agent's token to be refused to its tool", status)
+    show.fact("scanner", f"copied ~/{CREDENTIALS}: the decoy")
+    show.fact("", f"asked for the key by agent-broker-shim: exit code {code}, nothing given")
+    show.fact("", f"tried the agent's token at the endpoint: {status.removeprefix('HTTP/1.1 ')}")
 
 
 def _replay(world: World) -> list[dict[str, str]]:

@@ -53,8 +53,8 @@ def unenroll(world: World, show: Show) -> str:
     credentials = json.loads(broker_command(world.root, "credentials", "--json"))
     require(not agents and not credentials, "nothing left of the enrolment", f"{agents} {credentials}")
     journals = json.loads(broker_command(world.root, "audit", "verify", "--json"))
-    entries = ", ".join(f"{each['entries']} entries of {name}" for name, each in journals.items())
-    show.fact("broker", f"0 agents, 0 credentials; {entries}, chains intact")
+    entries = " and ".join(str(each["entries"]) for each in journals.values())
+    show.fact("broker", f"0 agents, 0 credentials; both journals intact: {entries} entries")
     return "the home is as it was, byte for byte"
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 COLUMNS = 80
 _INDENT = 3
 _LABEL_COLUMNS = 10
+_KIND_COLUMNS = 16
 
 
 class Show:
@@ -63,6 +64,15 @@ class Show:
         """Show what a program printed, as it printed it."""
         for line in lines:
             self._print(Text(line, style=style, overflow="fold"))
+
+    def alert(self, severity: str, kind: str, lineage: str) -> None:
+        """Show an alert in one line."""
+        line = Table.grid(padding=(0, 1))
+        line.add_column(style="bold red", no_wrap=True)
+        line.add_column(width=_KIND_COLUMNS, style="red", no_wrap=True)
+        line.add_column(overflow="fold")
+        line.add_row(severity, kind, lineage)
+        self._print(line)
 
     def table(self, lines: Iterable[str]) -> None:
         """Show a table that a program printed for COLUMNS columns."""

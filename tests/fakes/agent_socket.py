@@ -84,6 +84,6 @@ async def answer_to(path, message=REQUEST) -> ShimAnswer:
 
 async def settled(server) -> int:
     """Return the number of open descriptors once every conversation has ended."""
-    while len(server._places):  # noqa: ASYNC110 - the product has nothing to wait for
+    while len(server._places):
         await asyncio.sleep(0)
     return open_descriptors()

@@ -1,9 +1,9 @@
 """A small world around the injection endpoint: a vault in memory, a monitor that reads /proc, an issuer.
 
-``ProcMonitor`` answers from the processes that really run: it finds who holds a socket by looking at every
-descriptor, takes a process's start as its exec, and calls those in ``agents`` the enrolled agent's main
-process. ``PlainIssuer`` applies the identity rules and keeps what it was asked. Tests change the world by
-assignment.
+``ProcMonitor`` answers from the processes that really run: it finds who holds a socket by looking at the
+descriptors of the test and its descendants, takes a process's start as its exec, and calls those in ``agents``
+the enrolled agent's main process. ``PlainIssuer`` applies the identity rules and keeps what it was asked. Tests
+change the world by assignment.
 """
 
 import asyncio
@@ -184,16 +184,27 @@ def open_descriptors() -> int:
 
 
 def holders_of(inode: int) -> list[int]:
-    """Return the pids that hold a socket, by looking at every descriptor of every process."""
+    """Return the pids that hold a socket, among this process and its descendants: what else runs does not matter."""
     wanted = f"socket:[{inode}]"
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
+    for pid in _family(os.getpid()):
         try:
-            if any(str(fd.readlink()) == wanted for fd in (process / "fd").iterdir()):
-                found.append(int(process.name))
+            if any(str(fd.readlink()) == wanted for fd in Path(f"/proc/{pid}/fd").iterdir()):
+                found.append(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile
     return found
+
+
+def _family(pid: int) -> list[int]:
+    family = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                family += _family(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended meanwhile
+    return family
 
 
 def _identified(verdict: Verdict, credential: Credential) -> Evidence:

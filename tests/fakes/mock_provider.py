@@ -32,6 +32,8 @@ class Mode(Struct, forbid_unknown_fields=True):
     """Requests whose authentication headers contain one of these get 401."""
     status: int = 200
     """Any other: model requests are answered with this status."""
+    location: str = ""
+    """Sent as ``Location`` with a status that is not 200."""
     delay_s: float = 0.0
     """Before the answer's first byte."""
     event_delay_s: float = 0.0
@@ -159,7 +161,7 @@ class MockProvider:
     async def _token(self, mode: Mode) -> web.StreamResponse:
         await asyncio.sleep(mode.token_delay_s)
         if mode.token_status != 200:
-            return web.json_response({"error": "invalid_grant"}, status=mode.token_status)
+            return _error(mode.token_status, "invalid_grant", "mock failure", mode.location)
         number = len(self.seen)
         return web.json_response(
             {
@@ -173,7 +175,7 @@ class MockProvider:
 
     async def _messages(self, request: web.Request, seen: Seen, mode: Mode) -> web.StreamResponse:
         if mode.status != 200:
-            return _error(mode.status, "api_error", "mock failure")
+            return _error(mode.status, "api_error", "mock failure", mode.location)
         body = seen.json if isinstance(seen.json, dict) else {}
         turn = _Turn(body, mode, len(self.seen))
         if not body.get("stream"):
@@ -264,8 +266,10 @@ def _has_tool_result(body: dict[str, object]) -> bool:
     )
 
 
-def _error(status: int, kind: str, message: str) -> web.Response:
-    return web.json_response({"type": "error", "error": {"type": kind, "message": message}}, status=status)
+def _error(status: int, kind: str, message: str, location: str = "") -> web.Response:
+    headers = {"Location": location} if location else {}
+    body = {"type": "error", "error": {"type": kind, "message": message}}
+    return web.json_response(body, status=status, headers=headers)
 
 
 async def _serve(provider: MockProvider, port: int) -> None:

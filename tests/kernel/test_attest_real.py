@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,23 @@ async def test_the_one_holder_of_a_socket_is_attested(world):
 
     assert verdict.principal.is_caller
     assert isinstance(await world.attestor.attest_socket(inode, verdict.freshness), Unchanged)
+    ours.close()
+
+
+async def test_a_holder_that_starts_tools_all_the_time_is_attested_every_time(world):
+    """Each of its children holds the socket from fork to exec."""
+    ours, theirs = socket.socketpair()
+    inode = os.fstat(theirs.fileno()).st_ino
+    code = "import subprocess\nwhile True: subprocess.run(['/bin/true'], close_fds=False)"
+    fd = os.dup(theirs.fileno())
+    busy = world.start(sys.executable, "-c", f"import os; os.set_inheritable({fd}, False)\n{code}", pass_fds=(fd,))
+    os.close(fd)
+    theirs.close()
+    await world.attest(busy)
+
+    verdicts = [await world.attestor.attest_socket(inode) for _ in range(300)]
+
+    assert [verdict.reason for verdict in verdicts if not isinstance(verdict, Evidence)] == []
     ours.close()
 
 

@@ -39,10 +39,12 @@ def finder(diag):
 
 
 @contextmanager
-def tcp_pair(listen="127.0.0.1", connect="", family=socket.AF_INET, client_family=None):
+def tcp_pair(listen="127.0.0.1", connect="", family=socket.AF_INET, client_family=None, source=None):
     """Yield client and accepted socket of one loopback connection."""
     with socket.create_server((listen, 0), family=family, dualstack_ipv6=listen == "::") as listener:
         client = socket.socket(client_family or family)
+        if source:
+            client.bind((source, 0))
         client.connect((connect or listen, listener.getsockname()[1]))
         with client, listener.accept()[0] as accepted:
             yield client, accepted
@@ -180,7 +182,8 @@ def test_a_client_that_left_is_nobody(finder, tmp_path, leave, family):
 
 
 def test_a_socket_of_another_connection_on_the_same_port_is_not_taken_for_it(finder):
-    with tcp_pair() as (client, accepted):
+    # An address of its own: nobody else on the machine can take the port between the two connections.
+    with tcp_pair(source="127.77.0.1") as (client, accepted):
         peer = finder.find(accepted)
         address = client.getsockname()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -192,12 +195,22 @@ def test_a_socket_of_another_connection_on_the_same_port_is_not_taken_for_it(fin
                 finder.confirm(peer)
 
 
-def test_a_listener_on_the_clients_port_is_not_the_client(diag):
+class Claimed:
+    """A connection whose addresses are what a test says."""
+
+    family = socket.AF_INET
+
+    def __init__(self, peer, own):
+        self.getpeername, self.getsockname = (lambda: peer), (lambda: own)
+
+
+def test_a_listener_on_the_clients_port_is_not_the_client(diag, finder):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        nobody = Endpoints(plain("127.0.0.1"), port, plain("127.0.0.1"), 1)
-        found = diag.tcp(nobody)
-        assert found is None or found.endpoints != nobody
+        address = listener.getsockname()
+        found = diag.tcp(Endpoints(plain("127.0.0.1"), address[1], plain("127.0.0.1"), 1))
+        assert found.inode == inode_of(listener)  # the kernel falls back to it
+        with pytest.raises(PeerUnknownError, match="network namespace"):
+            finder.find(Claimed(address, ("127.0.0.1", 1)))
 
 
 def test_what_nobody_has_is_not_found(diag):

@@ -1,8 +1,10 @@
 """The monitor's durable memory: nothing lost by a crash, nothing pushed out by a flood."""
 
+import errno
 import os
 import signal
 import stat
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -139,6 +141,44 @@ def test_a_full_disk_is_said_and_the_incident_stays_in_memory(tmp_path):
     assert in_memory[-1] == len(in_memory)
     assert on_disk[0] == "before"
     assert on_disk[-1] == "after"
+
+
+def test_a_disk_that_fills_up_while_the_file_is_rewritten_leaves_the_old_file_in_use(folder, monkeypatch):
+    spool = Spool(folder)
+    for _ in range(300):
+        spool.append(incident())
+
+    replace = Path.replace
+
+    def refuse(source, target):
+        if target.name == "incidents":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(source, target)
+
+    with monkeypatch.context() as full:
+        full.setattr("pathlib.Path.replace", refuse)
+        with pytest.raises(UnavailableError, match="No space left"):
+            spool.acknowledge(290)
+    spool.append(incident("after"))
+    spool.close()
+
+    again = Spool(folder)
+    assert sequences(again)[-1] == 301
+    again.close()
+
+
+def test_a_torn_mark_tells_everything_again(folder):
+    spool = Spool(folder)
+    for _ in range(3):
+        spool.append(incident())
+    spool.acknowledge(2)
+    spool.close()
+    (folder / "acknowledged").write_bytes(b"")
+
+    again = Spool(folder)
+
+    assert sequences(again) == [1, 2, 3]
+    again.close()
 
 
 def test_many_acknowledgements_shrink_the_file(folder):

@@ -33,6 +33,8 @@ from agent_broker.lineage.store import Store
 
 _DRAIN_TRIES = 50
 _DRAIN_PAUSE_S = 0.001  # another CPU holds a reserved record that it has not committed; that takes microseconds
+_SHARED_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+"""From fork to exec takes less than a millisecond, or as long as the scheduler keeps the child waiting."""
 _RESTART = "restart the agent: it was started before the monitor"
 
 
@@ -70,18 +72,33 @@ class Attestor:
         return None if isinstance(verdict, _NeedsHash) or self._sensor.task_record(pidfd) != record else verdict
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
-        """Return evidence of the one process that holds a socket, or why there is none."""
-        verdict = self.attest_socket_now(inode, known)
-        if verdict is None:
-            with _only_holder(self._holders(inode)) as pidfd:
-                if isinstance(pidfd, Unknown):
-                    return pidfd
-                await self._attest_waiting(pidfd)  # what had to be waited for is there now
-            verdict = self.attest_socket_now(inode, known)
+        """Return evidence of the one process that holds a socket, or why there is none.
+
+        A child holds its parent's sockets from its fork to its exec, so a socket of a process that starts tools is
+        looked at again (bounded) until it has one holder.
+        """
+        verdict = self._attest_holder(inode, known)
+        for pause_s in _SHARED_PAUSES_S:
+            if isinstance(verdict, _Shared):
+                await asyncio.sleep(pause_s)
+            elif verdict is None:
+                problem = await self._wait_for_holder(inode)
+                if problem is not None:
+                    return problem
+            else:
+                return verdict
+            verdict = self._attest_holder(inode, known)
+        if isinstance(verdict, _Shared):
+            return verdict.unknown
         return Unknown("the process changed while it was looked at") if verdict is None else verdict
 
     def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
-        """Return what attest_socket would, if that takes no waiting; else None.
+        """Return what attest_socket would, if that takes no waiting; else None."""
+        verdict = self._attest_holder(inode, known)
+        return None if isinstance(verdict, _Shared) else verdict
+
+    def _attest_holder(self, inode: int, known: Freshness | None) -> "Verdict | _Shared | None":
+        """Look at a socket and its holder once; None: an event or a hash must be waited for.
 
         The pid that the kernel's tables name is only used to open a pidfd. If the record behind it is ``known``, the
         process is older than the look at the tables, so it is the holder. Else the tables are read once more after
@@ -89,15 +106,23 @@ class Attestor:
         """
         holders = self._holders(inode)
         with _only_holder(holders) as pidfd:
-            if isinstance(pidfd, Unknown):
+            if isinstance(pidfd, Unknown | _Shared):
                 return pidfd
             verdict = self.attest_now(pidfd, known)
             if not isinstance(verdict, Evidence):
                 return verdict
             record = self._sensor.task_record(pidfd) if self._holders(inode) == holders else None
             if record is None or self._freshness(record) != verdict.freshness:
-                return Unknown("the connection changed hands while it was looked at")
+                return _Shared(Unknown("the connection changed hands while it was looked at"))
             return verdict
+
+    async def _wait_for_holder(self, inode: int) -> Unknown | None:
+        """Wait for what is not known yet about the holder of a socket; return why that can't be known, or nothing."""
+        with _only_holder(self._holders(inode)) as pidfd:
+            if isinstance(pidfd, _Shared):
+                return None
+            verdict = pidfd if isinstance(pidfd, Unknown) else await self._attest_waiting(pidfd)
+        return verdict if isinstance(verdict, Unknown) else None
 
     async def _attest_waiting(self, pidfd: int) -> Verdict:
         for _ in range(2):
@@ -262,12 +287,20 @@ class _NeedsHash(Struct, frozen=True):
     image: Image
 
 
+class _Shared(Struct, frozen=True):
+    """A socket that more than one process holds, or held a moment ago; may pass by itself."""
+
+    unknown: Unknown
+
+
 @contextmanager
-def _only_holder(holders: set[int]) -> Iterator[int | Unknown]:
+def _only_holder(holders: set[int]) -> Iterator[int | Unknown | _Shared]:
     """Give a pidfd of the one process among the holders of a socket, closed in the end; or why there is none."""
-    if len(holders) != 1:
-        found = f"{len(holders)} processes hold" if holders else "nobody holds"
-        yield Unknown(f"{found} the connection, and exactly one process must")
+    if not holders:
+        yield Unknown("nobody holds the connection, and exactly one process must")
+        return
+    if len(holders) > 1:
+        yield _Shared(Unknown(f"{len(holders)} processes hold the connection, and exactly one process must"))
         return
     try:
         pidfd = os.pidfd_open(next(iter(holders)))

@@ -95,5 +95,3 @@ def _load(path: Path) -> Enrollment:
         return msgspec.json.decode(path.read_bytes(), type=Enrollment)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MisuseError(f"{path} is not an enrolment: {error}", next_step="enroll the agent again") from error
-
-

@@ -12,7 +12,6 @@ from agent_broker.kernel import wire
 from agent_broker.kernel.events import OpenFile
 from agent_broker.kernel.loader import Programs
 
-
 _TaskRecordBuffer = ctypes.c_char * wire.TASK_RECORD.size
 
 

@@ -212,10 +212,13 @@ class Service:
 
     def _attest(self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]) -> None:
         """Answer at once if nothing has to be waited for; else as a task, which then owns the descriptor."""
-        if isinstance(request, Attest):
-            verdict = self._attestor.attest_now(descriptors[0], request.known)
-        else:
-            verdict = self._attestor.attest_socket_now(request.inode, request.known)
+        try:
+            if isinstance(request, Attest):
+                verdict = self._attestor.attest_now(descriptors[0], request.known)
+            else:
+                verdict = self._attestor.attest_socket_now(request.inode, request.known)
+        except Exception as error:  # noqa: BLE001 - who asked gets an answer, and the answer is no
+            verdict = _failed(error)
         if verdict is None:
             self._run(self._attest_waiting(connection, request, descriptors))
             return
@@ -230,6 +233,8 @@ class Service:
                 verdict = await self._attestor.attest(descriptors[0], request.known)
             else:
                 verdict = await self._attestor.attest_socket(request.inode, request.known)
+        except Exception as error:  # noqa: BLE001 - as in _attest
+            verdict = _failed(error)
         finally:
             _close_all(descriptors)
         self._send(connection, VerdictAnswer(request.id, verdict))
@@ -348,6 +353,14 @@ def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
     return data, found.tolist()
+
+
+def _failed(error: Exception) -> Unknown:
+    """Return the verdict for an attestation that broke; the cause goes to the log."""
+    _LOG.error("an attestation failed", exc_info=error)
+    return Unknown(
+        f"the attestation failed: {error}" if isinstance(error, AgentBrokerError) else "the attestation failed"
+    )
 
 
 def _close_all(descriptors: list[int]) -> None:

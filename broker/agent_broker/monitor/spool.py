@@ -13,6 +13,7 @@ sequence that the broker has stored and the number of drops. Both are root's alo
 
 import asyncio
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,9 @@ from agent_broker.monitor.incident import Incident
 
 MAX_INCIDENTS: Final = 4096
 _COMPACT_AT: Final = 256  # acknowledged lines in the file that make a rewrite worth it
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Entry(Struct, frozen=True):
@@ -131,18 +135,24 @@ class Spool:
 
     def _write(self, line: bytes) -> None:
         size_bytes = os.fstat(self._fd).st_size
-        if os.write(self._fd, line) != len(line):
+        try:
+            _write_all(self._fd, line)
+        except OSError:
             os.ftruncate(self._fd, size_bytes)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # why a regular file takes only a part
+            raise
 
     def _rewrite(self) -> None:
         temporary = self._file.with_suffix(".new")
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            _write_all(fd, b"".join(_line(each) for each in self._entries))
+            os.fdatasync(fd)
+            temporary.replace(self._file)
+        except OSError:  # the old file stands, and is still written to
+            os.close(fd)
+            raise
         self.close()
         self._fd = fd
-        self._write(b"".join(_line(each) for each in self._entries))
-        os.fdatasync(fd)
-        temporary.replace(self._file)
         _sync_folder(self._file.parent)
         self._stale = 0
 
@@ -156,6 +166,11 @@ class Spool:
             raise _disk(self._mark_file, error) from error
 
 
+def _write_all(fd: int, data: bytes) -> None:
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # why a regular file takes only a part
+
+
 def _line(entry: Entry) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
 
@@ -165,8 +180,9 @@ def _read_mark(path: Path) -> _Mark:
         return msgspec.json.decode(path.read_bytes(), type=_Mark)
     except FileNotFoundError:
         return _Mark()
-    except msgspec.DecodeError as error:
-        raise IntegrityError(f"{path} is damaged: {error}", next_step=f"move {path.parent} away") from error
+    except msgspec.DecodeError:  # torn by a power loss: all is told again, and the broker knows it by its ids
+        _LOG.warning("%s is damaged: nothing counts as acknowledged or dropped", path)
+        return _Mark()
 
 
 def _read(path: Path) -> list[Entry]:
