@@ -114,12 +114,16 @@ class Monitor:
             _LOG.warning("%s", problem)
         settle()
         _LOG.info("ready: tier %s, %d agents, %d decoys", self._tier.name, agents, decoys)
+        stopped = asyncio.create_task(until_told_to_stop())
         draining = asyncio.create_task(self._drain())
         try:
-            await until_told_to_stop()
+            await asyncio.wait([stopped, draining], return_when=asyncio.FIRST_COMPLETED)
+            if draining.done():
+                draining.result()  # a monitor that can't read the kernel's events must not go on as if it could
         finally:
             draining.cancel()
-            await asyncio.wait([draining])
+            stopped.cancel()
+            await asyncio.wait([stopped, draining])
             await self._watch.close()
             await self._service.close()
             if self._syncing is not None:
@@ -141,8 +145,9 @@ class Monitor:
             register_files(self.sensor, self._attestor.agents, table)
             self._attestor.agents = table
         self._agents = len(enrollments)
-        self._problems = (*problems, *self._watch.apply_registry(enrollments))
-        return self._agents, self._watch.decoys_watched, self._problems
+        self._problems = problems
+        doubles_and_unmarked = self._watch.apply_registry(enrollments)
+        return self._agents, self._watch.decoys_watched, (*problems, *doubles_and_unmarked)
 
     def publish(self, incident: Incident) -> None:
         """Write an incident and push it to the broker at once; the disk is waited for in the background."""
@@ -166,9 +171,10 @@ class Monitor:
 
     async def _drain(self) -> None:
         """Take kernel events before the ring fills; attesting does so too."""
-        if self.sensor is None:
-            return
         loop = asyncio.get_running_loop()
+        if self.sensor is None:
+            await loop.create_future()  # blind: nothing to take, and nothing that could end it
+            return
         loop.add_reader(self.sensor.epoll_fd, self.sensor.consume)
         try:
             while True:
@@ -213,7 +219,7 @@ class Monitor:
             spool_dropped=self._spool.dropped,
             agents=self._agents,
             decoys_watched=self._watch.decoys_watched,
-            problems=(*self._tier.problems, *self._problems),
+            problems=(*self._tier.problems, *self._problems, *self._watch.problems),
         )
 
 

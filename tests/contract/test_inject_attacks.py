@@ -153,15 +153,15 @@ async def test_a_request_written_before_the_agent_was_executed_over_the_writer_i
     await thief.say()
     assert int(await thief.hear())
     world.issuer.gate.set()
-    while not world.issuer.refusals:
+    while not (world.issuer.refusals or world.issuer.given):
         await asyncio.sleep(0.005)
-    assert "older than the program" in world.issuer.refusals[0].message
+    assert ["older than the program" in refused.message for refused in world.issuer.refusals] == [True]
     assert world.provider.seen == []
 
 
 async def test_a_thief_that_hangs_up_is_recorded_all_the_same(world, start):
     thief = await start("end = connect(); end.send(request); time.sleep(0.05); end.close(); tell('gone'); told()")
     assert await thief.hear() == "gone"
-    while not world.issuer.refusals:
+    while not (world.issuer.refusals or world.issuer.given):
         await asyncio.sleep(0.005)
     assert world.provider.seen == []

@@ -83,6 +83,13 @@ async def test_a_token_that_ends_soon_is_refreshed_and_stored(login):
     assert len(login.refreshes) == 1
 
 
+async def test_a_refresh_token_that_is_not_rotated_is_kept(login):
+    login.log_in("old-access", "old-refresh", left_s=-1)
+    login.provider.mode = Mode(new_access="new-access", rotate=False)
+    assert await login.token() == "new-access"
+    assert login.stored["refreshToken"] == "old-refresh"
+
+
 async def test_five_minutes_are_the_limit(login):
     login.log_in("old-access", "old-refresh", left_s=5 * MINUTE_S)
     assert await login.token() == "old-access"
@@ -104,7 +111,8 @@ async def test_a_client_that_leaves_does_not_lose_the_rotated_token(login):
     await until(lambda: login.refreshes)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
-    await until(lambda: login.vault.stores)
+    await until(lambda: login.provider.finished + login.provider.disconnects)
+    await login.keeper.close()
     assert login.stored["accessToken"] == "new-access"
 
 

@@ -21,6 +21,7 @@ CACHE_VARIABLE = "AGENT_BROKER_NPM_CACHE"
 REAL = "claude-code"
 SAMPLE = "sample"
 _INSTALL_S = 600
+_NPM_LINES = 3  # the code, and what went wrong
 
 
 class Agent(Struct, frozen=True):
@@ -75,7 +76,8 @@ def _install(cache: Path) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_S, umask=0o022)
     except subprocess.CalledProcessError as error:
-        raise StepFailedError(f"npm to install {PACKAGE}", error.stderr.strip().splitlines()[-1:] or error) from error
+        said = [line.removeprefix("npm error ") for line in error.stderr.splitlines() if line.startswith("npm error")]
+        raise StepFailedError(f"npm to install {PACKAGE}", "npm: " + "; ".join(said[:_NPM_LINES])) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StepFailedError(f"npm to install {PACKAGE}", error) from error
 

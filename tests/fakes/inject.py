@@ -43,6 +43,11 @@ class InjectWorld:
         """The headers of an agent that was enrolled."""
         return {"Authorization": f"Bearer {self.phantom}"}
 
+    @property
+    def connections(self) -> int:
+        """How many connections the endpoint holds now."""
+        return len(self._endpoint._connections._callers)
+
     def use(self, kind: str, secret: bytes, attributes: dict[str, str] | None = None) -> None:
         """Make this the credential behind the phantom."""
         credential = self.vault.put("active", kind, secret, attributes)
@@ -70,7 +75,7 @@ class InjectWorld:
         unix.bind(str(folder / "inject.sock"))
         self.base_url, self.unix_path = f"http://127.0.0.1:{tcp.getsockname()[1]}", str(folder / "inject.sock")
         self.tokens = TokenKeeper(self.vault, self.clock, token_url=f"{self.provider.base_url}/v1/oauth/token", tls=tls)
-        endpoint = Endpoint(
+        self._endpoint = endpoint = Endpoint(
             issuer=self.issuer,
             book=self.book,
             make_caller=self.make_caller,

@@ -48,6 +48,8 @@ class Mode(Struct, forbid_unknown_fields=True):
     token_lifetime_s: int = 28800
     new_access: str = ""
     """The access token that a refresh gives; empty: numbered ones."""
+    rotate: bool = True
+    """False: a refresh gives no new refresh token."""
 
 
 class Seen(Struct):
@@ -74,6 +76,8 @@ class MockProvider:
         self.seen: list[Seen] = []
         self.disconnects = 0
         """Answers that the client did not wait for."""
+        self.finished = 0
+        """Answers that were given to their end."""
         self._mode_file = mode_file
         self._log = log
         self._runner: web.AppRunner | None = None
@@ -111,10 +115,12 @@ class MockProvider:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
-            return await self._answer(request)
+            response = await self._answer(request)
         except (asyncio.CancelledError, ConnectionError):
             self.disconnects += 1
             raise
+        self.finished += 1
+        return response
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         seen = await self._record(request)
@@ -163,15 +169,13 @@ class MockProvider:
         if mode.token_status != 200:
             return _error(mode.token_status, "invalid_grant", "mock failure", mode.location)
         number = len(self.seen)
-        return web.json_response(
-            {
-                "token_type": "Bearer",
-                "access_token": mode.new_access or f"mock-access-{number}",
-                "refresh_token": f"mock-refresh-{number}",
-                "expires_in": mode.token_lifetime_s,
-                "scope": "user:inference user:profile",
-            }
-        )
+        tokens = {
+            "token_type": "Bearer",
+            "access_token": mode.new_access or f"mock-access-{number}",
+            "expires_in": mode.token_lifetime_s,
+            "scope": "user:inference user:profile",
+        }
+        return web.json_response({**tokens, "refresh_token": f"mock-refresh-{number}"} if mode.rotate else tokens)
 
     async def _messages(self, request: web.Request, seen: Seen, mode: Mode) -> web.StreamResponse:
         if mode.status != 200:

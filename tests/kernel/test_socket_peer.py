@@ -246,7 +246,7 @@ def test_a_connection_that_is_not_from_loopback_is_refused():
         finder = PeerFinder(SockDiag(), SystemClock())
         with tcp_pair("0.0.0.0", "10.9.9.1") as (_, accepted):  # noqa: S104 - inside an empty network namespace
             try:
-                finder.find(accepted)
+                tell(f"found {finder.find(accepted).inode}")
             except PeerUnknownError as refused:
                 tell(refused.message)
 

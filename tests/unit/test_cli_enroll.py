@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,19 +142,27 @@ def test_a_person_is_asked(
         stderr=theirs,
     ) as process:
         os.close(theirs)
-        said = b""
-        while b"[y/N]" not in said:
-            said += os.read(ours, 4096)
-        os.write(ours, answer)
-        try:
-            while chunk := os.read(ours, 4096):
-                said += chunk
-        except OSError:
-            pass  # how a terminal ends
+        said = _converse(ours, answer)
     os.close(ours)
     assert process.returncode == code, said
     assert bool(world.vault) == (code == 0)
     assert b"Traceback" not in said
+
+
+def _converse(terminal: int, answer: bytes) -> bytes:
+    """Answer the question as often as it takes: what is typed before the program reads its terminal is thrown away."""
+    said = b""
+    while True:
+        ready, _, _ = select.select([terminal], [], [], 0.5)
+        if not ready and b"[y/N]" in said:
+            os.write(terminal, answer)
+        if not ready:
+            continue
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # how a terminal ends
+            return said
+        said += chunk
 
 
 def test_a_broker_that_is_down_is_found_out_before_anything_is_asked(

@@ -66,8 +66,7 @@ async def test_an_event_becomes_one_complete_incident_and_its_descriptors_are_cl
 
 
 async def test_a_hash_that_is_known_makes_the_incident_at_once(desk):
-    child = desk.world.fork(desk.world.process(1, "/opt/claude", agent="claude"), PID)
-    desk.world.execute(child, "/proc/self/exe")
+    child = desk.world.process(PID, "/proc/self/exe")
     desk.report(desk.seen())
     while not desk.told:
         await asyncio.sleep(0)
@@ -98,6 +97,19 @@ async def test_an_opener_that_becomes_the_agent_by_exec_is_not_exempt(desk):
 
     (incident,) = await desk.incidents()
     assert (incident.severity, incident.agent) == ("critical", None)
+
+
+async def test_an_opener_whose_hash_is_pending_and_that_becomes_the_agent_by_exec_is_not_exempt(desk):
+    process = desk.world.process(PID, "/proc/self/exe")
+    desk.world.unknown_at_once.add(PID)
+    actor = desk.seen()
+    verdict = desk.actors.recall(actor)
+
+    desk.world.execute(process, "/proc/self/exe", agent="claude")
+    desk.report(actor, verdict=verdict)
+
+    (incident,) = await desk.incidents()
+    assert incident.severity == "critical"
 
 
 async def test_an_opener_of_unknown_lineage_that_becomes_the_agent_by_exec_is_not_exempt(desk):
@@ -139,6 +151,7 @@ async def test_an_attestor_that_fails_does_not_lose_the_incident(desk, monkeypat
         raise ValueError("a defect")
 
     monkeypatch.setattr(desk.world, "attest", fail)
+    desk.world.unknown_at_once.add(PID)
     desk.report(desk.seen())
 
     (incident,) = await desk.incidents()

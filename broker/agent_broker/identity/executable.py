@@ -75,7 +75,9 @@ class HashCache:
         """
         known = self.get(facts)
         if known is None:
-            await asyncio.sleep(max(0, facts.ctime_ns + _RACY_NS - time.time_ns()) / 1e9)
+            age_ns = time.time_ns() - facts.ctime_ns
+            if age_ns < _RACY_NS:
+                await asyncio.sleep(_RACY_NS / 1e9)  # not longer: a clock that was set back makes any file young
             known = await asyncio.to_thread(hash_open_file, fd)
             self._put(facts, known)
         return known

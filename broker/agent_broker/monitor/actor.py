@@ -30,7 +30,10 @@ class AttestorPort(Protocol):
         ...
 
     def recall(self, record: TaskRecord) -> Verdict:
-        """Say what is recorded of a program image, without waiting, whether it still runs or not."""
+        """Say what is recorded of a program image, without waiting, whether it still runs or not.
+
+        Unknown if waiting could tell more, an enrolled file without a hash included: Evidence is final.
+        """
         ...
 
     async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
@@ -105,18 +108,13 @@ class Actors:
             Exception: whatever the attestor raises; the first verdict stands then.
         """
         record = actor.record
-        if is_conclusive(first) or record is None:
+        if isinstance(first, Evidence) or record is None:
             return first
         try:
             second = await asyncio.wait_for(self._attestor.attest(actor.pidfd), SECOND_LOOK_S)
         except TimeoutError:
             return first
         return second if isinstance(second, Evidence) and _is_of(second.freshness, record) else first
-
-
-def is_conclusive(verdict: Verdict) -> bool:
-    """Whether more patience could not change what is decided."""
-    return isinstance(verdict, Evidence) and verdict.principal is not None
 
 
 def _is_of(freshness: Freshness, record: TaskRecord) -> bool:

@@ -11,14 +11,14 @@ In this order:
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent_broker.clock import Clock
 from agent_broker.identity.evidence import Evidence, Unknown, Verdict
 from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts
-from agent_broker.monitor.actor import Actor, Actors, is_conclusive
+from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import (
     ONLY_SEEN,
     Decoy,
@@ -90,7 +90,7 @@ class Reporter:
             self._flush_later()
             return
         known = self._fingerprints.known(_recorded_file(event.verdict))
-        if known is not None and is_conclusive(event.verdict):
+        if known is not None and isinstance(event.verdict, Evidence):
             self._finish(event, event.verdict, known, repeats)
             event.actor.close()
         elif len(self._tasks) >= MAX_PENDING:
@@ -104,7 +104,7 @@ class Reporter:
     def missed(self, reason: str) -> None:
         """Report that something happened to a decoy that the kernel could not tell us about."""
         if self.throttle.admit((reason,), "", self._clock.boot_ns()) is not None:
-            self._publish(decide_missed(reason, self._facts(0, ONLY_SEEN)))
+            self._publish(decide_missed(reason, self._facts_of_nobody()))
 
     async def close(self) -> None:
         """Finish what was begun: every admitted event is published when this returns."""
@@ -137,8 +137,12 @@ class Reporter:
         return await self._fingerprints.of(exe_fd, recorded)
 
     def _finish(self, event: Event, verdict: Verdict, fingerprint: Fingerprint, repeats: int) -> None:
-        facts = replace(
-            self._facts(event.actor.pid, event.action),
+        facts = EventFacts(
+            time_ns=self._clock.wall_ns(),
+            pid=event.actor.pid,
+            epoch=self._watcher.epoch,
+            tier=self._watcher.tier,
+            action=event.action,
             other_name=event.other_name,
             repeats=repeats,
             sha256=fingerprint.sha256,
@@ -151,8 +155,8 @@ class Reporter:
         if incident is not None:
             self._publish(incident)
 
-    def _facts(self, pid: int, action: str) -> EventFacts:
-        return EventFacts(self._clock.wall_ns(), pid, self._watcher.epoch, self._watcher.tier, action)
+    def _facts_of_nobody(self) -> EventFacts:
+        return EventFacts(self._clock.wall_ns(), 0, self._watcher.epoch, self._watcher.tier, ONLY_SEEN)
 
     def _flush_later(self) -> None:
         if self._flush is None:
@@ -162,7 +166,7 @@ class Reporter:
     def _tell_overflows(self, now_ns: int) -> None:
         self._flush = None
         for path, count in self.throttle.overflows(now_ns):
-            self._publish(decide_crowd(path, count, self._facts(0, ONLY_SEEN)))
+            self._publish(decide_crowd(path, count, self._facts_of_nobody()))
         if self.throttle.is_crowded:
             self._flush_later()
 

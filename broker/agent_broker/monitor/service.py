@@ -1,4 +1,4 @@
-"""monitor.sock: answers root and the broker, nobody else, and believes neither but for root's Reload.
+"""monitor.sock: answers root and the broker, nobody else, and believes neither: no request changes what is watched.
 
 One request is one datagram; an answer carries its number. An attestation that needs no waiting is answered at once;
 others run as tasks, so that a long hash holds nobody up. Every descriptor that comes with a message is closed here.
