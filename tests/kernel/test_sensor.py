@@ -108,10 +108,10 @@ def test_the_record_names_the_executables_file(watched):
 def test_double_fork_and_setsid_keep_the_origin(watched):
     code = (
         "import os,sys\n"
-        "if os.fork(): os.wait(); print('gone', flush=True); sys.stdin.read(); sys.exit()\n"
+        "if os.fork(): os.wait(); os.write(1, b'gone\\n'); sys.stdin.read(); sys.exit()\n"
         "os.setsid()\n"
         "if os.fork(): os._exit(0)\n"
-        "print(os.getpid(), flush=True)\n"
+        "os.write(1, b'%d\\n' % os.getpid())\n"
         "os.execv('/bin/sleep', ['sleep', '60'])\n"
     )
     process = watched.start(*python(code))

@@ -45,7 +45,8 @@ class DescribePid(Struct, frozen=True, tag="describe-pid"):
 class Reload(Struct, frozen=True, tag="reload"):
     """Read the registry again; answered when every mark and registration is in place.
 
-    Harmless from the broker too: the registry is root's, and reading it again changes nothing that root did not."""
+    Harmless from the broker too: the registry is root's, and reading it again changes nothing that root did not.
+    """
 
     id: int
 
