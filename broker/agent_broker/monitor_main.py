@@ -53,6 +53,8 @@ from agent_broker.privilege import (
 
 _POLL_S = 0.02
 """How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
+_SYNC_AFTER_S = 0.05
+"""How long the broker has to store an incident durably before the monitor does so itself; it takes some 2 ms."""
 _KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH
 
 _LOG = logging.getLogger(__name__)
@@ -150,7 +152,7 @@ class Monitor:
         return self._agents, self._watch.decoys_watched, (*problems, *doubles_and_unmarked)
 
     def publish(self, incident: Incident) -> None:
-        """Write an incident and push it to the broker at once; the disk is waited for in the background."""
+        """Write an incident and push it to the broker at once; wait for the disk later, if the broker is not there."""
         self._made += 1
         try:
             self._spool.append(incident)
@@ -162,8 +164,12 @@ class Monitor:
             self._syncing = asyncio.get_running_loop().create_task(self._sync())
 
     async def _sync(self) -> None:
+        """Make the spool durable, unless the broker has stored everything by then: two writers slow each other down."""
         while self._unsynced:
             self._unsynced = False
+            await asyncio.sleep(_SYNC_AFTER_S)
+            if not self._spool.unacknowledged():
+                continue
             try:
                 await self._spool.sync()
             except UnavailableError as error:
@@ -205,6 +211,8 @@ class Monitor:
         return facts_by_stat(fd) if self.sensor is None else self.sensor.own_file(fd).file
 
     def _status(self, number: int) -> MonitorStatus:
+        if self.sensor is not None:
+            self.sensor.consume()
         return MonitorStatus(
             id=number,
             epoch=self._epoch,

@@ -1,12 +1,10 @@
 """What the control plane asks of the broker (transport.control_port), answered from its parts."""
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 
 import agent_broker
 from agent_broker.audit import alerts as audit_alerts
-from agent_broker.audit.verification import Verification, verify
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
 from agent_broker.grant.freeze import Freeze
@@ -178,10 +176,6 @@ class Control:
                 count = int(parts.frozen.thaw(target.freeze_id))
         await parts.journal.append("thawed", {"count": count})
         return count
-
-    async def verify_audit(self) -> Verification:
-        """See AdminPort."""
-        return await asyncio.to_thread(verify, self._ready().layout.audit_log)
 
     async def _freeze_process(self, parts: Parts, target: ProcessTarget, reason: str) -> Freeze:
         epoch, proc_id = await self._identify(parts, target)

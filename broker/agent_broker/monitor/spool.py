@@ -2,7 +2,7 @@
 
 The law:
 1. An incident that ``append`` took is written when it returns, so that this process's death loses nothing, and on the
-   disk when ``sync`` returned; or it is counted as dropped.
+   disk when ``sync`` returned or the broker has it; or it is counted as dropped.
 2. The spool is bounded. When it is full the newest is dropped, not the oldest: whoever floods it can't push out the
    evidence of what came before. Drops are counted on the disk, and told.
 3. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
