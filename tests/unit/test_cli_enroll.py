@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,6 +164,23 @@ def _converse(terminal: int, answer: bytes) -> bytes:
         except OSError:  # how a terminal ends
             return said
         said += chunk
+
+
+def test_an_agent_that_runs_is_refused_with_nothing_changed_unless_told_otherwise(
+    served: ServedBroker, world: FakeBroker, home: EnrollWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.binary.unlink()
+    shutil.copy(Path("/bin/sleep").resolve(), home.binary)
+    home.binary.chmod(0o755)
+    before = home.snapshot()
+    with subprocess.Popen([home.binary, "1000"], user=home.owner.uid) as agent:
+        try:
+            assert enroll(home, "--yes") == 2
+            assert f"claude runs now (pid {agent.pid})" in capsys.readouterr().err
+            assert (home.snapshot(), world.vault) == (before, {})
+            assert enroll(home, "--yes", "--while-running") == 0
+        finally:
+            agent.kill()
 
 
 def test_a_broker_that_is_down_is_found_out_before_anything_is_asked(

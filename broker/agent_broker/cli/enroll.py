@@ -52,6 +52,9 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    while_running: Annotated[
+        bool, typer.Option("--while-running", help="Although the agent runs: it must be restarted after.")
+    ] = False,
     recover: Annotated[bool, typer.Option("--recover", help="Finish what a crash interrupted.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object; with --dry-run, --yes or --recover.")] = False,
 ) -> None:
@@ -70,12 +73,22 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
             show_plan(plan, console())
         report = None
         if client is not None:
+            _require_at_rest(plan, while_running=while_running)
             confirm(f"Enroll {plan.agent} of {plan.owner.name}?", yes=yes)
             report = _apply(state.layout, config.inject, plan, client)
     if json:
         print_json({"plan": plan_record(plan), "report": report})
     elif report is not None:
         show_report(report, console(), as_planned=True)
+
+
+def _require_at_rest(plan: Plan, *, while_running: bool) -> None:
+    if plan.running and not while_running:
+        raise MisuseError(
+            f"{plan.agent} runs now (pid {', '.join(map(str, plan.running))}): it holds the old secret, and may write "
+            "the files that are changed",
+            next_step="end it and enroll again, or add --while-running and restart it after",
+        )
 
 
 def _plan(  # noqa: PLR0913, PLR0917 - what the options say

@@ -18,6 +18,7 @@ from agent_broker.enroll.owner import Owner
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.executable import hash_open_file
 from agent_broker.identity.registry import EnrolledBinary
+from agent_broker.ids import Uid
 
 _ELF_HEAD = struct.Struct("<4sBB10xHH")  # e_ident (magic, class, data), e_type, e_machine: elf(5)
 _ELF_MAGIC = b"\x7fELF"
@@ -103,17 +104,18 @@ def unchanged(binary: FoundBinary) -> bool:
         os.close(fd)
 
 
-def running_pids(binaries: Iterable[FoundBinary]) -> tuple[int, ...]:
-    """Return who runs one of the executables now, by /proc: for display only."""
+def running_pids(binaries: Iterable[FoundBinary], uid: Uid) -> tuple[int, ...]:
+    """Return which processes of a user run one of the executables now, by /proc: to tell a person, not to decide."""
     inodes = {(binary.state.dev, binary.state.ino) for binary in binaries}
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 facts = (entry / "exe").stat()
+                owner = entry.stat().st_uid
             except OSError:  # a kernel thread, or gone
                 continue
-            if (facts.st_dev, facts.st_ino) in inodes:
+            if owner == uid and (facts.st_dev, facts.st_ino) in inodes:
                 pids.append(int(entry.name))
     return tuple(sorted(pids))
 

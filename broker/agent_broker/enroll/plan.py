@@ -53,6 +53,8 @@ class Plan:
     """What the agent will use through the broker."""
     binaries: tuple[FoundBinary, ...]
     decoys: tuple[DecoyFile, ...]
+    running: tuple[int, ...] = ()
+    """Processes of the owner that run the agent now: they hold the old secret, and may write the files."""
 
     @property
     def agent(self) -> AgentName:
@@ -92,16 +94,18 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
     candidates = recipe.binary_candidates(owner, search_path)
     found, others = find_binaries(binaries, candidates, owner, progress)
     home = owner.home.rstrip("/")
+    running = running_pids(found, owner.uid)
     return Plan(
         recipe=recipe,
         owner=owner,
         rows=survey.rows,
-        warnings=(*survey.warnings, *_warnings_of(found, others)),
+        warnings=(*survey.warnings, *_warnings_of(found, others, running)),
         files=planned_files(survey),
         credentials=tuple(_planned(secret, recipe.agent, owner) for secret in survey.secrets),
         active=credential_id(recipe.agent, owner.uid, survey.active),
         binaries=found,
         decoys=tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny_decoys) for decoy in survey.decoys),
+        running=running,
     )
 
 
@@ -135,12 +139,11 @@ def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCred
     return PlannedCredential(credential_id(agent, owner.uid, secret.name), secret.kind, file, secret.place)
 
 
-def _warnings_of(found: tuple[FoundBinary, ...], others: tuple[str, ...]) -> Iterator[str]:
+def _warnings_of(found: tuple[FoundBinary, ...], others: tuple[str, ...], running: tuple[int, ...]) -> Iterator[str]:
     for binary in found:
         if binary.writable_by_owner:
             yield (f"{binary.enrolled.path} can be replaced by the user; after an update of the agent, enroll it again")
     for other in others:
         yield f"{other} is not enrolled: if that is what you start, name it with --binary"
-    pids = running_pids(found)
-    if pids:
-        yield f"the agent runs now (pid {', '.join(map(str, pids))}): restart it after the enrolment"
+    if running:
+        yield f"the agent runs now (pid {', '.join(map(str, running))}): restart it after the enrolment"
