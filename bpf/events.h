@@ -12,6 +12,7 @@ enum event_kind {
 	EVENT_EXIT = 3,
 	EVENT_SEED = 4,    /* a process older than the monitor */
 	EVENT_STRINGS = 5, /* a piece of a registered image's arguments and environment, before its EXEC */
+	EVENT_TAINT = 6,   /* somebody took hold of a process that runs a registered image */
 };
 
 enum exec_flag {
@@ -20,6 +21,35 @@ enum exec_flag {
 	EXEC_REGISTERED = 1 << 2,       /* its strings were wanted */
 	EXEC_STRINGS_TOO_LONG = 1 << 3, /* more than MAX_STRINGS_BYTES: nothing was sent */
 	EXEC_STRINGS_LOST = 1 << 4,     /* a piece could not be read or handed over */
+	EXEC_USER_NAMESPACE = 1 << 5,   /* its user namespace is not the initial one */
+	EXEC_USER_MOUNTED = 1 << 6,     /* its file system was mounted in a user namespace */
+	EXEC_OPEN_FOR_WRITING = 1 << 7, /* somebody had its file open for writing */
+	EXEC_WRITTEN = 1 << 8,          /* another process wrote into its memory before it ran */
+	EXEC_SIGNALLED = 1 << 9,        /* SIGUSR1 waits for it (TAINT_SIGNALLED): what waits survives an exec */
+};
+
+/* What happened to a process after its exec; bits only come, and go with the next exec. */
+enum taint {
+	TAINT_TRACED = 1 << 0,  /* it stood still under a tracer that is not root's */
+	TAINT_WRITTEN = 1 << 1, /* another process wrote into its memory */
+	TAINT_MAPPED = 1 << 2,  /* it mapped, to execute it, a file that is neither root's nor part of the agent */
+	TAINT_SIGNALLED = 1 << 4, /* another process sent it SIGUSR1, at which Node opens its debugger */
+	TAINT_DENIED = 1 << 3,  /* only in an event: somebody tried to take hold of it, and could not */
+};
+
+/* What a file is registered for: the values of the `registered` map; the first two are kept in a record. */
+enum use {
+	USE_WATCH = 1 << 0, /* capture its strings at exec, mark what happens to its processes */
+	USE_GUARD = 1 << 1, /* let nobody but root take hold of its processes */
+	USE_PART = 1 << 2,  /* it is part of an agent: may be mapped */
+	USE_TOLD = 1 << 3,  /* only in a record: that somebody was denied a hold on the process was told */
+};
+
+/* What the iterations over files and mappings wrote. */
+enum open_kind {
+	OPEN_FILE = 0,
+	OPEN_SOCKET = 1,
+	OPEN_MAPPING = 2,
 };
 
 /* Paths and arguments for display; longer ones are cut. */
@@ -72,7 +102,7 @@ struct exec_event {
 	__u16 interp_bytes;
 	__u16 args_head_bytes;
 	__u16 pad;
-	__u32 pad2;
+	__u32 mount_ns; /* inode number of its mount namespace */
 	char filename[FILENAME_BYTES];
 	char interp[INTERP_BYTES];
 	char args_head[ARGS_HEAD_BYTES];
@@ -92,6 +122,15 @@ struct seed_event {
 	__u32 pad;
 };
 
+/* The header names the victim. */
+struct taint_event {
+	struct event_header header;
+	__u64 actor_proc_id;
+	__u64 actor_exec_id;
+	__u32 actor_pid;
+	__u32 taint;
+};
+
 struct strings_event {
 	struct event_header header;
 	__u32 offset_bytes;
@@ -103,7 +142,9 @@ struct strings_event {
 struct task_record {
 	__u64 proc_id;
 	__u64 exec_id;
-	__u64 taint_generation;
+	__u32 taints;  /* enum taint */
+	__u32 watched; /* enum use, of its image; USE_WATCH: its taints are told */
+	__u64 written_mm; /* the address space that another process wrote into last, whoever it belonged to by then */
 };
 
 struct file_key {
@@ -121,7 +162,26 @@ struct counters {
 	__u64 lost_seed;
 	__u64 lost_strings;
 	__u64 lost_record; /* task storage was refused */
+	__u64 lost_taint;
 };
+
+/* Where the broker listens: the one element of the `endpoints` map; zero: nowhere. */
+struct endpoints {
+	__u64 unix_dev; /* the listening socket's name in the file system, in the kernel's numbers */
+	__u64 unix_ino;
+	__u32 tcp_port;
+	__u32 pad;
+};
+
+/* Who wrote on a connection to the broker: the first image that did, and the first other one. */
+struct sender {
+	__u64 proc_id;
+	__u64 exec_id;
+	__u64 other_proc_id; /* 0: nobody else; NOBODY: a process without a record */
+	__u64 other_exec_id;
+};
+
+#define NOBODY (~0ULL)
 
 /* What an iteration over open files looks for: the one element of the `files_query` map. */
 struct files_query {
@@ -133,6 +193,12 @@ struct files_query {
 struct open_file {
 	__u32 pid;
 	__u32 fd;
+	__u32 kind;       /* enum open_kind */
+	__s32 writers;    /* i_writecount: above 0, so many have it open for writing; below, it is executed */
+	__u64 references; /* to the open file, the iteration's own not counted: descriptors, calls under way, messages */
+	__u32 readers;    /* of a socket: threads of this process that wait in a call for data, a reference each */
+	__u32 pad;
+	struct sender sender; /* of a socket; zero: nobody wrote */
 	struct file_facts file;
 };
 

@@ -7,7 +7,9 @@
  * argument and environment strings lie on the new stack, where nobody has changed them yet. A process can rewrite
  * /proc/PID/environ later; it can't rewrite this. de_thread() has made the caller the group's leader by now.
  */
-#include "maps.h"
+#include "taint.h"
+
+#define SIGUSR1_BIT (1UL << 9)
 
 struct strings_walk {
 	__u64 start;
@@ -82,6 +84,24 @@ static __always_inline void read_names(struct exec_event *event, struct linux_bi
 	event->args_head_bytes = bpf_probe_read_user(event->args_head, bytes, (void *)start) ? 0 : bytes;
 }
 
+/* What can make a genuine file run foreign code: a tracer, and whoever decides what lies under which path. */
+static __always_inline __u32 read_surroundings(struct task_struct *task, struct inode *inode)
+{
+	__u32 flags = task->ptrace && !is_root(task->parent) ? EXEC_TRACED : 0;
+
+	if (BPF_CORE_READ(task, real_cred, user_ns, level) > 0)
+		flags |= EXEC_USER_NAMESPACE;
+	if (BPF_CORE_READ(inode, i_sb, s_user_ns, level) > 0)
+		flags |= EXEC_USER_MOUNTED;
+	/* execution itself counts down; before 6.11 and since 6.13 nobody gets here with a writer (ETXTBSY) */
+	if (BPF_CORE_READ(inode, i_writecount.counter) > 0)
+		flags |= EXEC_OPEN_FOR_WRITING;
+	if ((BPF_CORE_READ(task, signal, shared_pending.signal.sig[0]) | BPF_CORE_READ(task, pending.signal.sig[0])) &
+	    SIGUSR1_BIT)
+		flags |= EXEC_SIGNALLED;
+	return flags;
+}
+
 static __always_inline void fill_exec(struct exec_event *event, struct task_struct *task, struct linux_binprm *bprm,
 				      const struct task_record *record, __u64 previous_exec_id)
 {
@@ -91,9 +111,9 @@ static __always_inline void fill_exec(struct exec_event *event, struct task_stru
 	event->previous_exec_id = previous_exec_id;
 	event->pid = task->tgid;
 	event->uid = BPF_CORE_READ(task, real_cred, uid.val);
-	event->flags = task->ptrace ? EXEC_TRACED : 0;
+	event->flags = read_surroundings(task, BPF_CORE_READ(mm, exe_file, f_inode));
 	event->pad = 0;
-	event->pad2 = 0;
+	event->mount_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 	read_file(BPF_CORE_READ(mm, exe_file), &event->file);
 	read_names(event, bprm, mm);
 }
@@ -108,15 +128,20 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	struct file_key key = { .dev = BPF_CORE_READ(inode, i_sb, s_dev), .ino = BPF_CORE_READ(inode, i_ino) };
 	struct exec_event *event;
 	__u64 previous_exec_id;
-	__u32 flags = 0;
+	__u32 flags = 0, *uses;
 
 	if (!record || !count)
 		return 0;
 	previous_exec_id = record->exec_id;
 	record->exec_id = __sync_fetch_and_add(&count->last_exec_id, 1) + 1;
-	record->taint_generation = 0;
-	if (bpf_map_lookup_elem(&registered, &key))
-		flags = send_strings(mm, record, count);
+	if (record->written_mm == (__u64)mm)
+		flags |= EXEC_WRITTEN;
+	record->written_mm = 0;
+	record->taints = 0;
+	uses = bpf_map_lookup_elem(&registered, &key);
+	record->watched = uses ? *uses & (USE_WATCH | USE_GUARD) : 0;
+	if (record->watched)
+		flags |= send_strings(mm, record, count);
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		__sync_fetch_and_add(&count->lost_exec, 1);

@@ -9,20 +9,6 @@
  */
 #include "maps.h"
 
-/* A thread shares its group's record. It carries a copy only so that its own exec finds the numbers: an exec by
- * a thread that is not the leader makes it the leader, and the old leader's storage goes with the old task. */
-static __always_inline void copy_to_thread(struct task_struct *thread, const struct task_record *group)
-{
-	struct task_record copy = *group;
-	struct counters *count;
-
-	if (bpf_task_storage_get(&records, thread, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		return;
-	count = the_counters();
-	if (count)
-		__sync_fetch_and_add(&count->lost_record, 1);
-}
-
 static __always_inline void tell_fork(const struct task_record *child_record, const struct task_record *parent_record,
 				      struct task_struct *parent, struct task_struct *child, struct counters *count)
 {
@@ -54,6 +40,8 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	}
 	child_record.proc_id = __sync_fetch_and_add(&count->last_proc_id, 1) + 1;
 	child_record.exec_id = parent_record->exec_id;
+	child_record.taints = parent_record->taints; /* it is a copy of the parent's memory */
+	child_record.watched = parent_record->watched;
 	if (!bpf_task_storage_get(&records, child, &child_record, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
 		__sync_fetch_and_add(&count->lost_record, 1);
 		return 0;

@@ -27,6 +27,7 @@ enum { false = 0, true = 1 };
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -34,6 +35,7 @@ enum {
 	BPF_ANY = 0,
 	BPF_F_NO_PREALLOC = 1,
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_SK_STORAGE_GET_F_CREATE = 1,
 	BPF_RB_NO_WAKEUP = 1,
 	BPF_RB_FORCE_WAKEUP = 2,
 	BPF_RB_AVAIL_DATA = 0,
@@ -50,9 +52,26 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+struct user_namespace {
+	int level; /* 0: the initial one */
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_magic;
+	struct user_namespace *s_user_ns;
 };
 
 typedef struct {
@@ -71,6 +90,7 @@ struct inode {
 	unsigned int i_nlink;
 	__s64 i_size;
 	__u32 i_generation;
+	atomic_t i_writecount;
 };
 
 /* 6.11 and newer: d0bd1b4e2f3 "fs: turn inode ctime, mtime, atime fields into discrete values" family */
@@ -92,8 +112,87 @@ struct inode___timespec {
 	struct timespec64 i_ctime;
 };
 
+struct dentry {
+	struct inode *d_inode;
+};
+
+struct path {
+	struct dentry *dentry;
+};
+
 struct file {
 	struct inode *f_inode;
+	unsigned int f_flags;
+	unsigned int f_mode;
+	struct path f_path;
+};
+
+/* 6.8: def3ae83da02 "fs: store real path instead of fake path in backing file f_path" */
+struct backing_file {
+	struct path user_path;
+};
+
+/* until 6.12 */
+struct file___count {
+	atomic64_t f_count;
+};
+
+/* 6.13: 90ee6ed776c0 "fs: port files to file_ref"; 0 is one reference */
+typedef struct {
+	atomic64_t refcnt;
+} file_ref_t;
+
+struct file___ref {
+	file_ref_t f_ref;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+struct wait_queue_head {
+	struct list_head head;
+};
+
+struct socket_wq {
+	struct wait_queue_head wait;
+};
+
+/* poll() and select(): fs/select.c, include/linux/poll.h */
+struct poll_wqueues {
+	struct task_struct *polling_task;
+};
+
+struct wait_queue_entry {
+	void *private;
+	struct list_head entry;
+};
+
+struct sock;
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+	struct socket_wq wq;
+};
+
+struct sock_common {
+	__u16 skc_family;
+	__be16 skc_dport;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct unix_sock {
+	struct path path;
+	struct sock *peer;
+};
+
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
 };
 
 struct mm_struct {
@@ -102,26 +201,43 @@ struct mm_struct {
 	unsigned long env_start;
 	unsigned long env_end;
 	struct file *exe_file;
+	struct task_struct *owner;
 };
 
 struct cred {
 	kuid_t uid;
+	struct user_namespace *user_ns;
+};
+
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
+
+struct sigpending {
+	sigset_t signal;
 };
 
 struct signal_struct {
 	atomic_t live;
+	struct sigpending shared_pending;
 };
 
 struct task_struct {
 	int pid;
 	int tgid;
 	unsigned int ptrace;
+	unsigned int __state;
+	unsigned int flags;
 	__u64 start_boottime;
+	struct nsproxy *nsproxy;
+	struct task_struct *parent; /* the tracer, if there is one */
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
+	struct files_struct *files;
 	const struct cred *real_cred;
 	struct signal_struct *signal;
+	struct sigpending pending;
 };
 
 struct linux_binprm {
@@ -149,6 +265,12 @@ struct bpf_iter__task_file {
 	struct task_struct *task;
 	__u32 fd;
 	struct file *file;
+};
+
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
 };
 
 #endif

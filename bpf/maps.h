@@ -17,6 +17,9 @@
  * once when it attests. A wake-up for each event would cost every exec of the machine a context switch. */
 #define WAKE_AT_BYTES (32 * 1024)
 
+#define S_IWGRP_OTH 0022 /* the group or everybody may write */
+#define FMODE_NOACCOUNT 0x20000000 /* include/linux/fs.h; of what programs map, only the files of layers have it */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 8 * 1024 * 1024);
@@ -40,8 +43,15 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct file_key);
-	__type(value, __u32);
+	__type(value, __u32); /* enum use */
 } registered SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sender);
+} senders SEC(".maps");
 
 static __always_inline struct counters *the_counters(void)
 {
@@ -96,10 +106,20 @@ static __always_inline void read_times(struct inode *inode, struct file_facts *f
 				  BPF_CORE_READ(plain, i_ctime.tv_nsec);
 }
 
-static __always_inline void read_file(struct file *file, struct file_facts *facts)
+/* The inode of a mapping's file as its user named it: overlayfs maps the file of its layer instead. */
+static __always_inline struct inode *mapped_inode(struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct backing_file *backing = (void *)file;
 
+	if (!(BPF_CORE_READ(file, f_mode) & FMODE_NOACCOUNT))
+		return BPF_CORE_READ(file, f_inode);
+	if (bpf_core_field_exists(backing->user_path))
+		return BPF_CORE_READ(backing, user_path.dentry, d_inode);
+	return BPF_CORE_READ(file, f_path.dentry, d_inode);
+}
+
+static __always_inline void read_inode(struct inode *inode, struct file_facts *facts)
+{
 	facts->dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	facts->fs_magic = BPF_CORE_READ(inode, i_sb, s_magic);
 	facts->ino = BPF_CORE_READ(inode, i_ino);
@@ -109,6 +129,17 @@ static __always_inline void read_file(struct file *file, struct file_facts *fact
 	facts->owner_uid = BPF_CORE_READ(inode, i_uid.val);
 	facts->nlink = BPF_CORE_READ(inode, i_nlink);
 	read_times(inode, facts);
+}
+
+static __always_inline void read_file(struct file *file, struct file_facts *facts)
+{
+	read_inode(BPF_CORE_READ(file, f_inode), facts);
+}
+
+/* Whether somebody else than root can have decided what is in a file. */
+static __always_inline bool others_could_make(const struct file_facts *facts)
+{
+	return facts->owner_uid != 0 || facts->mode & S_IWGRP_OTH || !facts->nlink;
 }
 
 /* Give a process that has no record (it is older than our hooks) numbers, and say so: its exec was not seen. */
@@ -154,6 +185,20 @@ static __always_inline struct task_record *record_of(struct task_struct *leader)
 	struct task_record *record = bpf_task_storage_get(&records, leader, 0, 0);
 
 	return record ? record : seed_record(leader);
+}
+
+/* A thread shares its group's record. It carries a copy only so that its own exec finds the numbers: an exec by
+ * a thread that is not the leader makes it the leader, and the old leader's storage goes with the old task. */
+static __always_inline void copy_to_thread(struct task_struct *thread, const struct task_record *group)
+{
+	struct task_record copy = *group;
+	struct counters *count;
+
+	if (bpf_task_storage_get(&records, thread, &copy, BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return;
+	count = the_counters();
+	if (count)
+		__sync_fetch_and_add(&count->lost_record, 1);
 }
 
 #endif

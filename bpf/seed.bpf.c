@@ -12,10 +12,13 @@ SEC("iter/task")
 int seed_task(struct bpf_iter__task *context)
 {
 	struct task_struct *task = context->task;
+	struct task_record *record;
 
-	if (!task || task->pid != task->tgid)
+	if (!task)
 		return 0;
-	record_of(task);
+	record = record_of(task->group_leader);
+	if (record && task->pid != task->tgid)
+		copy_to_thread(task, record);
 	return 0;
 }
 

@@ -1,6 +1,5 @@
 """The programs in the running kernel: what they see of real processes."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
 
@@ -24,7 +23,7 @@ class Watched:
     """A live sensor with its store, and the processes that a test started."""
 
     def __init__(self, **options):
-        self.store = Store(judge_strings, str)
+        self.store = Store(scan_strings, str)
         self.sensor = CoreSensor(self.store.apply, **options)
         self.store.link_seeded()
         self.started = []
@@ -197,27 +196,39 @@ def test_a_registered_files_environment_is_captured_whole_and_at_exec(watched):
     long = watched.start("/bin/sleep", "60", env={f"PAD{number}": "x" * 120_000 for number in range(2)})
 
     def taints(process):
-        return " ".join(watched.ran(process.pid, "/bin/sleep").steps[0].image.taints)
+        image = watched.ran(process.pid, "/bin/sleep").steps[0].image
+        captured = watched.store.captured(image.exec_id)
+        return [*(each.name for each in captured.injections), captured.problem]
 
-    assert "BUN_OPTIONS" in taints(hidden)
-    assert taints(clean) == ""
-    assert "longer than 128 KiB" in taints(long)
+    assert taints(hidden) == ["BUN_OPTIONS", ""]
+    assert taints(clean) == [""]
+    assert "longer than 128 KiB" in taints(long)[0]
 
 
-def test_a_traced_exec_is_tainted(watched):
-    libc = ctypes.CDLL(None)
-    pid = os.fork()
-    if pid == 0:
-        libc.ptrace(0, 0, 0, 0)  # PTRACE_TRACEME
-        os.execv("/bin/sleep", ["sleep", "60"])
-    os.waitpid(pid, 0)  # stopped by the exec
+TRACED = """
+import ctypes, os
+pid = os.fork()
+if pid == 0:
+    ctypes.CDLL(None).ptrace(0, 0, 0, 0)  # PTRACE_TRACEME
+    os.execv("/bin/sleep", ["sleep", "60"])
+os.waitpid(pid, 0)  # stopped by the exec
+print(pid, flush=True)
+input()
+os.kill(pid, 9)
+"""
+
+
+@pytest.mark.parametrize(("uid", "tainted"), [(1500, True), (0, False)])
+def test_an_exec_that_is_traced_by_others_than_root_is_tainted(watched, uid, tainted):
+    tracer = watched.start("/usr/bin/python3", "-c", TRACED, user=uid, text=True)
+    pid = int(tracer.stdout.readline())
     try:
         taints = watched.lineage(pid).steps[0].image.taints
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        tracer.communicate("\n")
 
-    assert "tracer" in taints[0]
+    assert bool(taints) == tainted
+    assert all("tracer" in taint for taint in taints)
 
 
 def test_a_memfd_program_has_no_name(watched):

@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from agent_broker.kernel import wire
+from agent_broker.kernel.events import Sender
 from agent_broker.kernel.loader import OBJECTS
 from tests.kernel.btf import struct_layout
 
@@ -78,6 +79,7 @@ def test_exec():
                 "pid": ("I", 11),
                 "uid": ("I", 12),
                 "flags": ("I", 13),
+                "mount_ns": ("I", 16),
                 "args_bytes": ("I", 14),
                 "strings_bytes": ("I", 15),
                 "filename_bytes": ("H", 4),
@@ -93,7 +95,7 @@ def test_exec():
 
     assert (event.proc_id, event.exec_id, event.previous_exec_id, event.pid) == (88, 99, 98, 11)
     assert wire.exec_flags(event) == (13, 14, 15)
-    assert (detail.time_ns, detail.uid, detail.flags) == (77, 12, 13)
+    assert (detail.time_ns, detail.uid, detail.flags, detail.mount_ns) == (77, 12, 13, 16)
     assert (detail.filename, detail.interp, detail.args_head) == (b"/a/b", b"/sh", b"x\0yy\0z")
     assert_file(file)
 
@@ -139,22 +141,60 @@ def test_strings():
     assert (event.exec_id, event.offset_bytes, event.piece) == (99, 4096, b"A=1")
 
 
+def test_taint():
+    actor = {"actor_proc_id": ("Q", 41), "actor_exec_id": ("Q", 42), "actor_pid": ("I", 43), "taint": ("I", 2)}
+    event = wire.decode_event(fill("taint_event", {"header": ("bytes", header(6)), **actor}))
+
+    assert (event.proc_id, event.exec_id) == (88, 99)
+    assert (event.actor_proc_id, event.actor_exec_id, event.actor_pid, event.taint) == (41, 42, 43, 2)
+
+
+def test_task_record():
+    members = {
+        "proc_id": ("Q", 1),
+        "exec_id": ("Q", 2),
+        "taints": ("I", 3),
+        "watched": ("I", 4),
+        "written_mm": ("Q", 5),
+    }
+
+    assert wire.TASK_RECORD.unpack(fill("task_record", members)) == (1, 2, 3, 4, 5)
+
+
+def test_endpoints():
+    members = {"unix_dev": ("Q", 1), "unix_ino": ("Q", 2), "tcp_port": ("I", 3)}
+
+    assert wire.ENDPOINTS.unpack(fill("endpoints", members)) == (1, 2, 3, 0)
+
+
 def test_open_file():
+    others = {"other_proc_id": ("Q", 53), "other_exec_id": ("Q", 54)}
+    sender = fill("sender", {"proc_id": ("Q", 51), "exec_id": ("Q", 52), **others})
     raw = fill(
         "open_file",
-        {"pid": ("I", 31), "fd": ("I", 32), "file": ("bytes", fill("file_facts", FILE_MEMBERS))},
+        {
+            "pid": ("I", 31),
+            "fd": ("I", 32),
+            "kind": ("I", 1),
+            "writers": ("i", -2),
+            "references": ("Q", 33),
+            "readers": ("I", 34),
+            "sender": ("bytes", sender),
+            "file": ("bytes", fill("file_facts", FILE_MEMBERS)),
+        },
     )
     first, second = wire.decode_open_files(raw + raw)
 
     assert first == second
-    assert (first.pid, first.fd) == (31, 32)
+    assert (first.pid, first.fd, first.kind, first.writers) == (31, 32, 1, -2)
+    assert (first.references, first.readers) == (33, 34)
+    assert first.sender == Sender(51, 52, 53, 54)
     assert_file(first.file)
 
 
 @pytest.mark.parametrize(
     ("name", "layout", "members"),
     [
-        ("task_record", wire.TASK_RECORD, ("proc_id", "exec_id", "taint_generation")),
         ("file_key", wire.FILE_KEY, ("dev", "ino")),
         (
             "counters",
@@ -168,6 +208,7 @@ def test_open_file():
                 "lost_seed",
                 "lost_strings",
                 "lost_record",
+                "lost_taint",
             ),
         ),
     ],

@@ -75,17 +75,40 @@ class Strings(Struct, frozen=True, gc=False):
     piece: bytes
 
 
+class Taint(Struct, frozen=True, gc=False):
+    """Somebody took hold of a process that runs a registered image."""
+
+    proc_id: ProcId
+    exec_id: ExecId
+    actor_proc_id: ProcId
+    actor_exec_id: ExecId
+    actor_pid: Pid
+    taint: int
+    """One of kernel.wire's TAINT bits."""
+
+
 class ExecDetail(Struct, frozen=True):
     """The rest of an Exec event, decoded when somebody asks."""
 
     time_ns: int
     uid: Uid
     flags: int
+    mount_ns: int
     args_bytes: int
     strings_bytes: int
     filename: bytes
     interp: bytes
     args_head: bytes
+
+
+class Sender(Struct, frozen=True):
+    """Who wrote on a connection to the broker."""
+
+    proc_id: ProcId
+    exec_id: ExecId
+    other_proc_id: ProcId = ProcId(0)
+    """Of the first image that wrote too and was not this one, which was the first of all; 0: there is none."""
+    other_exec_id: ExecId = ExecId(0)
 
 
 class OpenFile(Struct, frozen=True):
@@ -94,6 +117,16 @@ class OpenFile(Struct, frozen=True):
     pid: int
     fd: int
     file: FileFacts
+    kind: int = 0
+    """One of kernel.wire's OPEN kinds."""
+    writers: int = 0
+    """Above 0: so many have the file open for writing; below: it is being executed."""
+    references: int = 1
+    """To the open file: descriptors, calls under way, messages in flight."""
+    readers: int = 0
+    """Of a socket: threads of the process that wait in a call for data, each with a reference."""
+    sender: Sender | None = None
+    """Of a socket: who wrote on it; None: nobody yet."""
 
 
-Event = Fork | Exec | Exit | Seed | Strings
+Event = Fork | Exec | Exit | Seed | Strings | Taint

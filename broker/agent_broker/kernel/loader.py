@@ -15,8 +15,10 @@ from agent_broker.kernel.libbpf import Libbpf
 
 OBJECTS = Path(__file__).parent / "objects"
 _HOOKS = ("exit", "exec", "fork")
-_ITERATORS = ("seed", "files")
-_SHARED_MAPS = ("events", "records", "counters", "registered")
+_OPTIONAL_HOOKS = ("trace", "memory", "send", "signal")
+_LSM_HOOKS = ("guard", "map_code", "protect_code")
+_ITERATORS = ("seed", "files", "mappings")
+_SHARED_MAPS = ("events", "records", "counters", "registered", "senders")
 
 
 class Programs:
@@ -25,6 +27,7 @@ class Programs:
     Attributes:
         libbpf: the library they were loaded with.
         maps: file descriptors of the maps by name.
+        missing: hooks that this kernel does not have, and why; the others are attached.
     """
 
     def __init__(self, *, ring_bytes: int | None = None, folder: Path = OBJECTS) -> None:
@@ -39,6 +42,7 @@ class Programs:
         """
         self.libbpf = Libbpf()
         self.maps: dict[str, int] = {}
+        self.missing: dict[str, str] = {}
         self._ring_bytes = ring_bytes
         self._objects: list[int] = []
         self._links: list[int] = []
@@ -49,9 +53,28 @@ class Programs:
                 self._links.append(self.libbpf.pointer("bpf_program__attach", programs[name]))
             for name in _ITERATORS:
                 self._iterators[name] = programs[name]
+            for name in _OPTIONAL_HOOKS:
+                self._attach_if_possible(name, folder)
+            self._attach_lsm(folder)
         except UnavailableError:
             self.close()
             raise
+
+    def _attach_if_possible(self, name: str, folder: Path) -> None:
+        """Attach a hook that not every kernel has; what does without it is told by ``missing``."""
+        try:
+            program = self._load(folder / f"{name}.bpf.o")
+            self._links.append(self.libbpf.pointer("bpf_program__attach", program))
+        except UnavailableError as error:
+            self.missing[name] = error.message
+
+    def _attach_lsm(self, folder: Path) -> None:
+        """Attach what needs BPF LSM; a kernel that refuses the first refuses all, so the others are not tried."""
+        for name in _LSM_HOOKS:
+            if self.missing.keys() & set(_LSM_HOOKS):
+                self.missing[name] = self.missing[_LSM_HOOKS[0]]
+            else:
+                self._attach_if_possible(name, folder)
 
     def read_iterator(self, name: str, *, pid: int = 0) -> bytes:
         """Run an iterator over all tasks, or over one process only, and return what it wrote.

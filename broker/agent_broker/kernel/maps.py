@@ -9,9 +9,10 @@ from msgspec import Struct
 from agent_broker.errors import UnavailableError
 from agent_broker.ids import ExecId, ProcId
 from agent_broker.kernel import wire
-from agent_broker.kernel.events import OpenFile
+from agent_broker.kernel.events import FileFacts, OpenFile
 from agent_broker.kernel.loader import Programs
 
+_BPF_ANY, _BPF_NOEXIST = 0, 1  # include/uapi/linux/bpf.h
 _TaskRecordBuffer = ctypes.c_char * wire.TASK_RECORD.size
 
 
@@ -20,7 +21,8 @@ class TaskRecord(Struct, frozen=True, gc=False):
 
     proc_id: ProcId
     exec_id: ExecId
-    taint_generation: int
+    taints: int
+    """kernel.wire's TAINT bits: what happened to it since its exec."""
 
 
 class Losses(Struct, frozen=True):
@@ -32,11 +34,12 @@ class Losses(Struct, frozen=True):
     seed: int
     strings: int
     record: int
+    taint: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.fork + self.exec + self.exit + self.seed + self.strings + self.record
+        return self.fork + self.exec + self.exit + self.seed + self.strings + self.record + self.taint
 
 
 class KernelMaps:
@@ -59,8 +62,8 @@ class KernelMaps:
         value = _TaskRecordBuffer()
         error = self._lookup(self._maps["records"], ctypes.byref(ctypes.c_int(pidfd)), value)
         if error == 0:
-            proc_id, exec_id, taint = wire.TASK_RECORD.unpack(value)
-            return TaskRecord(ProcId(proc_id), ExecId(exec_id), taint)
+            proc_id, exec_id, taints, _watched, _mm = wire.TASK_RECORD.unpack(value)
+            return TaskRecord(ProcId(proc_id), ExecId(exec_id), taints)
         if error in {-errno.ENOENT, -errno.ESRCH}:
             return None
         raise UnavailableError(f"a process can't be looked up by its pidfd: {os.strerror(-error)}")
@@ -71,14 +74,47 @@ class KernelMaps:
         self._libbpf.number("bpf_map_lookup_elem", self._maps["counters"], ctypes.byref(ctypes.c_uint(0)), value)
         return Losses(*wire.COUNTERS.unpack(value)[2:])
 
-    def register(self, dev: int, ino: int) -> None:
+    def register(self, dev: int, ino: int, *, guard: bool = False) -> None:
         """Ask for the argument and environment strings of every exec of the file with these kernel numbers.
+
+        Args:
+            dev: of the file.
+            ino: of the file.
+            guard: also let nobody but root take hold of the processes that execute it from now on (ptrace, writing
+                their memory, taking their descriptors), where the kernel can (``Programs.missing``).
 
         Raises:
             UnavailableError: the map is full (4,096 files).
         """
+        self._register(dev, ino, wire.USE_WATCH | (wire.USE_GUARD if guard else 0))
+
+    def register_part(self, dev: int, ino: int) -> None:
+        """Let registered programs map this file's code: it is part of one. A file that is registered stays as it is.
+
+        Raises:
+            UnavailableError: the map is full (4,096 files).
+        """
+        self._register(dev, ino, wire.USE_PART, only_new=True)
+
+    def unregister_part(self, dev: int, ino: int) -> None:
+        """Take that back; none is fine, and a file that is registered for more stays as it is."""
         key = wire.FILE_KEY.pack(dev, ino)
-        self._libbpf.number("bpf_map_update_elem", self._maps["registered"], key, b"\1\0\0\0", 0)
+        value = ctypes.create_string_buffer(wire.USES.size)
+        if self._lookup(self._maps["registered"], key, value) == 0 and value.raw == wire.USES.pack(wire.USE_PART):
+            self.unregister(dev, ino)
+
+    def guard(self, pidfd: int) -> bool:
+        """Let nobody but root take hold of a process as long as it runs its present image; False: it can't be done.
+
+        That is so where the kernel has no BPF LSM (``Programs.missing``), and for a process that is gone. What was
+        held before stays held: it taints when it is used.
+        """
+        record = self.task_record(pidfd) if "guards" in self._maps else None
+        if record is None:
+            return False
+        value = wire.EXEC_ID.pack(record.exec_id)
+        key = ctypes.byref(ctypes.c_int(pidfd))
+        return self._libbpf.number_or_error("bpf_map_update_elem", self._maps["guards"], key, value, 0) == 0
 
     def unregister(self, dev: int, ino: int) -> None:
         """Take a registration back; none is fine."""
@@ -102,10 +138,38 @@ class KernelMaps:
     def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
         """Return every descriptor in the machine that is the socket with this inode number (not 0).
 
-        Descriptors in flight (SCM_RIGHTS not yet received) and registered with an io_uring are in no table.
+        Descriptors in flight (SCM_RIGHTS not yet received) and registered with an io_uring are in no table; the
+        ``references`` count them.
         """
         self._ask(wire.FILES_QUERY.pack(inode, 0, 0))
         return wire.decode_open_files(self._programs.read_iterator("files"))
+
+    def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
+        """Return the files of a process's executable mappings that others than root could have made."""
+        found = wire.decode_open_files(self._programs.read_iterator("mappings", pid=pid))
+        return tuple(dict.fromkeys(each.file for each in found))
+
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
+        """Note from now on who writes on connections to the broker; return False if this kernel can't tell.
+
+        Args:
+            tcp_port: where it listens; 0: nowhere.
+            name: the kernel's numbers of the name of its unix socket; None: it has none.
+        """
+        if "endpoints" not in self._maps or "send" in self._programs.missing:
+            return False
+        dev, ino = (name.dev, name.ino) if name is not None else (0, 0)
+        key = ctypes.byref(ctypes.c_uint(0))
+        value = wire.ENDPOINTS.pack(dev, ino, tcp_port, 0)
+        self._libbpf.number("bpf_map_update_elem", self._maps["endpoints"], key, value, 0)
+        return True
+
+    def _register(self, dev: int, ino: int, uses: int, *, only_new: bool = False) -> None:
+        key, value = wire.FILE_KEY.pack(dev, ino), wire.USES.pack(uses)
+        flags = _BPF_NOEXIST if only_new else _BPF_ANY
+        error = self._libbpf.number_or_error("bpf_map_update_elem", self._maps["registered"], key, value, flags)
+        if error and not (only_new and error == -errno.EEXIST):
+            raise UnavailableError(f"a file can't be registered with the kernel side: {os.strerror(-error)}")
 
     def _ask(self, query: bytes) -> None:
         key = ctypes.byref(ctypes.c_uint(0))

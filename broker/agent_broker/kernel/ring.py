@@ -1,12 +1,15 @@
 """The event ring: every record is decoded and handed over in the order in which the kernel reserved it."""
 
 import ctypes
+import select
 from collections.abc import Callable
 
 from agent_broker.kernel.events import Event
 from agent_broker.kernel.libbpf import SAMPLE
 from agent_broker.kernel.loader import Programs
 from agent_broker.kernel.wire import decode_event
+
+_TRIES = 4  # what comes between taking and asking is no reason to make somebody wait
 
 
 class Ring:
@@ -32,20 +35,30 @@ class Ring:
         self._ring = self._libbpf.pointer("ring_buffer__new", programs.maps["events"], self._callback, None, None)
         self.epoll_fd = self._libbpf.number("ring_buffer__epoll_fd", self._ring)
         self.consumed = 0
+        self._unread = select.poll()  # asks the ring itself; the epoll_fd only knows of wake-ups
+        self._unread.register(programs.maps["events"], select.POLLIN)
 
-    def consume(self) -> None:
+    def consume(self) -> bool:
         """Hand over everything that the kernel side has committed by now; nothing once the ring is closed.
+
+        Returns:
+            Whether the ring was empty then. If not, an event is reserved and not committed yet (microseconds, usually)
+            and all that was committed behind it waits; or events come as fast as they are taken.
 
         Raises:
             IntegrityError: a malformed event.
             UnavailableError: libbpf failed.
         """
         if not self._ring:  # libbpf would follow the pointer
-            return
-        self._libbpf.number("ring_buffer__consume", self._ring)
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            return True
+        for _ in range(_TRIES):
+            self._libbpf.number("ring_buffer__consume", self._ring)
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if not self._unread.poll(0):
+                return True
+        return False
 
     def close(self) -> None:
         """Unmap the ring; safe to call twice."""

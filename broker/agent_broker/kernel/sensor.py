@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from agent_broker.kernel.events import Event, OpenFile
+from agent_broker.ids import Uid
+from agent_broker.kernel.events import Event, FileFacts, OpenFile
 from agent_broker.kernel.loader import Programs
 from agent_broker.kernel.maps import KernelMaps, Losses, TaskRecord
+from agent_broker.kernel.process import real_uid
 from agent_broker.kernel.ring import Ring
 from agent_broker.kernel.seed import seed
 
@@ -13,20 +15,36 @@ from agent_broker.kernel.seed import seed
 class Sensor(Protocol):
     """Lineage events and look-ups. Raises UnavailableError when the kernel refuses."""
 
-    def consume(self) -> None:
-        """Hand every committed event to the sink, in order."""
+    def consume(self) -> bool:
+        """Hand every committed event to the sink, in order; return whether none is left that is not committed yet."""
         ...
 
     def task_record(self, pidfd: int) -> TaskRecord | None:
         """Return the numbers of the process behind a pidfd, None if it has none."""
         ...
 
+    def real_uid(self, pidfd: int) -> Uid | None:
+        """Return the real user id of the process behind a pidfd now, None if it has ended."""
+        ...
+
     def losses(self) -> Losses:
         """Return the loss counters."""
         ...
 
-    def register(self, dev: int, ino: int) -> None:
-        """Capture the strings of every exec of this file from now on."""
+    def register(self, dev: int, ino: int, *, guard: bool = False) -> None:
+        """Capture the strings of every exec of this file from now on; ``guard``: and let nobody take hold of it."""
+        ...
+
+    def register_part(self, dev: int, ino: int) -> None:
+        """Let registered programs map this file's code."""
+        ...
+
+    def unregister_part(self, dev: int, ino: int) -> None:
+        """Stop that."""
+        ...
+
+    def guard(self, pidfd: int) -> bool:
+        """Let nobody but root take hold of this process until its next exec; False: it can't be done here."""
         ...
 
     def unregister(self, dev: int, ino: int) -> None:
@@ -35,6 +53,14 @@ class Sensor(Protocol):
 
     def own_file(self, fd: int) -> OpenFile:
         """Return the kernel's numbers of a descriptor of this process."""
+        ...
+
+    def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
+        """Return the files of a process's executable mappings that others than root could have made."""
+        ...
+
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
+        """Note who writes on connections to the broker; False: this kernel can't tell."""
         ...
 
     def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
@@ -46,6 +72,7 @@ class CoreSensor:
     """The CO-RE programs in the running kernel (backend ``core``): loads at once, closes with ``close``.
 
     Attributes:
+        missing: hooks that this kernel does not have, and why (loader.Programs).
         epoll_fd: readable when much waits; ``consume`` must also be called every so often (Ring).
     """
 
@@ -61,11 +88,18 @@ class CoreSensor:
         self.epoll_fd = self._ring.epoll_fd
         self.consume = self._ring.consume
         self.task_record = maps.task_record
+        self.real_uid = real_uid
         self.losses = maps.losses
         self.register = maps.register
+        self.register_part = maps.register_part
+        self.unregister_part = maps.unregister_part
         self.unregister = maps.unregister
+        self.guard = maps.guard
         self.own_file = maps.own_file
         self.socket_holders = maps.socket_holders
+        self.foreign_mappings = maps.foreign_mappings
+        self.watch_endpoints = maps.watch_endpoints
+        self.missing = self._programs.missing
         seed(self._programs)
         self.consume()
 

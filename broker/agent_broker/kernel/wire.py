@@ -10,15 +10,42 @@ from collections.abc import Callable
 
 from agent_broker.errors import IntegrityError
 from agent_broker.ids import ExecId, Pid, ProcId, Uid
-from agent_broker.kernel.events import Event, Exec, ExecDetail, Exit, FileFacts, Fork, OpenFile, Seed, Strings
+from agent_broker.kernel.events import (
+    Event,
+    Exec,
+    ExecDetail,
+    Exit,
+    FileFacts,
+    Fork,
+    OpenFile,
+    Seed,
+    Sender,
+    Strings,
+    Taint,
+)
 
-KIND_FORK, KIND_EXEC, KIND_EXIT, KIND_SEED, KIND_STRINGS = 1, 2, 3, 4, 5
+KIND_FORK, KIND_EXEC, KIND_EXIT, KIND_SEED, KIND_STRINGS, KIND_TAINT = 1, 2, 3, 4, 5, 6
 
 EXEC_IS_SCRIPT = 1 << 0
 EXEC_TRACED = 1 << 1
 EXEC_REGISTERED = 1 << 2
 EXEC_STRINGS_TOO_LONG = 1 << 3
 EXEC_STRINGS_LOST = 1 << 4
+EXEC_USER_NAMESPACE = 1 << 5
+EXEC_USER_MOUNTED = 1 << 6
+EXEC_OPEN_FOR_WRITING = 1 << 7
+EXEC_WRITTEN = 1 << 8
+EXEC_SIGNALLED = 1 << 9
+
+TAINT_TRACED = 1 << 0
+TAINT_WRITTEN = 1 << 1
+TAINT_MAPPED = 1 << 2
+TAINT_DENIED = 1 << 3
+TAINT_SIGNALLED = 1 << 4
+
+USE_WATCH, USE_GUARD, USE_PART = 1 << 0, 1 << 1, 1 << 2
+
+OPEN_FILE, OPEN_SOCKET, OPEN_MAPPING = 0, 1, 2
 
 FILENAME_BYTES = 256
 INTERP_BYTES = 128
@@ -33,6 +60,7 @@ _EXEC_IDS = struct.Struct("=QQQ")  # proc_id, exec_id, previous_exec_id, from of
 _EXEC_TAIL = struct.Struct("=IIIIIHHHHI")
 _SEED_TAIL = struct.Struct("=QIIII")
 _STRINGS = struct.Struct("=IIQQQII")
+_TAINT = struct.Struct("=IIQQQQQII")
 
 _FILE_OFFSET = _HEADER.size + 8
 _EXEC_TAIL_OFFSET = _FILE_OFFSET + _FILE.size
@@ -43,15 +71,21 @@ EXEC_BYTES = _EXEC_TEXT_OFFSET + FILENAME_BYTES + INTERP_BYTES + ARGS_HEAD_BYTES
 SEED_BYTES = _SEED_TAIL_OFFSET + _SEED_TAIL.size
 STRINGS_BYTES = _STRINGS.size + STRINGS_PIECE_BYTES
 
-TASK_RECORD = struct.Struct("=QQQ")
-"""struct task_record: proc_id, exec_id, taint_generation."""
-COUNTERS = struct.Struct("=8Q")
+TASK_RECORD = struct.Struct("=QQIIQ")
+"""struct task_record: proc_id, exec_id, taints, watched, written_mm."""
+COUNTERS = struct.Struct("=9Q")
 """struct counters: the two last ids, then the losses."""
 FILE_KEY = struct.Struct("=QQ")
 """struct file_key: dev, ino."""
+USES = struct.Struct("=I")
+"""A value of the `registered` map: USE bits."""
+EXEC_ID = struct.Struct("=Q")
+"""A value of the `guards` map."""
 FILES_QUERY = struct.Struct("=QII")
 """struct files_query: socket_ino, pid, fd."""
-_OPEN_FILE_HEAD = struct.Struct("=II")
+ENDPOINTS = struct.Struct("=QQII")
+"""struct endpoints: unix_dev, unix_ino, tcp_port."""
+_OPEN_FILE_HEAD = struct.Struct("=IIIiQIIQQQQ")
 OPEN_FILE_BYTES = _OPEN_FILE_HEAD.size + _FILE.size
 
 
@@ -76,7 +110,7 @@ def decode_event(raw: bytes) -> Event:
 
 def decode_exec_detail(raw: bytes) -> tuple[FileFacts, ExecDetail]:
     """Return the rest of an Exec event, from its trimmed bytes (Exec.raw)."""
-    _pid, uid, flags, args_bytes, strings_bytes, filename_n, interp_n, args_n, _, _ = _EXEC_TAIL.unpack_from(
+    _pid, uid, flags, args_bytes, strings_bytes, filename_n, interp_n, args_n, _, mount_ns = _EXEC_TAIL.unpack_from(
         raw, _EXEC_TAIL_OFFSET
     )
     filename_at = _EXEC_TEXT_OFFSET
@@ -86,6 +120,7 @@ def decode_exec_detail(raw: bytes) -> tuple[FileFacts, ExecDetail]:
         time_ns=_HEADER.unpack_from(raw)[2],
         uid=Uid(uid),
         flags=flags,
+        mount_ns=mount_ns,
         args_bytes=args_bytes,
         strings_bytes=strings_bytes,
         filename=raw[filename_at : filename_at + filename_n],
@@ -111,9 +146,15 @@ def decode_open_files(raw: bytes) -> tuple[OpenFile, ...]:
     """Return what an iteration over open files wrote."""
     files = []
     for at in range(0, len(raw), OPEN_FILE_BYTES):
-        pid, fd = _OPEN_FILE_HEAD.unpack_from(raw, at)
-        files.append(OpenFile(pid, fd, decode_file(raw, at + _OPEN_FILE_HEAD.size)))
+        pid, fd, kind, writers, references, readers, _, *sender_ids = _OPEN_FILE_HEAD.unpack_from(raw, at)
+        sender = _sender(*sender_ids) if sender_ids[0] else None
+        file = decode_file(raw, at + _OPEN_FILE_HEAD.size)
+        files.append(OpenFile(pid, fd, file, kind, writers, references, readers, sender))
     return tuple(files)
+
+
+def _sender(proc_id: int, exec_id: int, other_proc_id: int, other_exec_id: int) -> Sender:
+    return Sender(ProcId(proc_id), ExecId(exec_id), ProcId(other_proc_id), ExecId(other_exec_id))
 
 
 def _fork(raw: bytes) -> Fork:
@@ -125,6 +166,8 @@ def _exec(raw: bytes) -> Exec:
     _require_size(raw, EXEC_BYTES)
     proc_id, exec_id, previous = _EXEC_IDS.unpack_from(raw, 16)
     pid, _, _, _, _, filename_n, interp_n, args_n, _, _ = _EXEC_TAIL.unpack_from(raw, _EXEC_TAIL_OFFSET)
+    if filename_n > FILENAME_BYTES or interp_n > INTERP_BYTES or args_n > ARGS_HEAD_BYTES:
+        raise ValueError(filename_n, interp_n, args_n)
     interp_at = _EXEC_TEXT_OFFSET + FILENAME_BYTES
     args_at = interp_at + INTERP_BYTES
     trimmed = (
@@ -158,6 +201,11 @@ def _strings(raw: bytes) -> Strings:
     return Strings(ExecId(exec_id), offset, raw[_STRINGS.size : _STRINGS.size + count])
 
 
+def _taint(raw: bytes) -> Taint:
+    _, _, _, proc_id, exec_id, actor_proc_id, actor_exec_id, actor_pid, taint = _TAINT.unpack(raw)
+    return Taint(ProcId(proc_id), ExecId(exec_id), ProcId(actor_proc_id), ExecId(actor_exec_id), Pid(actor_pid), taint)
+
+
 def _require_size(raw: bytes, size_bytes: int) -> None:
     if len(raw) != size_bytes:
         raise ValueError(len(raw))
@@ -169,4 +217,5 @@ _DECODERS: dict[int, Callable[[bytes], Event]] = {
     KIND_EXIT: _exit,
     KIND_SEED: _seed,
     KIND_STRINGS: _strings,
+    KIND_TAINT: _taint,
 }

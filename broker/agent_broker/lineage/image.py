@@ -7,15 +7,20 @@ from agent_broker.lineage.record import Image
 from agent_broker.lineage.text import plain, plain_without_secrets
 
 _NONE = ExecId(0)
+_TAMPERING = {
+    wire.TAINT_TRACED: "another process traced it after it started",
+    wire.TAINT_WRITTEN: "another process wrote into its memory",
+    wire.TAINT_SIGNALLED: "another process sent it SIGUSR1, at which Node opens its debugger",
+    wire.TAINT_MAPPED: "it mapped code from a file that is neither root's nor part of the agent",
+}
 
 
-def image_of_exec(event: Exec, taints: tuple[str, ...]) -> Image:
-    """Return the image that an Exec event announced; ``taints`` are those found in its strings."""
+def image_of_exec(event: Exec) -> Image:
+    """Return the image that an Exec event announced."""
     file, detail = wire.decode_exec_detail(event.raw)
     arguments = detail.args_head.split(b"\0")
     if detail.args_bytes <= len(detail.args_head) and arguments and not arguments[-1]:
         arguments.pop()  # the terminator of the last argument
-    traced = bool(detail.flags & wire.EXEC_TRACED)
     return Image(
         exec_id=event.exec_id,
         proc_id=event.proc_id,
@@ -29,7 +34,10 @@ def image_of_exec(event: Exec, taints: tuple[str, ...]) -> Image:
         argv0=plain(arguments[0]) if arguments else "",
         args_head=tuple(plain_without_secrets(each) for each in arguments[1:]),
         observed=True,
-        taints=(*taints, *_taints_of(file, traced=traced)),
+        taints=_taints_of(file, detail.flags),
+        mount_ns=detail.mount_ns,
+        user_namespace=bool(detail.flags & wire.EXEC_USER_NAMESPACE),
+        user_mounted=bool(detail.flags & wire.EXEC_USER_MOUNTED),
     )
 
 
@@ -58,10 +66,21 @@ def own_image(image: Image, proc_id: ProcId) -> bool:
     return image.proc_id == proc_id
 
 
-def _taints_of(file: FileFacts, *, traced: bool) -> tuple[str, ...]:
+def tampering(taints: int) -> tuple[str, ...]:
+    """Return a sentence for each of kernel.wire's TAINT bits."""
+    return tuple(sentence for bit, sentence in _TAMPERING.items() if taints & bit)
+
+
+def _taints_of(file: FileFacts, flags: int) -> tuple[str, ...]:
     found = []
-    if traced:
+    if flags & wire.EXEC_TRACED:
         found.append("a tracer was attached when it started")
+    if flags & wire.EXEC_WRITTEN:
+        found.append("another process wrote into its memory while it started")
+    if flags & wire.EXEC_SIGNALLED:
+        found.append("SIGUSR1 was waiting for it when it started, at which Node opens its debugger")
+    if flags & wire.EXEC_OPEN_FOR_WRITING:
+        found.append("its executable was open for writing when it started")
     if file.nlink == 0:
         found.append("its executable has no name (deleted, or made in memory)")
     return tuple(found)

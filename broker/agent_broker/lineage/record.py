@@ -10,6 +10,26 @@ from agent_broker.ids import ExecId, Pid, ProcId, Uid
 from agent_broker.kernel.events import FileFacts
 
 
+class Injection(Struct, frozen=True):
+    """A variable in an image's environment at exec that makes some runtime run foreign code."""
+
+    name: str
+    runtime: str
+    why: str
+    value_sha256: str
+    """The value itself is not kept."""
+
+
+class Captured(Struct, frozen=True):
+    """What is kept of the strings that the kernel captured at the exec of a registered file."""
+
+    arguments: bytes
+    """The first of them, each ended by NUL; the last may be cut."""
+    injections: tuple[Injection, ...]
+    problem: str = ""
+    """Why the strings say nothing about this image; then nothing is released to it."""
+
+
 class Image(Struct, frozen=True):
     """One program image: what a successful execve put into a process."""
 
@@ -36,6 +56,12 @@ class Image(Struct, frozen=True):
     """False: the process is older than the monitor, so nobody saw this exec; nothing is released to it."""
     taints: tuple[str, ...]
     """Why this image can't be trusted although its file may be; each a sentence. Empty: none known."""
+    mount_ns: int = 0
+    """Inode number of its mount namespace at exec; 0 if unknown."""
+    user_namespace: bool = False
+    """It was executed in a user namespace that is not the initial one."""
+    user_mounted: bool = False
+    """Its file lies on a file system that somebody mounted in a user namespace."""
 
 
 class Step(Struct, frozen=True):
@@ -47,3 +73,5 @@ class Step(Struct, frozen=True):
     """How the previous step came from this one: ``self`` (first step), ``exec`` (same process, earlier
     image) or ``fork`` (its parent, with the image that the parent ran when it forked)."""
     exited: bool
+    tampered: tuple[str, ...] = ()
+    """What was done to this process after the exec of this image; each a sentence."""

@@ -10,37 +10,67 @@ The law:
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
+
+from msgspec import Struct, field
 
 from agent_broker.ids import ExecId, Pid, ProcId
 from agent_broker.kernel import wire
-from agent_broker.kernel.events import Event, Exec, Exit, Fork, Seed, Strings
-from agent_broker.lineage.image import image_of_exec, image_of_seed
-from agent_broker.lineage.record import Image, Step
+from agent_broker.kernel.events import Event, Exec, Exit, Fork, Seed, Strings, Taint
+from agent_broker.lineage.image import image_of_exec, image_of_seed, own_image, tampering
+from agent_broker.lineage.record import Captured, Image, Step
 
 _KEPT_AFTER_EXIT = 16_384
+_LOOKED_BACK = 1024
 _MAX_STEPS = 128
 """Longer lineages are unknown: an answer must fit one message, and nobody works 128 shells deep."""
+_KEPT_IMAGES = _MAX_STEPS + 1
+"""Of one process: with more than that its lineage is unknown anyway, and a process can exec for ever."""
+_EARLY_PROCESSES = 1024
+"""Processes of which something arrived before their fork; more means lost Forks, and the oldest is dropped."""
 _STRINGS_IN_FLIGHT = 64
 """Images whose strings arrived and whose Exec did not; more means lost Execs, and the oldest is dropped."""
 
-Judge = Callable[[bytes, bytes], tuple[str, ...]]
-"""(arguments, environment) of a registered image -> taints. The strings are dropped after it."""
+Scan = Callable[[bytes, bytes], Captured]
+"""(arguments, environment) of a registered image -> what is kept of them."""
+
+
+def _ignore(_: object) -> None:
+    return
 
 
 class _Process:
     """One thread group. ``kin`` counts the records that need it: its children's."""
 
-    __slots__ = ("exited", "images", "kin", "parent", "parent_exec_id", "pid", "proc_id", "queued")
+    __slots__ = (
+        "depth", "exited", "gap", "image", "images", "kin", "parent", "parent_exec_id", "pid", "proc_id", "queued",
+        "taints",
+    )  # fmt: skip
 
-    def __init__(self, proc_id: ProcId, pid: Pid, parent: "_Process | None", parent_exec_id: ExecId) -> None:
+    def __init__(self, proc_id: ProcId, pid: Pid, parent_exec_id: ExecId) -> None:
         self.proc_id = proc_id
         self.pid = pid
-        self.parent = parent
+        self.parent: _Process | None = None
         self.parent_exec_id = parent_exec_id
+        self.gap = ""
+        """Why its parent is unknown although it has one."""
+        self.image = parent_exec_id
+        """What it runs."""
         self.images: list[ExecId] = []
+        self.depth = 0
+        """Steps from here to the origin, those of its own images left out."""
+        self.taints: dict[ExecId, int] = {}
+        """What was done to it, by the image that it ran then; few are ever tainted."""
         self.kin = 0
         self.exited = False
         self.queued = False
+
+
+class _Early(Struct):
+    """What arrived about a process before its fork did."""
+
+    exited: bool = False
+    taints: dict[ExecId, int] = field(default_factory=dict)
 
 
 class Lineage:
@@ -56,28 +86,35 @@ class Lineage:
 class Store:
     """See the module. Not thread-safe: fed and asked by one event loop."""
 
-    def __init__(
-        self, judge: Judge, name_of_pid: Callable[[Pid], str], kept_after_exit: int = _KEPT_AFTER_EXIT
-    ) -> None:
+    def __init__(self, scan: Scan, name_of_pid: Callable[[Pid], str], kept_after_exit: int = _KEPT_AFTER_EXIT) -> None:
         """Make an empty store.
 
         Args:
-            judge: looks for taints in the strings of registered images.
+            scan: says what to keep of the strings of registered images.
             name_of_pid: a display name for processes older than the monitor.
             kept_after_exit: ended processes that are remembered although nobody descends from them.
         """
         self._kept_after_exit = kept_after_exit
         self._seeding = True
-        self._judge = judge
+        self._scan = scan
         self._name_of_pid = name_of_pid
         self._processes: dict[ProcId, _Process] = {}
         self._images: dict[ExecId, Image | Exec] = {}
-        self._taints: dict[ExecId, tuple[str, ...]] = {}
+        self._captured: dict[ExecId, Captured] = {}
         self._strings: dict[ExecId, bytearray] = {}
+        self._early: dict[ProcId, _Early] = {}
         self._ended: deque[_Process] = deque()
         self._seeded: dict[Pid, _Process] = {}
         self._orphans: list[tuple[_Process, Pid]] = []
         self.live = 0
+        self.newest = ProcId(0)
+        """The highest number of a process so far; the kernel side gives them in the order in which processes come."""
+        self.tampered = 0
+        """Taint events that were applied."""
+        self.on_taint: Callable[[Taint], None] = _ignore
+        """Called after the event was applied, as are the others; must not ask the store's feeder for more events."""
+        self.on_captured: Callable[[Exec], None] = _ignore
+        """Called for each exec of a registered file."""
 
     @property
     def images(self) -> int:
@@ -97,6 +134,8 @@ class Store:
                 self._collect(event)
             case Seed():
                 self._seed(event)
+            case Taint():
+                self._taint(event)
 
     def link_seeded(self) -> None:
         """Join the processes of the seed pass with their parents; call once, when its events were applied."""
@@ -112,18 +151,35 @@ class Store:
         """Tell whether both ids have arrived."""
         return proc_id in self._processes and exec_id in self._images
 
+    def ended(self, pid: Pid) -> tuple[ProcId, ExecId] | None:
+        """Return the process that ended last under this pid, and what it ran last; None: not among the newest.
+
+        For display only: the pid may have been another's at the time that is meant.
+        """
+        for process in islice(reversed(self._ended), _LOOKED_BACK):
+            if process.pid == pid:
+                return process.proc_id, process.image
+        return None
+
     def runs(self, proc_id: ProcId, exec_id: ExecId) -> bool:
         """Tell whether a process lives and its latest image is this one."""
         process = self._processes.get(proc_id)
-        if process is None or process.exited:
-            return False
-        return (process.images[-1] if process.images else process.parent_exec_id) == exec_id
+        return process is not None and not process.exited and process.image == exec_id
+
+    def taints_of(self, proc_id: ProcId, exec_id: ExecId) -> int:
+        """Return kernel.wire's TAINT bits of a process while it ran an image; 0 also for one that is not known."""
+        process = self._processes.get(proc_id)
+        return 0 if process is None else process.taints.get(exec_id, 0)
+
+    def captured(self, exec_id: ExecId) -> Captured | None:
+        """Return what was kept of an image's strings; None: they were not captured, its file was not registered."""
+        return self._captured.get(exec_id)
 
     def image(self, exec_id: ExecId) -> Image | None:
         """Return an image, decoded at the first question."""
         found = self._images.get(exec_id)
         if isinstance(found, Exec):
-            found = image_of_exec(found, self._taints.pop(exec_id, ()))
+            found = image_of_exec(found)
             self._images[exec_id] = found
         return found
 
@@ -138,6 +194,8 @@ class Store:
                 return Lineage(tuple(steps), gap)
             relation = "fork"
             exec_id = process.parent_exec_id
+            if process.gap:
+                return Lineage(tuple(steps), process.gap)
             process = process.parent
         if not steps:
             return Lineage((), f"process {proc_id} is not in the recorded lineage")
@@ -145,33 +203,59 @@ class Store:
         return Lineage(tuple(steps), gap)
 
     def _walk_process(self, process: _Process, exec_id: ExecId, relation: str, steps: list[Step]) -> str:
-        """Append the images of one process from ``exec_id`` back to its first; return a gap or nothing."""
-        own = process.images
-        upto = own.index(exec_id) if exec_id in own else -1
-        if upto < 0 and exec_id != process.parent_exec_id:
-            return f"image {exec_id} of process {process.proc_id} is not in the recorded lineage"
-        wanted = [exec_id] if upto < 0 else own[upto::-1]
-        for each in wanted:
-            image = self.image(each)
-            if image is None:
-                return f"image {each} of process {process.proc_id} is not in the recorded lineage"
+        """Append the images of one process from ``exec_id`` back to its first; return a gap or nothing.
+
+        Each image names the one that it replaced, so an Exec that is missing in between is a gap too.
+        """
+        while True:
+            image = self.image(exec_id)
+            own = image is not None and own_image(image, process.proc_id)
+            if image is None or not (own or exec_id == process.parent_exec_id):
+                return f"image {exec_id} of process {process.proc_id} is not in the recorded lineage"
             if len(steps) >= _MAX_STEPS:
                 return f"the lineage is longer than {_MAX_STEPS} steps"
-            steps.append(Step(process.proc_id, image, relation, process.exited))
-            relation = "exec"
-        return ""
+            tampered = tampering(process.taints.get(exec_id, 0))
+            steps.append(Step(process.proc_id, image, relation, process.exited, tampered))
+            if not own or not image.observed or image.previous_exec_id == process.parent_exec_id:
+                return ""
+            relation, exec_id = "exec", image.previous_exec_id
 
     def _fork(self, event: Fork) -> None:
         parent = self._processes.get(event.parent_proc_id)
-        child = _Process(event.proc_id, event.child_pid, None, event.exec_id)
+        child = _Process(event.proc_id, event.child_pid, event.exec_id)
         if parent is not None:
             self._adopt(child, parent, event.exec_id)
-        self._processes[event.proc_id] = child
+            if event.exec_id in parent.taints:
+                child.taints[event.exec_id] = parent.taints[event.exec_id]  # its memory is a copy
+        self._add(child)
+
+    def _add(self, process: _Process) -> None:
+        """Take a new process in, with what arrived about it before."""
+        self._processes[process.proc_id] = process
+        self.newest = max(self.newest, process.proc_id)
         self.live += 1
+        early = self._early.pop(process.proc_id, None)
+        if early is None:
+            return
+        for exec_id, taints in early.taints.items():
+            process.taints[exec_id] = process.taints.get(exec_id, 0) | taints
+        if early.exited:
+            self._end(process)
+
+    def _early_of(self, proc_id: ProcId) -> _Early:
+        early = self._early.setdefault(proc_id, _Early())
+        while len(self._early) > _EARLY_PROCESSES:
+            del self._early[next(iter(self._early))]
+        return early
 
     def _adopt(self, child: _Process, parent: _Process, exec_id: ExecId) -> None:
-        child.parent = parent
         child.parent_exec_id = exec_id
+        own = parent.images.index(exec_id) + 1 if exec_id in parent.images else 1
+        if parent.depth + own >= _MAX_STEPS:  # unknown either way, and who forks for ever would keep all ancestors
+            child.gap = f"the lineage is longer than {_MAX_STEPS} steps"
+            return
+        child.depth = parent.depth + own
+        child.parent = parent
         parent.kin += 1
 
     def _exec(self, event: Exec) -> None:
@@ -180,21 +264,31 @@ class Store:
             self._strings.pop(event.exec_id, None)
             return
         process.images.append(event.exec_id)
+        process.image = max(process.image, event.exec_id)
         self._images[event.exec_id] = event
-        taints = self._taints_of_strings(event)
-        if taints:
-            self._taints[event.exec_id] = taints
-
-    def _taints_of_strings(self, event: Exec) -> tuple[str, ...]:
+        if len(process.images) > _KEPT_IMAGES:
+            self._forget_image(process, process.images.pop(0))
         flags, args_bytes, strings_bytes = wire.exec_flags(event)
-        if not flags & wire.EXEC_REGISTERED:
-            return ()
-        strings = self._strings.pop(event.exec_id, bytearray())
+        if flags & wire.EXEC_REGISTERED:
+            self._captured[event.exec_id] = self._capture(event.exec_id, flags, args_bytes, strings_bytes)
+            self.on_captured(event)
+
+    def _capture(self, exec_id: ExecId, flags: int, args_bytes: int, strings_bytes: int) -> Captured:
+        strings = self._strings.pop(exec_id, bytearray())
         if flags & wire.EXEC_STRINGS_TOO_LONG:
-            return (f"its environment is longer than {wire.MAX_STRINGS_BYTES // 1024} KiB and was not read",)
+            limit = f"{wire.MAX_STRINGS_BYTES // 1024} KiB"
+            return Captured(b"", (), f"its environment is longer than {limit} and was not read")
         if flags & wire.EXEC_STRINGS_LOST or len(strings) != strings_bytes:
-            return ("its environment could not be read",)
-        return self._judge(bytes(strings[:args_bytes]), bytes(strings[args_bytes:]))
+            return Captured(b"", (), "its environment could not be read")
+        return self._scan(bytes(strings[:args_bytes]), bytes(strings[args_bytes:]))
+
+    def _taint(self, event: Taint) -> None:
+        if event.taint != wire.TAINT_DENIED:  # a hold that nobody got leaves no mark
+            process = self._processes.get(event.proc_id)
+            taints = self._early_of(event.proc_id).taints if process is None else process.taints
+            taints[event.exec_id] = taints.get(event.exec_id, 0) | event.taint
+        self.tampered += 1
+        self.on_taint(event)
 
     def _collect(self, event: Strings) -> None:
         strings = self._strings.setdefault(event.exec_id, bytearray())
@@ -204,19 +298,25 @@ class Store:
             del self._strings[next(iter(self._strings))]
 
     def _seed(self, event: Seed) -> None:
-        process = _Process(event.proc_id, event.pid, None, ExecId(0))
+        process = _Process(event.proc_id, event.pid, ExecId(0))
         process.images.append(event.exec_id)
+        process.image = event.exec_id
         self._images[event.exec_id] = image_of_seed(event, self._name_of_pid(event.pid))
-        self._processes[event.proc_id] = process
         if self._seeding:
             self._seeded[event.pid] = process
             self._orphans.append((process, event.parent_pid))
-        self.live += 1
+        else:  # it had no record although it was forked under our eyes: memory was short
+            process.gap = f"the parent of process {event.proc_id} is not in the recorded lineage"
+        self._add(process)
 
     def _exit(self, event: Exit) -> None:
         process = self._processes.get(event.proc_id)
-        if process is None or process.exited:
-            return
+        if process is None:
+            self._early_of(event.proc_id).exited = True
+        elif not process.exited:
+            self._end(process)
+
+    def _end(self, process: _Process) -> None:
         process.exited = True
         process.queued = True
         self.live -= 1
@@ -231,8 +331,12 @@ class Store:
         while process is not None and process.exited and not process.queued and process.kin == 0:
             del self._processes[process.proc_id]
             for exec_id in process.images:
-                self._images.pop(exec_id, None)
-                self._taints.pop(exec_id, None)
+                self._forget_image(process, exec_id)
             if process.parent is not None:
                 process.parent.kin -= 1
             process = process.parent
+
+    def _forget_image(self, process: _Process, exec_id: ExecId) -> None:
+        process.taints.pop(exec_id, None)
+        self._images.pop(exec_id, None)
+        self._captured.pop(exec_id, None)
