@@ -32,7 +32,7 @@ class Process:
     parent: "Process | None"
     images: list[Image] = field(default_factory=list)
     agents: dict[ExecId, str] = field(default_factory=dict)
-    taint_generation: int = 0
+    taints: int = 0
 
     @property
     def image(self) -> Image:
@@ -85,7 +85,7 @@ class World:
 
     def snapshot(self, pidfd: int) -> TaskRecord | None:
         process = self._find(pidfd)
-        return None if process is None else TaskRecord(process.proc_id, process.image.exec_id, process.taint_generation)
+        return None if process is None else TaskRecord(process.proc_id, process.image.exec_id, process.taints)
 
     def recall(self, record: TaskRecord) -> Verdict:
         process = next(each for each in self.processes.values() if each.proc_id == record.proc_id)
@@ -123,7 +123,7 @@ class World:
         steps = self._steps(process)
         principal, taints = self._principal(steps)
         return Evidence(
-            freshness=Freshness(self.epoch, process.proc_id, process.image.exec_id, process.taint_generation),
+            freshness=Freshness(self.epoch, process.proc_id, process.image.exec_id, process.taints),
             uid=Uid(process.uid),
             steps=steps,
             principal=principal,

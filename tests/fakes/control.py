@@ -20,6 +20,7 @@ from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.incident import Incident, new_incident
 from agent_broker.monitor.messages import LineageAnswer, MonitorStatus, ReloadAnswer
+from agent_broker.monitor.sight import sight_without
 from agent_broker.transport.control_records import (
     AgentTarget,
     DaemonStatus,
@@ -120,6 +121,7 @@ def monitor_status(**changes: object) -> MonitorStatus:
         "agents": 1,
         "decoys_watched": 1,
         "problems": (),
+        "sight": sight_without({}),
     }
     return MonitorStatus(**(facts | changes))  # type: ignore[arg-type]  # a test's shorthand
 

@@ -46,7 +46,7 @@ class InjectWorld:
     @property
     def connections(self) -> int:
         """How many connections the endpoint holds now."""
-        return len(self._endpoint._connections._callers)
+        return len(self._endpoint._connections)
 
     def use(self, kind: str, secret: bytes, attributes: dict[str, str] | None = None) -> None:
         """Make this the credential behind the phantom."""
@@ -73,6 +73,7 @@ class InjectWorld:
         tcp = socket.create_server(("127.0.0.1", 0))
         unix = socket.socket(socket.AF_UNIX)
         unix.bind(str(folder / "inject.sock"))
+        unix.listen()
         self.base_url, self.unix_path = f"http://127.0.0.1:{tcp.getsockname()[1]}", str(folder / "inject.sock")
         self.tokens = TokenKeeper(self.vault, self.clock, token_url=f"{self.provider.base_url}/v1/oauth/token", tls=tls)
         self._endpoint = endpoint = Endpoint(

@@ -79,7 +79,7 @@ class ProcMonitor:
         self.agents = set(agents)
         self.exec_ns: dict[int, int] = {}
         self.down = False
-        self.taint_generation = 0
+        self.taints = 0
         self.questions: list[str] = []
 
     def caller_by_pidfd(self, pidfd: int) -> "_ProcCaller":
@@ -99,7 +99,7 @@ class ProcMonitor:
 
     def evidence(self, pid: int) -> Evidence:
         """Return evidence of one live process."""
-        freshness = Freshness(EPOCH, ProcId(pid), ExecId(pid), self.taint_generation)
+        freshness = Freshness(EPOCH, ProcId(pid), ExecId(pid), self.taints)
         uid = Uid(Path(f"/proc/{pid}").stat().st_uid)
         principal = None
         if pid in self.agents:
@@ -186,14 +186,22 @@ def open_descriptors() -> int:
 def holders_of(inode: int) -> list[int]:
     """Return the pids that hold a socket, among this process and its descendants: what else runs does not matter."""
     wanted = f"socket:[{inode}]"
-    found = []
-    for pid in _family(os.getpid()):
-        try:
-            if any(str(fd.readlink()) == wanted for fd in Path(f"/proc/{pid}/fd").iterdir()):
-                found.append(pid)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile
-    return found
+    pids = _family(os.getpid())
+    return [pid for pid in pids if any(_target_of(pid, fd) == wanted for fd in _descriptors_of(pid))]
+
+
+def _descriptors_of(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/fd")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []  # it ended meanwhile
+
+
+def _target_of(pid: int, descriptor: str) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""  # it was closed meanwhile
 
 
 def _family(pid: int) -> list[int]:

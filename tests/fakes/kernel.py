@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 from agent_broker.kernel import wire
-from agent_broker.kernel.events import FileFacts, OpenFile
+from agent_broker.kernel.events import FileFacts, OpenFile, Sender
 from agent_broker.kernel.maps import Losses, TaskRecord
 
 _HEADER = struct.Struct("=IIQQQ")
@@ -25,6 +25,8 @@ class FakeProcess:
     uid: int
     pidfd: int
     alive: bool = True
+    taints: int = 0
+    watched: bool = False
 
 
 def a_file(ino: int = 1, **changes) -> FileFacts:
@@ -45,9 +47,18 @@ class FakeKernel:
     lost: int = 0
     lose_next: int = 0
     registered: set[tuple[int, int]] = field(default_factory=set)
+    guarded_files: set[tuple[int, int]] = field(default_factory=set)
+    parts: set[tuple[int, int]] = field(default_factory=set)
+    guarded: set[int] = field(default_factory=set)
     open_files: dict[int, FileFacts] = field(default_factory=dict)
     sockets: dict[int, list[int]] = field(default_factory=dict)
     on_lookup: object = None
+    missing: dict[str, str] = field(default_factory=dict)
+    mappings: dict[int, list[FileFacts]] = field(default_factory=dict)
+    senders: dict[int, Sender] = field(default_factory=dict)
+    hidden_references: dict[int, int] = field(default_factory=dict)
+    writers: int = 0
+    endpoints: tuple[int, FileFacts | None] = (0, None)
 
     def __post_init__(self):
         self._ids = itertools.count(1)
@@ -64,20 +75,22 @@ class FakeKernel:
 
     def fork(self, parent: FakeProcess) -> FakeProcess:
         child = self._new(parent.uid, parent.exec_id)
+        child.taints, child.watched = parent.taints, parent.watched
         self._emit(wire.KIND_FORK, child, parent.exec_id, struct.pack("=QII", parent.proc_id, child.pid, parent.pid))
         return child
 
     def exec(self, process: FakeProcess, filename: str, *argv: str, **options) -> FakeProcess:
-        """options: file, env (dict), uid, flags, interp, strings ("lost" or "too-long")."""
+        """options: file, env (dict), uid, flags, interp, mount_ns, strings ("lost" or "too-long")."""
         file = options.get("file") or a_file()
         previous, process.exec_id = process.exec_id, next(self._execs)
         process.uid = options.get("uid", process.uid)
+        process.taints, process.watched = 0, (file.dev, file.ino) in self.registered
         arguments = b"".join(each.encode() + b"\0" for each in (argv or (filename,)))
         environment = b"".join(f"{name}={value}".encode() + b"\0" for name, value in options.get("env", {}).items())
         flags = options.get("flags", 0) | self._send_strings(process, file, arguments + environment, options)
         tail = struct.pack(
             "=IIIIIHHHHI", process.pid, process.uid, flags, len(arguments), len(arguments + environment),
-            len(filename.encode()), 0, min(len(arguments), wire.ARGS_HEAD_BYTES), 0, 0,
+            len(filename.encode()), 0, min(len(arguments), wire.ARGS_HEAD_BYTES), 0, options.get("mount_ns", 0),
         )  # fmt: skip
         text = (
             filename.encode().ljust(wire.FILENAME_BYTES, b"\0")
@@ -90,16 +103,25 @@ class FakeKernel:
     def run(self, parent: FakeProcess, filename: str, *argv: str, **options) -> FakeProcess:
         return self.exec(self.fork(parent), filename, *argv, **options)
 
+    def taint(self, victim: FakeProcess, actor: FakeProcess, taint: int) -> None:
+        """Somebody takes hold of a process: what bpf/taint.h does."""
+        if not victim.watched or victim.taints & taint or actor.uid == 0:
+            return
+        victim.taints |= taint
+        body = struct.pack("=QQII", actor.proc_id, actor.exec_id, actor.pid, taint)
+        self._emit(wire.KIND_TAINT, victim, victim.exec_id, body)
+
     def exit(self, process: FakeProcess) -> None:
         process.alive = False
         self._emit(wire.KIND_EXIT, process, process.exec_id, b"")
 
     # -- Sensor -------------------------------------------------------------------------------------------
 
-    def consume(self) -> None:
+    def consume(self) -> bool:
         waiting, self.queue = self.queue, []
         for raw in waiting:
             self.sink(wire.decode_event(raw))
+        return True
 
     def task_record(self, pidfd: int) -> TaskRecord | None:
         if self.on_lookup is not None:
@@ -107,24 +129,55 @@ class FakeKernel:
         process = self.processes.get(pidfd)
         if process is None or not process.alive:
             return None
-        return TaskRecord(process.proc_id, process.exec_id, 0)
+        return TaskRecord(process.proc_id, process.exec_id, process.taints)
+
+    def real_uid(self, pidfd: int) -> int | None:
+        process = self.processes.get(pidfd)
+        return process.uid if process is not None and process.alive else None
 
     def losses(self) -> Losses:
         return Losses(fork=self.lost, exec=0, exit=0, seed=0, strings=0, record=0)
 
-    def register(self, dev: int, ino: int) -> None:
+    def register(self, dev: int, ino: int, *, guard: bool = False) -> None:
         self.registered.add((dev, ino))
+        if guard:
+            self.guarded_files.add((dev, ino))
+
+    def register_part(self, dev: int, ino: int) -> None:
+        self.parts.add((dev, ino))
+
+    def unregister_part(self, dev: int, ino: int) -> None:
+        self.parts.discard((dev, ino))
+
+    def guard(self, pidfd: int) -> bool:
+        if "guard" in self.missing or pidfd not in self.processes:
+            return False
+        self.guarded.add(pidfd)
+        return True
 
     def unregister(self, dev: int, ino: int) -> None:
-        self.registered.discard((dev, ino))
+        for files in (self.registered, self.guarded_files):
+            files.discard((dev, ino))
 
     def own_file(self, fd: int) -> OpenFile:
         stat = os.fstat(fd)
         known = self.open_files[stat.st_ino]
-        return OpenFile(os.getpid(), fd, replace_size(known, stat.st_size))
+        return OpenFile(os.getpid(), fd, replace_size(known, stat.st_size), writers=self.writers)
+
+    def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
+        return tuple(self.mappings.get(pid, ()))
+
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
+        self.endpoints = (tcp_port, name)
+        return "send" not in self.missing
 
     def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
-        return tuple(OpenFile(pid, 3, a_file(inode)) for pid in self.sockets.get(inode, ()))
+        pids = self.sockets.get(inode, ())
+        references = len(pids) + self.hidden_references.get(inode, 0)
+        sender = self.senders.get(inode)
+        return tuple(
+            OpenFile(pid, 3, a_file(inode), wire.OPEN_SOCKET, references=references, sender=sender) for pid in pids
+        )
 
     # -- inside -------------------------------------------------------------------------------------------
 

@@ -38,6 +38,8 @@ class Mode(Struct, forbid_unknown_fields=True):
     """Before the answer's first byte."""
     event_delay_s: float = 0.0
     """Between two server-sent events."""
+    replies: dict[str, str] = field(default_factory=dict)
+    """A request with one of these texts in its target or body is answered with what it stands for, without a tool."""
     events: int = 1
     """Text events of one streamed answer, each carrying ``answer``."""
     break_after: int = -1
@@ -61,6 +63,8 @@ class Seen(Struct):
     """Lower-case names; a repeated header's values are joined by a comma."""
     body_bytes: int
     json: object = None
+    marks: tuple[str, ...] = ()
+    """The texts of ``mode.replies`` that its target or body contains."""
 
     @property
     def auth(self) -> dict[str, str]:
@@ -151,10 +155,13 @@ class MockProvider:
         for name, value in request.headers.items():
             key = name.lower()
             headers[key] = f"{headers[key]},{value}" if key in headers else value
-        seen = Seen(request.method, request.raw_path, headers, len(body), parsed)
+        whole = request.raw_path.encode() + body
+        marks = tuple(mark for mark in self._current_mode().replies if mark.encode() in whole)
+        seen = Seen(request.method, request.raw_path, headers, len(body), parsed, marks)
         self.seen.append(seen)
         if self._log:
             line = {"method": seen.method, "target": seen.target, "auth": seen.auth, "headers": headers}
+            line["marks"] = seen.marks
             with self._log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
         return seen
@@ -181,6 +188,8 @@ class MockProvider:
         if mode.status != 200:
             return _error(mode.status, "api_error", "mock failure", mode.location)
         body = seen.json if isinstance(seen.json, dict) else {}
+        if seen.marks:
+            mode = msgspec.structs.replace(mode, answer=mode.replies[seen.marks[0]], tool_cmd="")
         turn = _Turn(body, mode, len(self.seen))
         if not body.get("stream"):
             return web.json_response(turn.whole())

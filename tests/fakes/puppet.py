@@ -48,6 +48,11 @@ class Puppet:
             raise OSError(errno, expression)
         return value
 
+    async def become(self, argv):
+        """Execute another program in its place; it does nothing here any more."""
+        self._process.stdin.write(json.dumps(f"os.execv({argv[0]!r}, {argv!r})").encode() + b"\n")
+        await self._process.stdin.drain()
+
     async def stop(self):
         """End it."""
         self._process.stdin.close()

@@ -14,7 +14,7 @@ import pytest
 
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
@@ -28,7 +28,7 @@ class World:
     def __init__(self, folder):
         self.agent = folder / "agent"
         shutil.copy(Path("/bin/sleep").resolve(), self.agent)
-        self.store = Store(judge_strings, str)
+        self.store = Store(scan_strings, str)
         self.sensor = CoreSensor(self.store.apply)
         self.store.link_seeded()
         self.hashes = HashCache()
@@ -170,7 +170,10 @@ async def test_an_agent_that_is_older_than_the_monitor_is_unknown(world, tmp_pat
 
 
 async def test_unchanged_until_it_execs(world):
-    process = world.start("/bin/sh", "-c", "read x; exec /bin/sleep 60", stdin=subprocess.PIPE)
+    shutil.copy("/bin/dash", world.agent)
+    assert await world.enroll() == ()
+    command = "read x; exec /bin/sleep 60"
+    process = world.start(str(world.agent), "-c", command, stdin=subprocess.PIPE)
     first = await world.attest(process)
     assert isinstance(await world.attest(process, first.freshness), Unchanged)
     process.stdin.write(b"\n")

@@ -7,7 +7,7 @@ import pytest
 from agent_broker.identity.agent import AgentTable, KnownFile
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
@@ -23,7 +23,7 @@ class World:
 
     def __init__(self):
         self.kernel = FakeKernel()
-        self.store = Store(judge_strings, lambda pid: f"pid {pid}")
+        self.store = Store(scan_strings, lambda pid: f"pid {pid}")
         self.kernel.sink = self.store.apply
         self.hashes = HashCache()
         self.attestor = Attestor(epoch="e1", tier="observe+", sensor=self.kernel, store=self.store, hashes=self.hashes)
@@ -170,7 +170,7 @@ async def test_recall_never_hashes(world):
     verdict = world.attestor.recall(world.attestor.snapshot(world.claude(file=unhashed).pidfd))
 
     assert isinstance(verdict, Unknown)
-    assert "hashed" in verdict.reason
+    assert "looked at" in verdict.reason
 
 
 async def test_recall_tells_of_an_image_that_is_gone(world):
@@ -237,4 +237,15 @@ async def test_a_recheck_by_numbers_trusts_nothing_once_events_were_lost(world):
 
 
 def _numbers(freshness):
-    return freshness.proc_id, freshness.exec_id, freshness.taint_generation
+    return freshness.proc_id, freshness.exec_id, freshness.taints
+
+
+async def test_an_agent_that_was_attested_is_guarded_and_its_tools_are_not(world):
+    agent = world.claude()
+    tool = world.kernel.run(agent, "/bin/sh", "sh")
+    await world.attest(tool)
+    assert world.kernel.guarded == set()
+
+    await world.attest(agent)
+
+    assert world.kernel.guarded == {agent.pidfd}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.lineage.store import Store
 from tests.fakes.kernel import FakeKernel, a_file
 
@@ -14,7 +14,7 @@ def kernel():
 
 @pytest.fixture
 def store(kernel):
-    store = Store(judge_strings, lambda pid: f"pid {pid}", kept_after_exit=2)
+    store = Store(scan_strings, lambda pid: f"pid {pid}", kept_after_exit=2)
     kernel.sink = store.apply
     return store
 
@@ -158,10 +158,12 @@ def test_a_registered_images_environment_is_judged(kernel, store, options, expec
     process = kernel.run(kernel.boot(), "/usr/bin/claude", "claude", file=a_file(5), **options)
     kernel.consume()
 
-    taints = of(store, process).steps[0].image.taints
+    image = of(store, process).steps[0].image
+    captured = store.captured(process.exec_id)
+    found = (*image.taints, *(each.name for each in captured.injections), captured.problem)
 
-    assert expected in " ".join(taints)
-    assert bool(taints) == bool(expected)
+    assert expected in " ".join(found)
+    assert any(found) == bool(expected)
 
 
 def test_a_missing_piece_of_the_strings_taints(kernel, store):
@@ -171,7 +173,7 @@ def test_a_missing_piece_of_the_strings_taints(kernel, store):
     kernel.exec(process, "/usr/bin/claude", "claude", file=a_file(5), env={"PAD": "x" * 5000})
     kernel.consume()
 
-    assert "could not be read" in of(store, process).steps[0].image.taints[0]
+    assert "could not be read" in store.captured(process.exec_id).problem
 
 
 def test_an_image_made_in_memory_is_tainted(kernel, store):

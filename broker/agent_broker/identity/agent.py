@@ -36,17 +36,21 @@ class AgentTable:
         """Tell whether an image's file has the place of an enrolled one, whatever it holds and whoever runs it."""
         return (image.file.dev, image.file.ino) in self._by_inode
 
-    def candidate(self, image: Image, uid: Uid) -> KnownFile | None:
-        """Return the enrolled file that the image may be, for this owner, before any hash is compared.
+    def candidates(self, image: Image, uid: Uid) -> tuple[KnownFile, ...]:
+        """Return the enrolled files that the image may be, for this owner, before any hash or script is looked at.
 
-        None: the image is not an enrolled agent's main process: another file, another owner, another role.
+        More than one: agents that share an interpreter. None: another file, another owner, another role, or executed
+        by another user than the one who asks: then it is not that user's agent, whoever its descendant became.
         """
-        for each in self._by_inode.get((image.file.dev, image.file.ino), ()):
-            if each.enrollment.owner_uid == uid and has_main_role(image, each.enrollment):
-                return each
-        return None
+        found = self._by_inode.get((image.file.dev, image.file.ino), ())
+        return tuple(
+            each
+            for each in found
+            if each.enrollment.owner_uid == uid == image.uid and has_main_role(image, each.enrollment)
+        )
 
 
 def has_main_role(image: Image, enrollment: Enrollment) -> bool:
     """Tell whether an image of the enrolled binary runs as the agent's main process."""
-    return posixpath.basename(image.argv0) in enrollment.role.argv0_names
+    names = enrollment.role.argv0_names
+    return image.argv0 in names or posixpath.basename(image.argv0) in names

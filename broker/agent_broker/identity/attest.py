@@ -9,25 +9,29 @@ In this order, and no step is skipped:
 5. Its file is what was enrolled: the hash of exactly these kernel numbers. A hash not taken yet is taken from the
    process's own executable, opened through /proc and compared with the kernel's numbers.
 6. The record is looked up again: other numbers than in step 1, and everything starts over; twice, and it is unknown.
+7. The process still lives, as the user who executed its image: one that changed its user since is unknown.
 
 What this does not do: it knows no credential, no policy and no protocol; it says who, not what they may.
 """
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from msgspec import Struct
 
 from agent_broker.errors import AgentBrokerError
-from agent_broker.identity.agent import AgentTable, KnownFile
-from agent_broker.identity.evidence import Evidence, Freshness, Principal, Unchanged, Unknown, Verdict
-from agent_broker.identity.executable import HashCache
-from agent_broker.ids import Epoch, Sha256
+from agent_broker.identity.agent import AgentTable
+from agent_broker.identity.connection import Shared, only_holder, other_writer, pids_of, refusal
+from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
+from agent_broker.identity.executable import HashCache, hash_at_rest
+from agent_broker.identity.mappings import Mappings
+from agent_broker.identity.memory import Memory
+from agent_broker.identity.principal import Found, Needed, PrincipalSearch, ScriptChecks
+from agent_broker.ids import Epoch
+from agent_broker.kernel.events import OpenFile
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.kernel.sensor import Sensor
-from agent_broker.lineage.image import own_image
+from agent_broker.lineage.image import tampering
 from agent_broker.lineage.record import Image, Step
 from agent_broker.lineage.store import Store
 
@@ -35,26 +39,51 @@ _DRAIN_TRIES = 50
 _DRAIN_PAUSE_S = 0.001  # another CPU holds a reserved record that it has not committed; that takes microseconds
 _SHARED_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 """From fork to exec takes less than a millisecond, or as long as the scheduler keeps the child waiting."""
+_LOOKS = 8  # each candidate of a lineage asks for a hash and a script at most, and few are agents
 _RESTART = "restart the agent: it was started before the monitor"
 
 
 class Attestor:
     """See the module. Runs in the monitor's event loop."""
 
-    def __init__(self, *, epoch: Epoch, tier: str, sensor: Sensor, store: Store, hashes: HashCache) -> None:
+    def __init__(  # noqa: PLR0913 - the parts of one process, named arguments only
+        self,
+        *,
+        epoch: Epoch,
+        tier: str,
+        sensor: Sensor,
+        store: Store,
+        hashes: HashCache,
+        scripts: ScriptChecks | None = None,
+    ) -> None:
         self.epoch = epoch
         self.tier = tier
-        self.agents = AgentTable()
         self.hashes = hashes
+        self.senders_known = False
+        """Whether the kernel tells who writes on the broker's connections (Sensor.watch_endpoints)."""
         self._sensor = sensor
         self._store = store
+        self._scripts = scripts
+        self._search = PrincipalSearch(store, hashes, scripts)
+        self._mappings = Mappings(sensor, scripts)
+        self._memory = Memory(store, self._mappings, scripts, self._touches)
+
+    @property
+    def agents(self) -> AgentTable:
+        """The enrolled agents."""
+        return self._search.agents
+
+    @agents.setter
+    def agents(self, table: AgentTable) -> None:
+        self._search.agents = table
 
     async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
         """Return evidence of the process behind a pidfd, or why there is none.
 
         Args:
             pidfd: of the caller; stays the caller's to close.
-            known: the freshness of evidence that is held already: if nothing changed, Unchanged is the answer.
+            known: the freshness of evidence that is held already. If that still holds, and nobody on the way to its
+                agent was touched since, Unchanged is the answer. Evidence of a tainted one is told again in full.
         """
         verdict = self.attest_now(pidfd, known)
         return await self._attest_waiting(pidfd) if verdict is None else verdict
@@ -64,12 +93,15 @@ class Attestor:
         record = self._sensor.task_record(pidfd)
         if record is None:
             return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
-        if known is not None and known == self._freshness(record):
-            return Unchanged(known)
         if not self._has_arrived(record):
             return None
+        if known is not None and known == self._freshness(record) and self._memory.still_holds(known, self.agents):
+            return self._user_problem(pidfd, record) or Unchanged(known)
+        touches = self._touches()
         verdict = self._judge(record)
-        return None if isinstance(verdict, _NeedsHash) or self._sensor.task_record(pidfd) != record else verdict
+        if isinstance(verdict, _Needs) or not self._still(pidfd, record, touches):
+            return None
+        return self._settle(pidfd, record, verdict)
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
         """Return evidence of the one process that holds a socket, or why there is none.
@@ -79,7 +111,7 @@ class Attestor:
         """
         verdict = self._attest_holder(inode, known)
         for pause_s in _SHARED_PAUSES_S:
-            if isinstance(verdict, _Shared):
+            if isinstance(verdict, Shared):
                 await asyncio.sleep(pause_s)
             elif verdict is None:
                 problem = await self._wait_for_holder(inode)
@@ -88,38 +120,81 @@ class Attestor:
             else:
                 return verdict
             verdict = self._attest_holder(inode, known)
-        if isinstance(verdict, _Shared):
-            return verdict.unknown
+        if isinstance(verdict, Shared):
+            return self._refuse_shared(verdict)
         return Unknown("the process changed while it was looked at") if verdict is None else verdict
 
     def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
         """Return what attest_socket would, if that takes no waiting; else None."""
         verdict = self._attest_holder(inode, known)
-        return None if isinstance(verdict, _Shared) else verdict
+        return None if isinstance(verdict, Shared) else verdict
 
-    def _attest_holder(self, inode: int, known: Freshness | None) -> "Verdict | _Shared | None":
+    def _attest_holder(self, inode: int, known: Freshness | None) -> "Verdict | Shared | None":
         """Look at a socket and its holder once; None: an event or a hash must be waited for.
 
-        The pid that the kernel's tables name is only used to open a pidfd. If the record behind it is ``known``, the
-        process is older than the look at the tables, so it is the holder. Else the tables are read once more after
-        the attestation, and the process must still live then: its number was its own all the time.
+        The pid that the kernel's tables name is only used to open a pidfd. A process whose number was given before the
+        look at the tables had its pid all the while, so it is the holder. For a younger one the tables are read once
+        more after the attestation, and it must still live then.
         """
-        holders = self._holders(inode)
-        with _only_holder(holders) as pidfd:
-            if isinstance(pidfd, Unknown | _Shared):
+        newest = self._store.newest
+        found = self._sensor.socket_holders(inode)
+        with only_holder(found) as pidfd:
+            if isinstance(pidfd, Unknown | Shared):
                 return pidfd
             verdict = self.attest_now(pidfd, known)
-            if not isinstance(verdict, Evidence):
+            if not isinstance(verdict, Evidence | Unchanged):
                 return verdict
-            record = self._sensor.task_record(pidfd) if self._holders(inode) == holders else None
+            problem = self._writer_problem(found, verdict)
+            if problem or verdict.freshness.proc_id <= newest:
+                return problem or verdict
+            again = self._sensor.socket_holders(inode)
+            record = self._sensor.task_record(pidfd) if pids_of(again) == pids_of(found) else None
             if record is None or self._freshness(record) != verdict.freshness:
-                return _Shared(Unknown("the connection changed hands while it was looked at"))
-            return verdict
+                return Shared("the connection changed hands while it was looked at", pids_of(again))
+            return self._writer_problem(again, verdict) or verdict
+
+    def _writer_problem(self, found: tuple[OpenFile, ...], holder: Evidence | Unchanged) -> Unknown | None:
+        """Return why not all that came on a connection was written by the program that holds it, or nothing."""
+        if not self.senders_known:
+            return None
+        sender = found[0].sender
+        if sender is None:
+            who = holder if isinstance(holder, Evidence) else None
+            return refusal("nobody was seen to write on the connection", who, next_step="open a new connection")
+        other = other_writer(sender, holder.freshness)
+        if other is None:
+            return None
+        reason = "another program than the one that holds the connection has written on it"
+        return refusal(reason, self._recalled(TaskRecord(*other, 0)), hostile=True)
+
+    def _refuse_shared(self, shared: Shared) -> Unknown:
+        """Return the refusal of a connection that stayed shared; who is not the agent and had a hand in it is named."""
+        records = [record for pid in sorted(shared.pids) if (record := self._record_of(pid)) is not None]
+        records += [TaskRecord(*each, 0) for each in shared.writers]
+        for record in records:
+            who = self._recalled(record)
+            if isinstance(who, Evidence) and (who.principal is None or not who.principal.is_caller):
+                return refusal(shared.why, who)
+        return Unknown(shared.why)
+
+    def _record_of(self, pid: int) -> TaskRecord | None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        try:
+            return self._sensor.task_record(pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _recalled(self, record: TaskRecord) -> Evidence | Unknown:
+        verdict = self.recall(record)
+        return Unknown("") if isinstance(verdict, Unchanged) else verdict
 
     async def _wait_for_holder(self, inode: int) -> Unknown | None:
         """Wait for what is not known yet about the holder of a socket; return why that can't be known, or nothing."""
-        with _only_holder(self._holders(inode)) as pidfd:
-            if isinstance(pidfd, _Shared):
+        with only_holder(self._sensor.socket_holders(inode)) as pidfd:
+            if isinstance(pidfd, Shared):
                 return None
             verdict = pidfd if isinstance(pidfd, Unknown) else await self._attest_waiting(pidfd)
         return verdict if isinstance(verdict, Unknown) else None
@@ -131,32 +206,43 @@ class Attestor:
                 return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
             if not await self._drain_past(record):
                 return self._not_arrived(record)
+            touches = self._touches()
             verdict = self._judge(record)
-            if isinstance(verdict, _NeedsHash):
-                problem = await self._hash(verdict.image)
+            for _ in range(_LOOKS):
+                if not isinstance(verdict, _Needs):
+                    break
+                problem = await self._look(verdict.needed)
                 if problem:
                     return Unknown(problem, "restart the agent", verdict.evidence.uid, verdict.evidence.steps)
                 verdict = self._judge(record)
-            if self._sensor.task_record(pidfd) == record and not isinstance(verdict, _NeedsHash):
-                return verdict
+            if self._still(pidfd, record, touches) and not isinstance(verdict, _Needs):
+                return self._settle(pidfd, record, verdict)
         return Unknown("the process changed while it was looked at")
 
-    def _holders(self, inode: int) -> set[int]:
-        return {each.pid for each in self._sensor.socket_holders(inode)}
+    def _touches(self) -> int:
+        """Return a number that moves when anybody on any lineage is taken hold of, told or lost."""
+        return self._store.tampered + self._sensor.losses().taint
+
+    def _still(self, pidfd: int, record: TaskRecord, touches: int) -> bool:
+        """Tell whether a process is what it was before it was judged, and nobody on its lineage was touched since."""
+        return self._sensor.task_record(pidfd) == record and self._sensor.consume() and self._touches() == touches
 
     def recheck(self, known: Freshness) -> Verdict:
-        """Return Unchanged if the process of some evidence still lives and runs the image that was attested.
+        """Return Unchanged if the process of some evidence still lives, untouched, and runs the attested image.
 
         By numbers alone: after the ring was drained the store has seen every exec and exit that happened before the
         question, since their events are committed before the new image, or the parent, goes on. Once events were lost
         that is no longer so, and the answer is Unknown: attest again.
         """
-        self._sensor.consume()
+        if not self._sensor.consume():
+            return Unknown("the kernel's events have not arrived")
         if self._sensor.losses().total:
             return Unknown("kernel events were lost")
-        if known.epoch == self.epoch and self._store.runs(known.proc_id, known.exec_id):
-            return Unchanged(known)
-        return Unknown("the process ended, or changed")
+        if known.epoch != self.epoch or not self._store.runs(known.proc_id, known.exec_id):
+            return Unknown("the process ended, or changed")
+        if known.taints != self._store.taints_of(known.proc_id, known.exec_id):
+            return Unknown("another process took hold of it")
+        return Unchanged(known)
 
     def snapshot(self, pidfd: int) -> TaskRecord | None:
         """Return the kernel's numbers of a process now, for ``recall`` later; None: it has none. About 2 us."""
@@ -170,31 +256,41 @@ class Attestor:
         if not self._has_arrived(record):
             return self._not_arrived(record)
         verdict = self._judge(record)
-        if isinstance(verdict, _NeedsHash):
+        if isinstance(verdict, _Needs):
             evidence = verdict.evidence
-            return Unknown("the enrolled file was not hashed yet", uid=evidence.uid, steps=evidence.steps)
+            return Unknown("the enrolled file was not looked at yet", uid=evidence.uid, steps=evidence.steps)
         return verdict
 
     def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
         """Return the recorded lineage of a live process for display, and why it is incomplete (or nothing)."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError as error:
-            return (), f"process {pid}: {error.strerror}"
-        try:
-            record = self._sensor.task_record(pidfd)
-        finally:
-            os.close(pidfd)
+        record = self._record_of(pid)
         if record is None:
-            return (), f"process {pid} has no record"
+            return (), f"process {pid} has no record, or is gone"
         self._sensor.consume()
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         return lineage.steps, lineage.gap
 
+    def _settle(self, pidfd: int, record: TaskRecord, verdict: Evidence | Unknown) -> Verdict:
+        """Return the verdict, unless the process's user changed; from now on nobody takes hold of an agent (LSM)."""
+        problem = self._user_problem(pidfd, record)
+        if problem is None and isinstance(verdict, Evidence) and verdict.principal and verdict.principal.is_caller:
+            self._sensor.guard(pidfd)
+        return problem or verdict
+
+    def _user_problem(self, pidfd: int, record: TaskRecord) -> Unknown | None:
+        """Return why the process is not, now, what its image says of its user, or nothing."""
+        uid = self._sensor.real_uid(pidfd)
+        if uid is None:
+            return Unknown("the process has ended")
+        image = self._store.image(record.exec_id)
+        if image is None or image.uid == uid:
+            return None
+        steps = self._store.lineage(record.proc_id, record.exec_id).steps
+        return Unknown(f"the process was started by user {image.uid} and runs as user {uid} now", uid=uid, steps=steps)
+
     def _has_arrived(self, record: TaskRecord) -> bool:
-        if not self._store.knows(record.proc_id, record.exec_id):
-            self._sensor.consume()
-        return self._store.knows(record.proc_id, record.exec_id)
+        """Drain the ring; tell whether the process is known, and nothing about others is on its way."""
+        return self._sensor.consume() and self._store.knows(record.proc_id, record.exec_id)
 
     async def _drain_past(self, record: TaskRecord) -> bool:
         for _ in range(_DRAIN_TRIES):
@@ -209,55 +305,46 @@ class Attestor:
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         return Unknown(f"the lineage is incomplete: {why}", "start the program again", steps=lineage.steps)
 
-    def _judge(self, record: TaskRecord) -> "Evidence | Unknown | _NeedsHash":
+    def _judge(self, record: TaskRecord) -> "Evidence | Unknown | _Needs":
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         if lineage.gap:
             return Unknown(f"the lineage is incomplete: {lineage.gap}", _RESTART, steps=lineage.steps)
         caller = lineage.steps[0].image
         if not caller.observed and self.agents.is_enrolled_file(caller):
             return Unknown("the agent's exec was not observed", _RESTART, caller.uid, lineage.steps)
-        principal, taints, needed = self._find_principal(lineage.steps)
+        found = self._search.find(lineage.steps)
+        if found.unseen:
+            return Unknown(
+                "the agent was started before it was enrolled", "restart the agent", caller.uid, lineage.steps
+            )
+        if found.principal is not None and not found.principal.is_caller and self._sensor.losses().taint:
+            return Unknown("what was done to the agent is not known: kernel events were lost", _RESTART, caller.uid)
+        touches = self._touches()
         evidence = Evidence(
             freshness=self._freshness(record),
             uid=caller.uid,
             steps=lineage.steps,
-            principal=principal,
-            taints=taints,
+            principal=found.principal,
+            taints=(*found.taints, *self._found_later(record, found)),
             tier=self.tier,
         )
-        return evidence if needed is None else _NeedsHash(evidence, needed)
+        if found.needed is not None:
+            return _Needs(evidence, found.needed)
+        self._memory.remember(evidence, found, self.agents, touches)
+        return evidence
 
-    def _find_principal(self, steps: tuple[Step, ...]) -> tuple[Principal | None, tuple[str, ...], Image | None]:
-        """Walk up to the nearest main process of an enrolled agent; collect taints on the way, its own included."""
-        taints: list[str] = []
-        depth = 0
-        uid = steps[0].image.uid
-        for step in steps:
-            depth += step.relation == "fork"
-            taints += [f"{step.image.argv0 or step.image.filename}: {taint}" for taint in step.image.taints]
-            # relation "exec": an earlier image of the same process is history, not an agent
-            if step.relation == "exec" or not own_image(step.image, step.proc_id) or not step.image.observed:
-                continue
-            candidate = self.agents.candidate(step.image, uid)
-            if candidate is None:
-                continue
-            sha256 = self.hashes.get(step.image.file)
-            if sha256 is None:
-                return None, tuple(taints), step.image
-            if sha256 == candidate.binary.sha256:
-                return self._principal(step, candidate, sha256, depth), tuple(taints), None
-        return None, tuple(taints), None
+    def _found_later(self, record: TaskRecord, found: Found) -> tuple[str, ...]:
+        """Return what happened to the principal, or to the caller, after its exec and is not in the lineage yet."""
+        told = self._store.taints_of(record.proc_id, record.exec_id)
+        sentences = [] if told == record.taints else list(tampering(record.taints))
+        return (*sentences, *self._mappings.problems_of(found))
 
-    def _principal(self, step: Step, known: KnownFile, sha256: Sha256, depth: int) -> Principal:
-        return Principal(
-            agent=known.enrollment.agent,
-            owner_uid=known.enrollment.owner_uid,
-            proc_id=step.proc_id,
-            exec_id=step.image.exec_id,
-            sha256=sha256,
-            is_caller=depth == 0,
-            depth=depth,
-        )
+    async def _look(self, needed: Needed) -> str:
+        """Take a hash, or look at a script; return why it can't be done, or nothing."""
+        if needed.known is None or needed.captured is None or self._scripts is None:
+            return await self._hash(needed.image)
+        await self._scripts.examine(needed.image, needed.captured, needed.known)
+        return ""
 
     async def _hash(self, image: Image) -> str:
         """Take the hash of a running image's file; return why it can't be taken, or nothing."""
@@ -269,7 +356,7 @@ class Attestor:
             # Equal kernel numbers name the same unchanged bytes, whoever the pid belongs to by now.
             if self._sensor.own_file(fd).file != image.file:
                 return "the executable changed after it was started"
-            await self.hashes.hash_fd(fd, image.file)
+            await hash_at_rest(fd, image.file, self._sensor, self.hashes)
         except (AgentBrokerError, OSError) as error:
             return f"the executable can't be hashed: {error}"
         finally:
@@ -277,37 +364,11 @@ class Attestor:
         return ""
 
     def _freshness(self, record: TaskRecord) -> Freshness:
-        return Freshness(self.epoch, record.proc_id, record.exec_id, record.taint_generation)
+        return Freshness(self.epoch, record.proc_id, record.exec_id, record.taints)
 
 
-class _NeedsHash(Struct, frozen=True):
-    """An answer that waits for the hash of one image's file."""
+class _Needs(Struct, frozen=True):
+    """An answer that waits for a look at something."""
 
     evidence: Evidence
-    image: Image
-
-
-class _Shared(Struct, frozen=True):
-    """A socket that more than one process holds, or held a moment ago; may pass by itself."""
-
-    unknown: Unknown
-
-
-@contextmanager
-def _only_holder(holders: set[int]) -> Iterator[int | Unknown | _Shared]:
-    """Give a pidfd of the one process among the holders of a socket, closed in the end; or why there is none."""
-    if not holders:
-        yield Unknown("nobody holds the connection, and exactly one process must")
-        return
-    if len(holders) > 1:
-        yield _Shared(Unknown(f"{len(holders)} processes hold the connection, and exactly one process must"))
-        return
-    try:
-        pidfd = os.pidfd_open(next(iter(holders)))
-    except OSError as error:
-        yield Unknown(f"the process that held the connection is gone ({error.strerror})")
-        return
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)
+    needed: Needed

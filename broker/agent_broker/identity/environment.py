@@ -4,93 +4,109 @@ A matching hash says which file was mapped, not which code runs: ``LD_PRELOAD=x.
 ``BUN_OPTIONS=--preload=x.js claude`` run x in the genuine binary. So a registered image whose environment at
 exec names one of these is tainted: it gets no secret, and the message names the variable (never its value).
 
-One table, a row a family: who reads it, the pattern of the names, and why. A variable counts only for the
-runtimes that read it: PYTHONPATH changes no compiled agent, and is in half the developers' profiles. An empty
-value counts too: some readers treat it as set, and nobody needs it.
+What counts is in environment_table, a row a family. A variable counts only for the runtimes that read it: PYTHONPATH
+changes no compiled agent, and is in half the developers' profiles. An empty value counts too: some readers treat it
+as set, and nobody needs it. What an operator's own set-up needs is allowed with exactly one value.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-from msgspec import Struct
+from agent_broker.identity.environment_table import FAMILIES, LOADER, Family
+from agent_broker.identity.registry import Allowance
+from agent_broker.ids import Sha256
+from agent_broker.lineage.record import Captured, Injection
 
-_MAX_NAMED = 5  # a taint sentence names at most so many variables
+MAX_ARGUMENTS_BYTES = 8 * 1024
+"""Kept of an image's arguments: a script whose path lies behind them is nobody's."""
+MAX_NAME_LENGTH = 100
+"""Characters kept of a variable's name; the table has none as long, but BASH_FUNC_* can be."""
+_MAX_NAMED = 5  # so many variables are named at most
+_MAX_KEPT = 64  # more injecting variables can't be an honest set-up
 
-LOADER = "loader"  # every dynamically linked program
 ENROLLED_RUNTIMES = frozenset({LOADER, "bun", "node"})
-"""The runtimes of the agents that can be enrolled (Claude Code: a dynamically linked Bun executable)."""
+"""The runtimes of the agents that can be enrolled."""
+
+_ANY = re.compile("|".join(family.names for family in FAMILIES))
+_EACH = tuple((re.compile(family.names), family) for family in FAMILIES)
+_SETS = "its environment sets"
+_SENTENCE = re.compile(rf"{_SETS} (.+?): ")
 
 
-class Family(Struct, frozen=True):
-    """One row of the table."""
-
-    runtime: str
-    names: str
-    """A regular expression, matched against the whole name."""
-    why: str
+def danger(name: str, runtimes: Iterable[str]) -> str:
+    """Return why a variable makes a program of these runtimes run foreign code; empty: it does not."""
+    readers = frozenset(runtimes)
+    return next((family.why for family in _families(name) if family.runtime in readers), "")
 
 
-FAMILIES = (
-    Family(LOADER, r"LD_[A-Z_0-9]*", "the dynamic loader loads or redirects libraries (ld.so(8))"),
-    Family(LOADER, r"GCONV_PATH|LOCPATH|GETCONF_DIR", "glibc loads conversion modules or locale data (iconv(3))"),
-    Family(LOADER, r"GLIBC_TUNABLES", "glibc changes the behaviour of the loader and the allocator"),
-    Family(
-        LOADER, r"OPENSSL_CONF|OPENSSL_MODULES|OPENSSL_ENGINES", "OpenSSL loads providers or engines (openssl-env(7))"
-    ),
-    Family(LOADER, r"GIO_EXTRA_MODULES|GTK_MODULES|QT_PLUGIN_PATH|SASL_PATH", "a library loads plug-ins"),
-    Family("bun", r"BUN_[A-Z_0-9]*", "the Bun runtime preloads scripts or becomes another program"),
-    Family("node", r"NODE_OPTIONS|NODE_PATH|NODE_REPL_EXTERNAL_MODULE", "the Node runtime loads other code"),
-    Family("node", r"ELECTRON_RUN_AS_NODE", "an Electron program runs other code"),
-    Family("python", r"PYTHON[A-Z_0-9]*", "the Python runtime loads modules or start-up code"),
-    Family("ruby", r"RUBYOPT|RUBYLIB|GEM_PATH|GEM_HOME|BUNDLE_GEMFILE", "the Ruby runtime loads code"),
-    Family("perl", r"PERL5OPT|PERL5LIB|PERL5DB|PERLLIB", "the Perl runtime loads code"),
-    Family(
-        "java", r"JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|JDK_JAVA_OPTIONS|CLASSPATH", "the Java runtime loads other classes"
-    ),
-    Family("dotnet", r"DOTNET_STARTUP_HOOKS|CORECLR_[A-Z_0-9]*|COR_[A-Z_0-9]*", "the .NET runtime loads assemblies"),
-    Family("shell", r"BASH_ENV|ENV|BASH_FUNC_.*|SHELLOPTS|BASHOPTS|PS4|ZDOTDIR", "a shell runs code at its start"),
-)
-ALL_RUNTIMES = frozenset(family.runtime for family in FAMILIES)
-
-_PATTERN = re.compile("|".join(f"(?P<f{number}>{family.names})" for number, family in enumerate(FAMILIES)))
+def allow(name: bytes, value: bytes) -> Allowance:
+    """Return what lets a variable through with exactly this value; the value itself is not in it."""
+    return Allowance(_shown(name), Sha256(hashlib.sha256(value).hexdigest()))
 
 
-class Finding(Struct, frozen=True):
-    """One variable that taints."""
+def scan_strings(arguments: bytes, environment: bytes) -> Captured:
+    """Return what is kept of a registered image's strings, as captured at exec: of variables, no value.
 
-    name: str
-    why: str
-
-
-def injecting_names(
-    names: Iterable[str], *, runtimes: frozenset[str] = ENROLLED_RUNTIMES, allowed: frozenset[str] = frozenset()
-) -> tuple[Finding, ...]:
-    """Return the variables that make a program of these runtimes run foreign code, in the order given.
-
-    Args:
-        names: names of environment variables, as at exec.
-        runtimes: which readers matter.
-        allowed: names that are let through, because the user's own set-up needs them.
-    """
-    found = []
-    for name in names:
-        match = _PATTERN.fullmatch(name)
-        if match is None or name in allowed:
-            continue
-        family = FAMILIES[int(str(match.lastgroup)[1:])]
-        if family.runtime in runtimes:
-            found.append(Finding(name, family.why))
-    return tuple(found)
-
-
-def judge_strings(_arguments: bytes, environment: bytes) -> tuple[str, ...]:
-    """Return the taints in a registered image's strings, as captured at exec; values are never repeated.
-
-    An entry without "=" names no variable, but shows that somebody built the block by hand: it taints.
+    An entry without "=" names no variable, but shows that somebody built the block by hand: that is a problem.
+    Raises nothing, whatever the bytes are.
     """
     entries = [entry for entry in environment.split(b"\0") if entry]
-    names = [entry.partition(b"=")[0].decode("utf-8", "backslashreplace") for entry in entries]
-    taints = [f"its environment sets {each.name}: {each.why}" for each in injecting_names(names)[:_MAX_NAMED]]
+    injections = tuple(islice(_injections(entries), _MAX_KEPT + 1))
+    problem = ""
     if any(b"=" not in entry for entry in entries):
-        taints.append("its environment has an entry without a name")
-    return tuple(taints)
+        problem = "its environment has an entry without a name"
+    elif len(injections) > _MAX_KEPT:
+        problem = f"{_SETS} more than {_MAX_KEPT} variables that make programs run foreign code"
+    return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem)
+
+
+def injected(captured: Captured, runtimes: Iterable[str], allowed: Iterable[Allowance]) -> tuple[str, ...]:
+    """Return a sentence for each variable that makes a program of these runtimes run foreign code.
+
+    Args:
+        captured: the strings of its exec.
+        runtimes: who reads its environment.
+        allowed: variables that are let through with exactly the enrolled value.
+    """
+    permitted = {(each.name, each.value_sha256) for each in allowed}
+    readers = frozenset(runtimes)
+    found: dict[str, str] = {}
+    for each in captured.injections:
+        if each.runtime in readers and (each.name, each.value_sha256) not in permitted:
+            found.setdefault(each.name, each.why)
+    return tuple(f"{_SETS} {name}: {why}" for name, why in islice(found.items(), _MAX_NAMED))
+
+
+def way_out(agent: str, taint: str) -> str:
+    """Return what a person can do about a tainted process; for a sentence of ``injected``, names the variable."""
+    found = _SENTENCE.search(taint)
+    if found is None:
+        return f"end {agent} and start it again, without that"
+    return (
+        f"start {agent} without {found[1]}; if your own set-up needs it, allow exactly its value: sudo agent-broker "
+        f"unenroll {agent}, then sudo agent-broker enroll {agent} --allow-env {found[1]}=VALUE"
+    )
+
+
+def _injections(entries: Iterable[bytes]) -> Iterator[Injection]:
+    for entry in entries:
+        raw, _, value = entry.partition(b"=")
+        families = _families(raw.decode("latin-1"))
+        if families:
+            digest = hashlib.sha256(value).hexdigest()
+            yield from (Injection(_shown(raw), family.runtime, family.why, digest) for family in families)
+
+
+def _families(name: str) -> tuple[Family, ...]:
+    """Return every row that a name is in; one look for the names that are in none."""
+    if _ANY.fullmatch(name) is None:
+        return ()
+    return tuple(family for pattern, family in _EACH if pattern.fullmatch(name))
+
+
+def _shown(raw: bytes) -> str:
+    """Return a name in printable ASCII: it was chosen by whoever started the process, and goes to terminals."""
+    name = raw.decode("latin-1").encode("unicode_escape").decode("ascii")
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 3]}..."

@@ -12,7 +12,7 @@ class Freshness(Struct, frozen=True):
     epoch: Epoch
     proc_id: ProcId
     exec_id: ExecId
-    taint_generation: int
+    taints: int
 
 
 class Principal(Struct, frozen=True):
@@ -58,6 +58,8 @@ class Unknown(Struct, frozen=True, tag="unknown"):
     next_step: str = ""
     uid: Uid | None = None
     steps: tuple[Step, ...] = ()
+    hostile: bool = False
+    """Somebody reached for what is the agent's; ``steps`` are that process's."""
 
 
 class Unchanged(Struct, frozen=True, tag="unchanged"):

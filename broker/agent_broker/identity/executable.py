@@ -14,6 +14,7 @@ from collections.abc import Callable
 from agent_broker.errors import IntegrityError
 from agent_broker.ids import Sha256
 from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.sensor import Sensor
 
 _CHUNK_BYTES = 1024 * 1024  # hashlib drops the GIL for the length of a chunk; larger gains nothing (measured)
 _CACHE_ENTRIES = 4096
@@ -51,6 +52,27 @@ def hash_open_file(fd: int, progress: Progress | None = None) -> Sha256:
 def _version(fd: int) -> tuple[int, int, int]:
     facts = os.fstat(fd)
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+async def hash_at_rest(fd: int, facts: FileFacts, sensor: Sensor, hashes: "HashCache") -> Sha256:
+    """Return the hash of an open file that nobody has open for writing, before or after.
+
+    A writer with a shared mapping changes a page that is dirty already without a new change time (measured on ext4 and
+    tmpfs), so a hash that is taken while there is one says nothing about the bytes later.
+
+    Raises:
+        IntegrityError: a writer, other numbers than ``facts``, or a file that changes.
+        OSError: it can't be read.
+    """
+    for looks in range(2):
+        found = sensor.own_file(fd)
+        if found.writers > 0:
+            raise IntegrityError("a program has the file open for writing", next_step="end it, then try again")
+        if found.file != facts:
+            raise IntegrityError("the file changed while it was hashed", next_step="try again when it is at rest")
+        if looks == 0:
+            sha256 = await hashes.hash_fd(fd, facts)
+    return sha256
 
 
 class HashCache:

@@ -18,16 +18,68 @@ class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
     """Which images of an enrolled binary are the agent's main process: decided at exec, from the record."""
 
     argv0_names: tuple[str, ...]
-    """Accepted base names of argv[0]; anything else with the same hash (``rg``) is not the agent."""
+    """Accepted base names of argv[0]; anything else with the same hash (``rg``) is not the agent. One with a slash is
+    compared with the whole: Python finds its libraries by it."""
+    runtimes: tuple[str, ...] = ("loader", "bun")
+    """Who reads its environment at start (identity.environment): a variable of another runtime changes nothing."""
+    interpreter_options: tuple[str, ...] = ()
+    """Of an interpreted agent: regular expressions; an option before the script that matches none makes it nobody."""
+    required_options: tuple[str, ...] = ()
+    """Regular expressions; without an option before the script that matches each of them it is nobody."""
+
+
+class Bundle(Struct, frozen=True, forbid_unknown_fields=True):
+    """All files of an interpreted agent's package."""
+
+    root: str
+    """The package's folder, resolved."""
+    digest: Sha256
+    """identity.bundle: over every name, mode, link target and content below the root."""
+    files: int
+    size_bytes: int
+
+
+class EnrolledScript(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an interpreter must have been started with to be the agent."""
+
+    path: str
+    """Resolved; lies in the bundle."""
+    sha256: Sha256
+    bundle: Bundle
 
 
 class EnrolledBinary(Struct, frozen=True, forbid_unknown_fields=True):
-    """One executable file that is the agent."""
+    """One executable file that is the agent, or its interpreter."""
 
     path: str
     """Where it was found, resolved; the monitor opens it there to learn the kernel's numbers for it."""
     sha256: Sha256
     size_bytes: int
+    script: EnrolledScript | None = None
+    """Of an interpreter: with any other script it is nobody."""
+    launchers: tuple[str, ...] = ()
+    """Links by which it was found (``~/.local/bin/claude``): where an update of it appears. They identify nothing."""
+
+
+class Allowance(Struct, frozen=True, forbid_unknown_fields=True):
+    """A variable that would taint, and does not with exactly this value: the user's own set-up needs it."""
+
+    name: str
+    value_sha256: Sha256
+
+
+class Approval(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that was enrolled, now or before: the history of an enrolment, oldest first."""
+
+    path: str
+    sha256: Sha256
+    size_bytes: int
+    version: str
+    """As the vendor's own files say; empty if they don't."""
+    approved_ns: int
+    """CLOCK_REALTIME."""
+    how: str
+    """``enroll``, ``approve``, ``own-updater`` or ``root-package-manager``."""
 
 
 class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +104,8 @@ class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     credentials: tuple[CredentialId, ...]
     enrolled_ns: int
     """CLOCK_REALTIME."""
+    allowed_environment: tuple[Allowance, ...] = ()
+    history: tuple[Approval, ...] = ()
     format: int = 1
 
     @property

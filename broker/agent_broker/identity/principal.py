@@ -1,0 +1,150 @@
+"""From a lineage to the enrolled agent on it: the nearest image that is an agent's main process, and what taints it.
+
+An image is an agent's main process if all of this holds, and nobody's otherwise:
+1. the process executed it itself, and the monitor saw that;
+2. its file is an enrolled one by the kernel's numbers, under an accepted name, of the owner;
+3. its file's hash is the enrolled one;
+4. an interpreter was started with the enrolled script, and the script's bundle is what was enrolled.
+
+What makes a genuine image run foreign code does not make it somebody else: it taints.
+"""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from agent_broker.identity.agent import AgentTable, KnownFile
+from agent_broker.identity.environment import injected
+from agent_broker.identity.evidence import Principal
+from agent_broker.identity.executable import HashCache
+from agent_broker.lineage.image import own_image
+from agent_broker.lineage.record import Captured, Image, Step
+from agent_broker.lineage.store import Store
+
+_FUSE_MAGIC = 0x65735546  # linux/magic.h: FUSE_SUPER_MAGIC
+
+
+class ScriptVerdict(Struct, frozen=True):
+    """What a look at an interpreter's script said."""
+
+    genuine: bool
+    """False: it runs another script than the enrolled one, so it is nobody."""
+    taints: tuple[str, ...] = ()
+    """Genuine, and yet not to be trusted: the bundle was changed, or its files can't be verified from here."""
+
+
+class ScriptChecks(Protocol):
+    """Who knows scripts and bundles (identity.script)."""
+
+    def verdict(self, image: Image, captured: Captured, known: KnownFile) -> ScriptVerdict | None:
+        """Return what is known without waiting; None: ``examine`` must look first."""
+        ...
+
+    async def examine(self, image: Image, captured: Captured, known: KnownFile) -> None:
+        """Look, so that ``verdict`` knows. Raises nothing: what can't be looked at becomes a verdict."""
+        ...
+
+    def owns(self, known: KnownFile, dev: int, ino: int) -> bool:
+        """Tell whether a file with these kernel numbers belongs to the enrolled bundle."""
+        ...
+
+
+class Needed(Struct, frozen=True):
+    """What must be looked at before the search can go on."""
+
+    image: Image
+    known: KnownFile | None = None
+    """None: the hash of the image's file; else the script of this enrolment."""
+    captured: Captured | None = None
+
+
+class Found(Struct, frozen=True):
+    """The end of a search: ``needed`` if it could not be finished."""
+
+    principal: Principal | None
+    known: KnownFile | None
+    taints: tuple[str, ...]
+    step: Step | None = None
+    """The principal's."""
+    needed: Needed | None = None
+    unseen: bool = False
+    """The image may be an agent's, but its strings were not captured when it started."""
+
+
+class PrincipalSearch:
+    """See the module. The table of agents is replaced as a whole when the registry changes."""
+
+    def __init__(self, store: Store, hashes: HashCache, scripts: ScriptChecks | None) -> None:
+        self.agents = AgentTable()
+        self._store = store
+        self._hashes = hashes
+        self._scripts = scripts
+
+    def find(self, steps: tuple[Step, ...]) -> Found:
+        """Walk up to the nearest main process of an enrolled agent; collect taints on the way, its own included."""
+        taints: list[str] = []
+        depth = 0
+        uid = steps[0].image.uid
+        for step in steps:
+            depth += step.relation == "fork"
+            taints += [f"{_name(step.image)}: {taint}" for taint in (*step.image.taints, *step.tampered)]
+            # relation "exec": an earlier image of the same process is history, not an agent
+            if step.relation == "exec" or not own_image(step.image, step.proc_id) or not step.image.observed:
+                continue
+            for known in self.agents.candidates(step.image, uid):
+                found = self._judge(step, known, depth)
+                if found is not None:
+                    own = tuple(f"{_name(step.image)}: {taint}" for taint in found.taints)
+                    return Found(found.principal, found.known, (*taints, *own), step, found.needed, found.unseen)
+        return Found(None, None, tuple(taints))
+
+    def _judge(self, step: Step, known: KnownFile, depth: int) -> Found | None:
+        """Judge one candidate; None: the image is not this agent."""
+        image = step.image
+        sha256 = self._hashes.get(image.file)
+        if sha256 is None:
+            return Found(None, None, (), needed=Needed(image))
+        captured = self._store.captured(image.exec_id)
+        if captured is None and known.binary.script is None:
+            return Found(None, None, (), unseen=True) if sha256 == known.binary.sha256 else None
+        # an interpreter's script is not known then, and most of its processes are nobody's
+        if captured is None or sha256 != known.binary.sha256:
+            return None
+        script = self._judge_script(image, captured, known)
+        if script is None:
+            return Found(None, None, (), needed=Needed(image, known, captured))
+        if not script.genuine:
+            return None
+        principal = Principal(
+            agent=known.enrollment.agent,
+            owner_uid=known.enrollment.owner_uid,
+            proc_id=step.proc_id,
+            exec_id=image.exec_id,
+            sha256=sha256,
+            is_caller=depth == 0,
+            depth=depth,
+        )
+        return Found(principal, known, (*_taints_of(image, captured, known), *script.taints))
+
+    def _judge_script(self, image: Image, captured: Captured, known: KnownFile) -> ScriptVerdict | None:
+        if known.binary.script is None:
+            return ScriptVerdict(genuine=True)
+        if self._scripts is None:
+            return ScriptVerdict(genuine=False)
+        return self._scripts.verdict(image, captured, known)
+
+
+def _taints_of(image: Image, captured: Captured, known: KnownFile) -> tuple[str, ...]:
+    """Return what an image of an enrolled file was started with that makes it run foreign code."""
+    found = list(injected(captured, known.enrollment.role.runtimes, known.enrollment.allowed_environment))
+    if captured.problem:
+        found.insert(0, captured.problem)
+    if image.user_namespace:
+        found.append("it was started in a user namespace, where its user decides which libraries it gets")
+    if image.user_mounted or image.file.fs_magic == _FUSE_MAGIC:
+        found.append("its executable lies on a file system that a user can answer for")
+    return tuple(found)
+
+
+def _name(image: Image) -> str:
+    return image.argv0 or image.filename

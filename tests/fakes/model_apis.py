@@ -1,0 +1,125 @@
+"""The mock provider, speaking OpenAI's Responses API and Gemini's besides, and telling a test who calls."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from tests.fakes.mock_provider import MockProvider, Mode, Seen
+
+Who = Callable[[web.Request], Awaitable[object]]
+_FIXED = {"whoami": {}, "countTokens": {"totalTokens": 10}, "models": {"object": "list", "data": [], "models": []}}
+"""Answers by the last part of the path. ``whoami`` only says who calls."""
+
+
+class ModelProvider(MockProvider):
+    """See the module.
+
+    Attributes:
+        callers: (path, what ``who`` said) of every request, oldest first.
+    """
+
+    def __init__(self, who: Who) -> None:
+        super().__init__()
+        self.callers: list[tuple[str, object]] = []
+        self._who = who
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.callers.append((request.path, await self._who(request)))
+        if request.headers.get("upgrade"):
+            return web.json_response({"error": {"message": "no websockets here"}}, status=426)
+        fixed = _FIXED.get(request.path.rpartition("/")[2].rpartition(":")[2])
+        if fixed is not None:
+            return web.json_response(fixed)
+        if request.path.endswith("/responses"):
+            seen = await self._record(request)
+            return _stream(openai_events(_body(seen), self.mode), named=True)
+        if "enerateContent" in request.path:
+            answer = gemini_answer(_body(await self._record(request)), self.mode)
+            stream = "streamGenerateContent" in request.path
+            return _stream([answer], named=False) if stream else web.json_response(answer)
+        return await super()._answer(request)
+
+
+def openai_events(body: dict, mode: Mode) -> list[dict]:
+    """Return the events of one answer: text, or a call of the shell tool under whichever name it is offered."""
+    item = {
+        "type": "message",
+        "role": "assistant",
+        "id": "msg_mock1",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": mode.answer, "annotations": []}],
+    }
+    given = [each for each in body.get("input", []) if isinstance(each, dict)]
+    if mode.tool_cmd and not any(str(each.get("type")).endswith("_output") for each in given):
+        item = _openai_call(_openai_tools(body, given), mode.tool_cmd) or item
+    usage = {
+        "input_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 13,
+    }
+    response = {"id": "resp_mock", "object": "response"}
+    return [
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {
+            "type": "response.completed",
+            "response": {**response, "status": "completed", "output": [item], "usage": usage},
+        },
+    ]
+
+
+def _openai_tools(body: dict, given: list[dict]) -> set[str]:
+    tools = list(body.get("tools", []))
+    for each in given:  # Codex carries the tools of its code mode in the input
+        if each.get("type") == "additional_tools":
+            tools += each.get("tools", [])
+            tools += [inner for tool in each.get("tools", []) for inner in tool.get("tools", [])]
+    return {tool.get("name") or tool.get("type") for tool in tools if isinstance(tool, dict)}
+
+
+def _openai_call(names: set[str], command: str) -> dict | None:
+    head = {"id": "fc_mock1", "call_id": "call_mock1"}
+    shell = ["bash", "-lc", command]
+    if "exec_command" in names:
+        arguments = {"cmd": command, "yield_time_ms": 5000}
+        return {**head, "type": "function_call", "name": "exec_command", "arguments": json.dumps(arguments)}
+    if "shell_command" in names:
+        arguments = {"command": command}
+        return {**head, "type": "function_call", "name": "shell_command", "arguments": json.dumps(arguments)}
+    if "shell" in names:
+        return {**head, "type": "function_call", "name": "shell", "arguments": json.dumps({"command": shell})}
+    if "exec" in names:
+        code = f"const r = await tools.exec_command({{cmd: {json.dumps(command)}}}); text(JSON.stringify(r));"
+        return {**head, "type": "custom_tool_call", "name": "exec", "input": code}
+    return None
+
+
+def gemini_answer(body: dict, mode: Mode) -> dict:
+    """Return one answer: text, a call of the shell tool, or what a request for JSON expects."""
+    parts = [part for content in body.get("contents", []) for part in content.get("parts", [])]
+    names = {each.get("name") for tool in body.get("tools", []) for each in tool.get("functionDeclarations", [])}
+    config = body.get("generationConfig", {})
+    part: dict = {"text": mode.answer}
+    if mode.tool_cmd and "run_shell_command" in names and not any("functionResponse" in each for each in parts):
+        arguments = {"command": mode.tool_cmd, "description": "mock"}
+        part = {"functionCall": {"name": "run_shell_command", "args": arguments}}
+    elif config.get("responseMimeType") == "application/json" or "responseJsonSchema" in config:
+        answer = {"reasoning": "mock", "next_speaker": "user", "model_choice": "flash", "complexity_score": 1}
+        part = {"text": json.dumps({**answer, "complexity_reasoning": "mock"})}
+    content = {"role": "model", "parts": [part]}
+    usage = {"promptTokenCount": 10, "candidatesTokenCount": 3, "totalTokenCount": 13}
+    candidates = [{"content": content, "finishReason": "STOP", "index": 0}]
+    return {"candidates": candidates, "usageMetadata": usage, "modelVersion": "mock"}
+
+
+def _body(seen: Seen) -> dict:
+    return seen.json if isinstance(seen.json, dict) else {}
+
+
+def _stream(events: list[dict], *, named: bool) -> web.Response:
+    text = "".join((f"event: {each['type']}\n" if named else "") + f"data: {json.dumps(each)}\n\n" for each in events)
+    return web.Response(text=text, content_type="text/event-stream")
