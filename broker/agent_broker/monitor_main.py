@@ -18,14 +18,15 @@ from agent_broker.config.accounts import broker_account
 from agent_broker.config.document import Config
 from agent_broker.config.folders import make_folders
 from agent_broker.config.layout import Layout
+from agent_broker.enroll.updater import Surroundings, Updater
 from agent_broker.errors import UnavailableError
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import load_registry
 from agent_broker.ids import Epoch, Pid
-from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.events import FileFacts, Taint
 from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.lineage.store import Store
@@ -34,14 +35,19 @@ from agent_broker.monitor.blind import BlindAttestor
 from agent_broker.monitor.fingerprint import facts_by_stat
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import MonitorStatus
+from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.report import Watcher
+from agent_broker.monitor.script_starts import ScriptStarts
 from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.sight import Sight, sight_without
 from agent_broker.monitor.spool import Spool
+from agent_broker.monitor.tamper import TamperReporter
 from agent_broker.monitor.tiers import detect
 from agent_broker.monitor.watch import DecoyWatch
 from agent_broker.privilege import (
     CAP_BPF,
     CAP_DAC_READ_SEARCH,
+    CAP_LEASE,
     CAP_PERFMON,
     CAP_SYS_ADMIN,
     CAP_SYS_PTRACE,
@@ -55,7 +61,7 @@ _POLL_S = 0.02
 """How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
 _SYNC_AFTER_S = 0.05
 """How long the broker has to store an incident durably before the monitor does so itself; it takes some 2 ms."""
-_KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH
+_KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH | CAP_LEASE
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,10 +93,11 @@ class Monitor:
         """
         self._layout = layout
         self._epoch = Epoch(uuid.uuid4().hex)
-        self._store = Store(judge_strings, _name_of_pid)
+        self._store = Store(scan_strings, _name_of_pid)
         self._hashes = HashCache()
         self.sensor, problem = _load_sensor(self._store, config)
         self._tier = detect(bpf_problem=problem)
+        self._starts = None if self.sensor is None else ScriptStarts(self.sensor, self._store)
         self._attestor = self._make_attestor(problem)
         self._spool = Spool(layout.spool)
         self._agents = 0
@@ -99,6 +106,9 @@ class Monitor:
         self._syncing: asyncio.Task[None] | None = None
         self._problems: tuple[str, ...] = ()
         self._watch = self._make_watch()
+        self._updater = self._make_updater(config)
+        self._port = config.inject.port
+        self._tell_tampering()
         self._service = Service(
             listener=listener,
             broker_uid=broker_account(config.daemon).uid,
@@ -106,11 +116,15 @@ class Monitor:
             spool=self._spool,
             reload=self.reload,
             status=self._status,
+            subscribed=self._subscribed,
+            who_wrote=self._who_wrote,
         )
 
     async def serve(self) -> None:
         """Answer and watch until told to stop."""
         agents, decoys, problems = await self.reload()
+        if self._updater is not None:
+            self._updater.start()
         self._service.start()
         for problem in (*self._tier.problems, *problems):
             _LOG.warning("%s", problem)
@@ -128,6 +142,10 @@ class Monitor:
             await asyncio.wait([stopped, draining])
             await self._watch.close()
             await self._service.close()
+            if self._updater is not None:
+                await self._updater.close()
+            if self._starts is not None:
+                await self._starts.close()
             if self._syncing is not None:
                 await self._syncing
             self._spool.close()
@@ -146,6 +164,11 @@ class Monitor:
             table, problems = await read_enrolled_files(enrollments, self.sensor, self._hashes)
             register_files(self.sensor, self._attestor.agents, table)
             self._attestor.agents = table
+            if self._starts is not None:
+                problems += await self._starts.take_over(table)
+            self._attestor.senders_known = self._watch_endpoints(self.sensor)
+        if self._updater is not None:
+            problems = (*problems, *self._updater.apply_registry(enrollments))
         self._agents = len(enrollments)
         self._problems = problems
         doubles_and_unmarked = self._watch.apply_registry(enrollments)
@@ -186,14 +209,49 @@ class Monitor:
             while True:
                 await asyncio.sleep(_POLL_S)
                 self.sensor.consume()
+                if self._starts is not None:
+                    self._starts.drain()
         finally:
             loop.remove_reader(self.sensor.epoll_fd)
+
+    def _watch_endpoints(self, sensor: CoreSensor) -> bool:
+        """Have the kernel note who writes on the broker's connections; say whether it can.
+
+        The socket's name is made anew by each broker that starts: called at each reload and each subscription.
+        """
+        try:
+            fd = os.open(self._layout.inject_socket, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # the broker was not started yet
+            return sensor.watch_endpoints(self._port, None)
+        try:
+            return sensor.watch_endpoints(self._port, sensor.own_file(fd).file)
+        finally:
+            os.close(fd)
+
+    def _subscribed(self) -> None:
+        if self.sensor is not None:
+            self._watch_endpoints(self.sensor)
+
+    def _tell_tampering(self) -> None:
+        if not isinstance(self._attestor, Attestor):
+            return
+        reporter = TamperReporter(self._attestor, self.publish, SystemClock(), self._epoch)
+
+        def report_soon(event: Taint) -> None:  # in the next turn of the loop: it comes out of the middle of the ring
+            asyncio.get_running_loop().call_soon(reporter.report, event)
+
+        self._store.on_taint = report_soon
 
     def _make_attestor(self, problem: str) -> Attestor | BlindAttestor:
         if self.sensor is None:
             return BlindAttestor(problem)
         return Attestor(
-            epoch=self._epoch, tier=self._tier.name, sensor=self.sensor, store=self._store, hashes=self._hashes
+            epoch=self._epoch,
+            tier=self._tier.name,
+            sensor=self.sensor,
+            store=self._store,
+            hashes=self._hashes,
+            scripts=None if self._starts is None else self._starts.scripts,
         )
 
     def _make_watch(self) -> DecoyWatch:
@@ -206,6 +264,27 @@ class Monitor:
             watcher=Watcher(epoch=self._epoch, tier=self._tier.name),
             permission=self._tier.permission,
         )
+
+    def _make_updater(self, config: Config) -> Updater | None:
+        if self.sensor is None:
+            return None
+        around = Surroundings(
+            attestor=self._attestor,
+            sensor=self.sensor,
+            store=self._store,
+            hashes=self._hashes,
+            clock=SystemClock(),
+            journal_dir=self._layout.enroll_folder,
+            registry_dir=self._layout.registry_folder,
+            state_file=self._layout.updates_file,
+            tier=self._tier.name,
+            publish=self.publish,
+            reload=self.reload,
+        )
+        return Updater(around, config.updates.ways)
+
+    def _who_wrote(self, fd: int) -> Provenance:
+        return not_recorded("the monitor is blind") if self._updater is None else self._updater.who_wrote(fd)
 
     def _facts_of(self, fd: int) -> FileFacts:
         return facts_by_stat(fd) if self.sensor is None else self.sensor.own_file(fd).file
@@ -228,6 +307,7 @@ class Monitor:
             agents=self._agents,
             decoys_watched=self._watch.decoys_watched,
             problems=(*self._tier.problems, *self._problems, *self._watch.problems),
+            sight=Sight() if self.sensor is None else sight_without(self.sensor.missing),
         )
 
 

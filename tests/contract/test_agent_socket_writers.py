@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_broker.admission.standing import Standings
 from agent_broker.errors import RefusedError
 from agent_broker.transport.agent_socket import AgentSocket, bind_agent_socket
 from agent_broker.transport.frame import (
@@ -21,8 +23,8 @@ from agent_broker.transport.frame import (
     decode_nonce,
     encode_nonce,
 )
+from agent_broker.transport.limits import Limits
 from agent_broker.transport.peer import Message, Peer, PeerMethod, check_writer
-from agent_broker.transport.places import Limits
 from tests.fakes.agent_socket import (
     KERNEL,
     METHODS,
@@ -223,7 +225,8 @@ async def test_nothing_that_a_caller_does_leaves_a_descriptor_behind(folder, met
                 client.send(b"not the nonce")
             receive(client)
 
-    async with serving(folder, Recorder(ValueError()), method=method) as server:
+    patient = Standings(itertools.count().__next__)  # a second passes with each look
+    async with serving(folder, Recorder(ValueError()), method=method, standings=patient) as server:
         await asyncio.to_thread(misbehave)
         before = await settled(server)
         for _ in range(3):

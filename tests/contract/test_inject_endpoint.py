@@ -81,7 +81,7 @@ async def test_each_request_of_a_kept_connection_is_decided_anew(world, client):
     assert len(world.issuer.asks) == 3
     assert len({id(ask.caller) for ask in world.issuer.asks}) == 1
     world.monitor.agents.clear()
-    world.monitor.taint_generation += 1
+    world.monitor.taints += 1
     async with client.post("/v1/messages", json=WHOLE, headers=world.bearer) as response:
         assert (await refusal(response))[:2] == (403, "permission_error")
     assert len(world.provider.seen) == 3
@@ -307,15 +307,16 @@ async def test_a_login_that_has_ended_is_told_to_the_agent_at_once(world, client
         assert response.headers["x-should-retry"] == "false"
 
 
-async def test_one_user_holds_a_bounded_number_of_connections(tmp_path):
-    async with MockProvider() as provider, InjectWorld(provider).serving(tmp_path, per_user=3) as world:
-        pairs = [await asyncio.open_unix_connection(world.unix_path) for _ in range(4)]
+async def test_one_user_holds_a_bounded_number_of_connections_and_the_oldest_idle_one_makes_room(tmp_path):
+    async with MockProvider() as provider, InjectWorld(provider).serving(tmp_path, per_user=6) as world:
+        pairs = [await asyncio.open_connection(*world.base_url.removeprefix("http://").split(":")) for _ in range(4)]
         answers = []
-        for reader, writer in pairs:
+        for reader, writer in reversed(pairs):
             writer.write(b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n")
             answers += await asyncio.gather(reader.readline(), return_exceptions=True)
         assert answers[:3] == [b"HTTP/1.1 200 OK\r\n"] * 3
         assert answers[3] == b"" or isinstance(answers[3], ConnectionError)
+        assert world.connections == 3
         for _, writer in pairs:
             writer.close()
         async with aiohttp.ClientSession(world.base_url) as session, session.get("/") as response:

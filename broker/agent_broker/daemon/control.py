@@ -148,10 +148,19 @@ class Control:
     async def reload(self) -> ReloadAnswer:
         """See AdminPort."""
         parts = self._ready()
+        before = {each.file_name: each.history for each in parts.enrolled.enrollments}
         parts.reload()
         answer = await parts.monitor.reload()
+        for enrollment in parts.enrolled.enrollments:
+            await self._journal_approvals(parts, enrollment, len(before.get(enrollment.file_name, ())))
         await parts.journal.append("reloaded", {"agents": answer.agents, "decoys": answer.decoys})
         return answer
+
+    @staticmethod
+    async def _journal_approvals(parts: Parts, enrollment: Enrollment, known: int) -> None:
+        for each in enrollment.history[known:]:
+            facts = {"path": each.path, "sha256": each.sha256, "version": each.version, "how": each.how}
+            await parts.journal.append("approved", {"agent": enrollment.agent, "owner": enrollment.owner_uid, **facts})
 
     async def freeze(self, target: FreezeTarget, reason: str) -> Freeze:
         """See AdminPort."""

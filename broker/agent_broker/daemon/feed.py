@@ -9,6 +9,7 @@ import logging
 
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import AgentBrokerError
+from agent_broker.monitor.incident import Incident
 
 _RETRY_S = 0.5
 _LOG = logging.getLogger(__name__)
@@ -26,7 +27,16 @@ class IncidentFeed:
             try:
                 async for push in self._parts.monitor.incidents():
                     await self._parts.raise_alert(push.incident)
+                    await self._approved(push.incident)
                     await self._parts.monitor.acknowledge(push.sequence)
             except AgentBrokerError as error:
                 _LOG.warning("incidents: %s", error.message)
             await asyncio.sleep(_RETRY_S)
+
+    async def _approved(self, incident: Incident) -> None:
+        """An update was enrolled unasked: know it too, and journal it."""
+        if (incident.kind, incident.action) != ("agent-updated", "approved"):
+            return
+        self._parts.enrolled.reload()
+        what = {"agent": incident.agent, "path": incident.path, "sha256": incident.process_sha256}
+        await self._parts.journal.append("update-approved", {**what, "what": incident.what})

@@ -25,7 +25,7 @@ from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
 from agent_broker.errors import UnavailableError
 from agent_broker.lifetime import settle, until_told_to_stop
-from agent_broker.privilege import allow_descriptors, become, hide_memory
+from agent_broker.privilege import allow_descriptors, become, hide_memory, take_precedence
 from agent_broker.transport.agent_socket import AgentSocket, bind_agent_socket
 from agent_broker.transport.control_server import ControlServer
 from agent_broker.transport.listener import bind_unix_listener
@@ -57,6 +57,7 @@ def run(layout: Layout, config: Config) -> None:
         raise UnavailableError("the broker must be started as root; it becomes its own user at once")
     hide_memory()
     allow_descriptors()
+    take_precedence()
     asyncio.run(_live(layout, config))
 
 
@@ -80,7 +81,7 @@ async def _live(layout: Layout, config: Config) -> None:
 async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     endpoint = make_endpoint(parts)
     protocols = Protocols(agents=parts.enrolled, callers=parts.monitor, issuer=parts.issuer)
-    agent_socket = AgentSocket.from_listening(bound.agent, protocols.handle)
+    agent_socket = AgentSocket.from_listening(bound.agent, protocols.handle, standings=parts.standings)
     feed = asyncio.create_task(IncidentFeed(parts).follow())
     await endpoint.serve(list(bound.inject))
     agent_socket.start()

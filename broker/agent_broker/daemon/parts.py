@@ -2,6 +2,7 @@
 
 import logging
 
+from agent_broker.admission.standing import Standings
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import Journal
 from agent_broker.clock import SystemClock
@@ -47,7 +48,8 @@ class Parts:
         self.policy = Policy(())
         self.enrolled = Enrolled(layout.registry_folder, self.vault)
         self.phantoms = PhantomBook(self.vault)
-        self.monitor = MonitorClient(layout.monitor_socket)
+        self.standings = Standings()
+        self.monitor = MonitorClient(layout.monitor_socket, self.standings)
         self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock)
         self.issuer = Issuer(
             vault=self.vault,
@@ -58,6 +60,7 @@ class Parts:
             refusals=self.refusals,
             clock=self.clock,
             lease_s=config.grant.lease_s,
+            enrollments=lambda: self.enrolled.enrollments,
         )
         self.reload()
 

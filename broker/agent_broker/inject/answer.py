@@ -74,6 +74,30 @@ def answer_status(status: int, message: str, *, retry: bool = False) -> web.Resp
     return web.Response(status=status, body=json.dumps(body).encode(), content_type="application/json", headers=headers)
 
 
+def _raw(status: str, message: str, *, retry: bool) -> bytes:
+    """Return a whole answer for a connection that gets no handler."""
+    kind = _TYPES.get(int(status[:3]), "api_error")
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": f"agent-broker: {message}"}})
+    head = (
+        f"HTTP/1.1 {status}",
+        f"Server: {SERVER_NAME}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        f"x-should-retry: {str(retry).lower()}",
+        "Connection: close",
+    )
+    return "\r\n".join((*head, "", body)).encode()
+
+
+NO_PLACE: Final = _raw("503 Service Unavailable", "too many connections at once; try again in a moment", retry=True)
+FLOOD: Final = _raw(
+    "429 Too Many Requests",
+    "this process connects too often, or was refused too often; wait ten seconds, then ask once",
+    retry=False,
+)
+"""The two for connections that are turned away before a byte of them was read."""
+
+
 def _status_of(error: AgentBrokerError) -> int:
     match error:
         case RequestRefusedError() | ProviderError() | LoginEndedError():

@@ -1,29 +1,44 @@
 """The endpoint's connections: each has a peer that is looked up when it is accepted, and an end.
 
-aiohttp's server, with three things of our own: a connection's caller is made before its first byte is read and
-closed with it; one user holds a bounded number of connections, whatever he does with them; and what goes wrong
-below the handler is answered in the provider's error shape and logged without a byte of the request.
+aiohttp's server, with four things of our own:
+
+- a connection's caller is made before its first byte is read, and closed with it;
+- one user, and one process, holds a bounded number of connections, whatever it does with them (admission). Until a
+  request on it was granted, a connection has a lesser place: half of the user's are of that kind, each ends when it
+  asks nothing for ``STRANGER_IDLE_S`` or has asked ``STRANGER_REQUESTS`` times, and it makes room for newer ones. So
+  what floods the endpoint closes its own connections, and those that the agent uses stay;
+- a process that connects too often, or was refused too often, is told so before anything is looked up;
+- what goes wrong below the handler is answered in the provider's error shape and logged without a byte of the request.
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
+import os
+import socket
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
 
-from agent_broker.ids import Uid
-from agent_broker.inject.answer import answer_status
+from agent_broker.admission.places import Places, Shares
+from agent_broker.admission.standing import ProcessKey, Standings, process_key
+from agent_broker.errors import RefusedError
+from agent_broker.inject.answer import FLOOD, NO_PLACE, answer_status
 from agent_broker.inject.caller import ConnectionCaller
-from agent_broker.inject.peer import PeerUnknownError, SocketLike
+from agent_broker.inject.peer import PeerUnknownError, SocketLike, opener_pidfd
 
+MAX_CONNECTIONS: Final = 1024
 MAX_CONNECTIONS_PER_USER: Final = 128
+STRANGER_IDLE_S: Final = 15.0
+STRANGER_REQUESTS: Final = 8
 MAX_HEADER_LINE_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 
+_GONE: Final = 503
+_OF_AGENTS: Final = frozenset({"policy", "frozen", "changed"})
 _LINGER_S: Final = 5.0  # how long the body of a refused request is read, so that its client sees the answer
 
 _log = logging.getLogger(__name__)
@@ -32,12 +47,35 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 MakeCaller = Callable[[SocketLike], ConnectionCaller]
 
 
-class Connections(web.Server):
-    """A protocol factory for ``loop.create_server``; made inside the running loop."""
+class _Connection:
+    """What is known of one connection."""
 
-    def __init__(self, handler: Handler, make_caller: MakeCaller, *, max_per_user: int) -> None:
+    def __init__(self, caller: ConnectionCaller, process: ProcessKey | None) -> None:
+        self.caller = caller
+        self.process = process
+        self.requests = 0
+        self.is_asking = False
+        """Its place is taken until the request is done with, even if the client leaves before."""
+        self.is_granted = False
+        self.deadline: asyncio.TimerHandle | None = None
+        self.opening: asyncio.Task[object] | None = None
+        self.exchange: asyncio.Task[object] | None = None
+
+    def stop_clock(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+
+class Connections(web.Server):
+    """Takes accepted sockets (``admit``); made inside the running loop."""
+
+    def __init__(
+        self, handler: Handler, make_caller: MakeCaller, *, max_per_user: int, standings: Standings | None = None
+    ) -> None:
+        """``standings``: shared with whoever else wants to know how a process behaved; None: its own."""
         super().__init__(
-            handler,
+            self._serve,
             access_log=None,
             auto_decompress=False,
             lingering_time=_LINGER_S,
@@ -46,11 +84,15 @@ class Connections(web.Server):
             max_headers=MAX_HEADERS,
             max_line_size=MAX_HEADER_LINE_BYTES,
         )
+        self._handler = handler
         self._make_caller = make_caller
-        self._max_per_user = max_per_user
-        self._callers: dict[web.RequestHandler, tuple[ConnectionCaller, Uid | None]] = {}
-        self._per_user: Counter[Uid | None] = Counter()
-        self._exchanges: dict[web.RequestHandler, asyncio.Task[object]] = {}
+        self._standings = standings or Standings()
+        shares = Shares(MAX_CONNECTIONS, max_per_user, (max_per_user + 1) // 2, (max_per_user + 3) // 4)
+        self._places: Places[web.RequestHandler] = Places(shares, self._end)
+        self._open: dict[web.RequestHandler, _Connection] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
 
     def caller_of(self, request: web.BaseRequest) -> ConnectionCaller:
         """Return the caller of the connection that a request came on.
@@ -58,55 +100,132 @@ class Connections(web.Server):
         Raises:
             PeerUnknownError: the connection is gone already.
         """
-        found = self._callers.get(request.protocol)
-        if found is None:
-            raise PeerUnknownError("the client has closed the connection")
-        return found[0]
+        return self._of(request).caller
 
-    @contextmanager
+    def granted(self, request: web.BaseRequest) -> None:
+        """This connection's request was granted: its place is its own now."""
+        connection = self._of(request)
+        connection.is_granted = True
+        self._places.promote(request.protocol)
+        self._standings.served(connection.process)
+
+    def refused(self, request: web.BaseRequest, refusal: RefusedError) -> None:
+        """A request was refused; what the agent itself may be refused for is not held against its process."""
+        connection = self._open.get(request.protocol)
+        if connection is not None and refusal.rule not in _OF_AGENTS:
+            self._standings.refused(connection.process)
+
+    @contextlib.contextmanager
     def ended_by_departure(self, request: web.BaseRequest) -> Iterator[None]:
         """Cancel what runs in the ``with`` block when the client leaves; before it, nothing is cancelled.
 
         Raises:
             PeerUnknownError: the client has left already.
         """
-        task = asyncio.current_task()
-        if task is None or request.protocol not in self._callers:
-            raise PeerUnknownError("the client has closed the connection")
-        self._exchanges[request.protocol] = task
+        connection = self._of(request)
+        connection.exchange = asyncio.current_task()
         try:
             yield
         finally:
-            self._exchanges.pop(request.protocol, None)
+            connection.exchange = None
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Look the peer up; aiohttp calls this when a connection is accepted."""
-        super().connection_made(handler, transport)
-        caller = self._make_caller(transport.get_extra_info("socket"))
+    def admit(self, end: socket.socket) -> None:
+        """Give an accepted connection a place and look its peer up, or turn it away."""
+        process = _process_of(end)
+        if not self._standings.may_connect(process):
+            _turn_away(end, FLOOD)
+            return
+        caller = self._make_caller(end)
         uid = caller.peer.uid if caller.peer else None
-        self._callers[handler] = caller, uid
-        self._per_user[uid] += 1
-        if self._per_user[uid] > self._max_per_user:
-            transport.abort()
+        if not self._places.make_room_for(uid, process, is_lesser=True):
+            caller.close()
+            _turn_away(end, NO_PLACE)
+            return
+        handler = self()
+        self._places.take(handler, uid, process, is_lesser=True)
+        connection = self._open[handler] = _Connection(caller, process)
+        connection.opening = self._loop.create_task(self._loop.connect_accepted_socket(lambda: handler, end))
+        connection.opening.add_done_callback(functools.partial(self._opened, handler, end))
+
+    def end_one_idle(self) -> None:
+        """Give one connection up, if there is one that asks nothing."""
+        self._places.end_one_idle()
+
+    def _opened(self, handler: web.RequestHandler, end: socket.socket, opening: asyncio.Task[object]) -> None:
+        connection = self._open.get(handler)
+        if connection is not None:
+            connection.opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._start_clock(handler)
+            return
+        end.close()
+        if handler.transport is None:
+            self._close(handler)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Close the caller; aiohttp calls this once a connection is gone."""
         super().connection_lost(handler, exc)
-        caller, uid = self._callers.pop(handler)
-        caller.close()
-        exchange = self._exchanges.pop(handler, None)
-        if exchange is not None:
-            exchange.cancel()
-        self._per_user[uid] -= 1
-        if not self._per_user[uid]:
-            del self._per_user[uid]
+        self._close(handler)
+
+    def _close(self, handler: web.RequestHandler) -> None:
+        connection = self._open.pop(handler, None)
+        if connection is None:
+            return
+        if not connection.is_asking:
+            self._places.leave(handler)
+        connection.stop_clock()
+        connection.caller.close()
+        if connection.exchange is not None:
+            connection.exchange.cancel()
+
+    def _end(self, handler: web.RequestHandler) -> None:
+        """At once: a peer that reads nothing can't make it wait."""
+        connection = self._open.get(handler)
+        if isinstance(handler.transport, asyncio.Transport):
+            handler.transport.abort()
+        elif connection is not None and connection.opening is not None:
+            connection.opening.cancel()
+
+    def _of(self, request: web.BaseRequest) -> _Connection:
+        connection = self._open.get(request.protocol)
+        if connection is None:
+            raise PeerUnknownError("the client has closed the connection")
+        return connection
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        handler = request.protocol
+        connection = self._open.get(handler)
+        if connection is None:  # it left, or had to
+            return answer_status(_GONE, "the connection is closed")
+        connection.stop_clock()
+        connection.requests += 1
+        connection.is_asking = True
+        self._places.has_asked(handler)
+        try:
+            response = await self._handler(request)
+        finally:
+            connection.is_asking = False
+            if handler in self._open:
+                self._places.is_idle(handler)
+                self._start_clock(handler)
+            else:
+                self._places.leave(handler)
+        if not connection.is_granted and connection.requests >= STRANGER_REQUESTS:
+            response.force_close()
+        return response
+
+    def _start_clock(self, handler: web.RequestHandler) -> None:
+        connection = self._open.get(handler)
+        if connection is not None and not connection.is_granted:
+            connection.stop_clock()
+            connection.deadline = self._loop.call_later(STRANGER_IDLE_S, self._end, handler)
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of one new connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
-class _Connection(web.RequestHandler):
+class _Protocol(web.RequestHandler):
     """One connection. Overridden: what is told and logged when aiohttp itself refuses a request."""
 
     def handle_error(
@@ -129,3 +248,22 @@ class _Connection(web.RequestHandler):
         exc = kw.get("exc_info")
         where = "".join(traceback.format_tb(exc.__traceback__)) if isinstance(exc, BaseException) else ""
         _log.error("%s: %s\n%s", args[0] if args else "failed", type(exc).__name__, where)
+
+
+def _process_of(end: SocketLike) -> ProcessKey | None:
+    """Return the process that opened a unix connection; TCP keeps none."""
+    try:
+        pidfd = opener_pidfd(end)
+    except PeerUnknownError:
+        return None
+    if pidfd is None:
+        return None
+    try:
+        return process_key(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _turn_away(end: socket.socket, answer: bytes) -> None:
+    with end, contextlib.suppress(OSError):  # it is gone, or takes nothing
+        end.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

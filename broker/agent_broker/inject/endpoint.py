@@ -9,14 +9,15 @@ The law of this module, in the order of a request:
 5. Only then is the credential put into its header, and the request streamed to the upstream that it is bound to.
 """
 
-import asyncio
 import socket
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from aiohttp import web
 
-from agent_broker.errors import AgentBrokerError
+from agent_broker.admission.door import Door
+from agent_broker.admission.standing import Standings
+from agent_broker.errors import AgentBrokerError, RefusedError
 from agent_broker.inject.answer import SERVER_NAME, RequestRefusedError, answer_error
 from agent_broker.inject.caller import ConnectionCaller
 from agent_broker.inject.connections import MAX_CONNECTIONS_PER_USER, Connections, MakeCaller
@@ -73,27 +74,31 @@ class Endpoint:
         forwarder: Forwarder,
         decoys: DecoyWatch | None = None,
         max_connections_per_user: int = MAX_CONNECTIONS_PER_USER,
+        standings: Standings | None = None,
     ) -> None:
-        """Take the parts; ``forwarder`` and ``tokens`` are closed with the endpoint."""
+        """Take the parts; ``forwarder`` and ``tokens`` are closed with the endpoint, ``standings`` is shared."""
         self._issuer = issuer
         self._book = book
         self._upstreams = upstreams
         self._tokens = tokens
         self._forwarder = forwarder
         self._decoys = decoys
-        self._connections = Connections(self._serve_request, make_caller, max_per_user=max_connections_per_user)
-        self._listeners: list[asyncio.Server] = []
+        self._connections = Connections(
+            self._serve_request, make_caller, max_per_user=max_connections_per_user, standings=standings
+        )
+        self._doors: list[Door] = []
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept connections on bound sockets, unix or loopback TCP; returns at once."""
-        loop = asyncio.get_running_loop()
+        """Accept connections on listening sockets, unix or loopback TCP; returns at once."""
         for listener in sockets:
-            self._listeners.append(await loop.create_server(self._connections, sock=listener))
+            door = Door(listener, self._connections.admit, self._connections.end_one_idle)
+            door.open()
+            self._doors.append(door)
 
     async def close(self) -> None:
         """Stop accepting, give running answers a moment, and finish what must not be lost."""
-        for listener in self._listeners:
-            listener.close()
+        for door in self._doors:
+            door.close()
         self._connections.pre_shutdown()
         await self._connections.shutdown(_GRACE_S)
         await self._tokens.close()
@@ -103,6 +108,8 @@ class Endpoint:
         try:
             return await self._answer(request)
         except AgentBrokerError as error:
+            if isinstance(error, RefusedError):
+                self._connections.refused(request, error)
             return answer_error(error)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -112,6 +119,7 @@ class Endpoint:
             return web.json_response({}, headers={"Server": SERVER_NAME})
         caller = self._connections.caller_of(request)
         issued = await self._authorize(request, caller)
+        self._connections.granted(request)
         value = await self._value_of(issued)
         headers = upstream_headers(request.headers)
         put_credential(headers, issued.credential.kind, value)

@@ -9,8 +9,8 @@ The law of this module:
 4. The age of the connection is known, so that a program can be told from what was executed over it: whoever
    connects, writes a request, and then executes the agent over himself, has a connection older than the agent.
 
-What this can't see: a process that borrows the agent's descriptor (ptrace, pidfd_getfd), writes, and closes its
-copy before the look-up. Taking it needs ptrace access to the agent.
+What this can't see by itself: a process that borrows the agent's descriptor (ptrace, pidfd_getfd), writes, and closes
+its copy before the look-up. The monitor does: the kernel notes who writes on the broker's connections (Linux 6.3).
 On unix sockets the age begins when the broker accepts, not when the client connects: the kernel keeps no older
 date, so a client that executes the agent within that gap (microseconds, unless the broker is busy) is not told.
 """

@@ -2,7 +2,8 @@
 
 Requests are pipelined: many may be under way, answers are matched by number. While the monitor is down every
 attestation is Unknown at once, so that nothing hangs and nothing is released; everything else raises. The connection
-is made again at the next request.
+is made again at the next request. Attestations wait for their turn (monitor.turns), so that one process's flood of them
+does not hold up the others'.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
+from agent_broker.admission.standing import Lane, Standings, process_key
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
 from agent_broker.monitor.messages import (
@@ -29,6 +31,7 @@ from agent_broker.monitor.messages import (
     IncidentPush,
     LineageAnswer,
     MonitorStatus,
+    ProvenanceAnswer,
     Recheck,
     Rejected,
     Reload,
@@ -36,12 +39,16 @@ from agent_broker.monitor.messages import (
     Request,
     Subscribe,
     VerdictAnswer,
+    WhoWrote,
 )
+from agent_broker.monitor.provenance import Provenance
+from agent_broker.monitor.turns import Turns
 
 _DOWN: Final = Unknown("the monitor does not answer", next_step="start it: sudo agent-broker monitor")
 _TIMEOUT_S: Final = 30.0
 """An attestation may have to hash a binary of some hundred MB; a monitor that takes longer counts as down."""
-
+_SOCKETS_AT_ONCE: Final = 2
+"""Who holds a socket is looked up in every table of open files of the machine, which can take milliseconds."""
 
 _Kind = TypeVar("_Kind")
 
@@ -49,8 +56,12 @@ _Kind = TypeVar("_Kind")
 class MonitorClient:
     """See the module. One event loop; ``close`` it in the end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, standings: Standings | None = None) -> None:
+        """``standings``: what is known of the processes that ask; None: nothing is."""
         self._path = path
+        self._standings = standings or Standings()
+        self._turns = Turns()
+        self._socket_turns = Turns(_SOCKETS_AT_ONCE)
         self._socket: socket.socket | None = None
         self._full = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -69,11 +80,15 @@ class MonitorClient:
 
     async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
         """Return what the monitor says of the process behind a pidfd; Unknown while the monitor is down."""
-        return await self._verdict(Attest(next(self._numbers), known), pidfd)
+        process = process_key(pidfd)
+        lane = Lane.SERVED if known is not None else self._standings.lane(process)
+        async with self._turns.turn(process, lane):
+            return await self._verdict(Attest(next(self._numbers), known), pidfd)
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
         """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
-        return await self._verdict(AttestSocket(next(self._numbers), inode, known))
+        async with self._socket_turns.turn(inode, Lane.SERVED if known is not None else Lane.NEW):
+            return await self._verdict(AttestSocket(next(self._numbers), inode, known))
 
     async def recheck(self, known: Freshness) -> Verdict:
         """Return Unchanged if the process of this evidence still lives and runs the same image, else Unknown."""
@@ -87,6 +102,10 @@ class MonitorClient:
         """
         answer = await self._ask(DescribePid(next(self._numbers), pid))
         return _expect(answer, LineageAnswer)
+
+    async def who_wrote(self, fd: int) -> Provenance:
+        """Return who wrote an open file, for display. Raises as describe_pid."""
+        return _expect(await self._ask(WhoWrote(next(self._numbers)), fd), ProvenanceAnswer).provenance
 
     async def status(self) -> MonitorStatus:
         """Return how the monitor is. Raises as describe_pid."""

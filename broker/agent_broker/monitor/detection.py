@@ -6,13 +6,17 @@ The law:
    nobody else: not its children, not another agent, not another user.
 2. Root without an agent in its lineage (a backup, an administrator's grep) is reported as ``info``; if its lineage is
    not known, as ``warning``, since it could be an agent's ``sudo``. Root may replace a decoy: enrolment does.
-3. Everybody else is ``critical``. Unknown is not exempt: the sentence says why the opener could not be identified.
-4. Names in sentences come from an attacker: they are cut, and what is not printable ASCII is escaped.
+3. A new version in the place of the enrolled agent (identity.updated) is no agent, and a ``warning``: whoever updates
+   their agent, and starts it before it is approved, is not an intruder.
+4. Everybody else is ``critical``. Unknown is not exempt: the sentence says why the opener could not be identified.
+5. Names in sentences come from an attacker: they are cut, and what is not printable ASCII is escaped.
 """
 
 from dataclasses import dataclass
 
 from agent_broker.identity.evidence import Evidence, Principal, Unknown, Verdict, offenders
+from agent_broker.identity.registry import Enrollment
+from agent_broker.identity.updated import Updated, find_updated
 from agent_broker.ids import AgentName, Epoch, Sha256, Uid
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.incident import Incident, new_incident
@@ -39,6 +43,8 @@ class Decoy:
     owner_uid: Uid
     deny: bool
     """True: others get EPERM where the tier can; False: they are served the decoy."""
+    enrollment: Enrollment | None = None
+    """Whose it is in full, to tell an updated agent from a stranger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +152,34 @@ def _severity(verdict: Verdict) -> str:
 
 def _incident(kind: str, sentence: str, decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident:
     severity = _severity(verdict)
+    updated = _updated(decoy, verdict) if severity == CRITICAL else None
+    remark = ""
+    if updated is not None:
+        severity, remark = WARNING, f"; {printable(updated.sentence)}"
     principal = verdict.principal if isinstance(verdict, Evidence) else None
     return new_incident(
         kind=kind,
         time_ns=facts.time_ns,
         severity=severity,
-        what=f"{sentence}{_remarks(verdict, facts)}",
+        what=f"{sentence}{remark}{_remarks(verdict, facts)}",
         tier=facts.tier,
         action=facts.action,
         lineage=_steps(verdict),
         path=decoy.path,
         process_sha256=facts.sha256,
         agent=principal.agent if principal else None,
-        next_step=_next_step(severity, principal),
+        next_step=_next_step(severity, principal) if updated is None else updated.next_step,
         epoch=facts.epoch,
         offenders=offenders(_steps(verdict), principal),
     )
+
+
+def _updated(decoy: Decoy, verdict: Verdict) -> Updated | None:
+    """Return what the actor itself is a new version of, if that is the decoy's own agent."""
+    if not isinstance(verdict, Evidence) or verdict.principal is not None or decoy.enrollment is None:
+        return None
+    found = find_updated(verdict, decoy.agent, (decoy.enrollment,))
+    return found if found is not None and found.image is verdict.caller else None
 
 
 def _steps(verdict: Verdict) -> tuple[Step, ...]:

@@ -49,6 +49,18 @@ KINDS: dict[str, Frameworks] = {
     "agent-tainted": Frameworks(
         attack=("T1574.006", "T1554"), atlas=("AML.T0050",), owasp=("ASI05",), saif=("controlAgentIntegrityManagement",)
     ),
+    "agent-updated": Frameworks(
+        attack=("T1554", "T1036.005"),
+        atlas=(),
+        owasp=("ASI04",),
+        saif=("controlAgentIntegrityManagement",),
+    ),
+    "agent-tampered": Frameworks(
+        attack=("T1055.008", "T1055.009"),
+        atlas=("AML.T0090",),
+        owasp=("ASI03",),
+        saif=("controlAgentIntegrityManagement", "controlThreatDetection"),
+    ),
     "lineage-lost": Frameworks(attack=("T1685",), atlas=(), owasp=("ASI10",), saif=("controlThreatDetection",)),
 }
 

@@ -9,6 +9,8 @@ from msgspec import Struct
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.provenance import Provenance
+from agent_broker.monitor.sight import Sight
 
 MAX_MESSAGE_BYTES = 128 * 1024  # below the default socket buffer (net.core.wmem_default, 208 KiB)
 
@@ -51,6 +53,12 @@ class Reload(Struct, frozen=True, tag="reload"):
     id: int
 
 
+class WhoWrote(Struct, frozen=True, tag="who-wrote"):
+    """Who wrote the file behind the descriptor that came with this message? For display."""
+
+    id: int
+
+
 class GetStatus(Struct, frozen=True, tag="get-status"):
     """How is the monitor?"""
 
@@ -85,6 +93,13 @@ class LineageAnswer(Struct, frozen=True, tag="lineage"):
     reason: str = ""
 
 
+class ProvenanceAnswer(Struct, frozen=True, tag="provenance"):
+    """Answers WhoWrote."""
+
+    id: int
+    provenance: Provenance
+
+
 class ReloadAnswer(Struct, frozen=True, tag="reloaded"):
     """Answers Reload; ``problems`` are sentences, one for each thing that could not be watched."""
 
@@ -114,6 +129,8 @@ class MonitorStatus(Struct, frozen=True, tag="status"):
     agents: int
     decoys_watched: int
     problems: tuple[str, ...]
+    sight: Sight = Sight()
+    """What is denied or seen of attacks on a running agent."""
 
 
 class IncidentPush(Struct, frozen=True, tag="incident"):
@@ -131,5 +148,5 @@ class Rejected(Struct, frozen=True, tag="rejected"):
     reason: str
 
 
-Request = Attest | AttestSocket | Recheck | DescribePid | Reload | GetStatus | Subscribe | Acknowledge
-Answer = VerdictAnswer | LineageAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected
+Request = Attest | AttestSocket | Recheck | DescribePid | WhoWrote | Reload | GetStatus | Subscribe | Acknowledge
+Answer = VerdictAnswer | LineageAnswer | ProvenanceAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected

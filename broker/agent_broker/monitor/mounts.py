@@ -13,10 +13,11 @@ _SETTLE_S = 0.1  # mounts come in bursts
 
 
 class MountWatch:
-    """Calls back shortly after mounts changed, from the running event loop."""
+    """Calls back ``settle_s`` seconds after mounts changed, from the running event loop; once for all until then."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, changed: Callable[[], None], settle_s: float = _SETTLE_S) -> None:
         self._changed = changed
+        self._settle_s = settle_s
         self._loop = asyncio.get_running_loop()
         self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._epoll = select.epoll()
@@ -35,7 +36,7 @@ class MountWatch:
     def _on_change(self) -> None:
         self._epoll.poll(0)
         if self._timer is None:
-            self._timer = self._loop.call_later(_SETTLE_S, self._settled)
+            self._timer = self._loop.call_later(self._settle_s, self._settled)
 
     def _settled(self) -> None:
         self._timer = None

@@ -31,6 +31,7 @@ from agent_broker.monitor.messages import (
     IncidentPush,
     LineageAnswer,
     MonitorStatus,
+    ProvenanceAnswer,
     Recheck,
     Rejected,
     Reload,
@@ -38,7 +39,9 @@ from agent_broker.monitor.messages import (
     Request,
     Subscribe,
     VerdictAnswer,
+    WhoWrote,
 )
+from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.spool import Spool
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +53,8 @@ _WINDOW: Final = 16
 """Incidents sent ahead of their acknowledgement: with the longest lineage each, they fit a socket's buffer."""
 _BATCH: Final = 64
 """Requests taken from one connection before others get their turn."""
+
+_NOT_WATCHED: Final = not_recorded("this monitor does not watch who writes new versions")
 
 
 class AttestorPort(Protocol):
@@ -100,6 +105,8 @@ class Service:
         spool: Spool,
         reload: Callable[[], Awaitable[tuple[int, int, tuple[str, ...]]]],
         status: Callable[[int], MonitorStatus],
+        subscribed: Callable[[], None] = lambda: None,
+        who_wrote: Callable[[int], Provenance] = lambda _: _NOT_WATCHED,
     ) -> None:
         """Take the parts; the listener is closed with the service.
 
@@ -110,6 +117,8 @@ class Service:
             spool: incidents for subscribers.
             reload: reads the registry again; returns agents, decoys, problems.
             status: makes the answer to GetStatus with this number.
+            subscribed: called when somebody subscribes: a broker has started.
+            who_wrote: says who wrote the file behind a descriptor.
         """
         self._listener = listener
         self._broker_uid = broker_uid
@@ -117,6 +126,8 @@ class Service:
         self._spool = spool
         self._reload = reload
         self._status = status
+        self._subscribed = subscribed
+        self._who_wrote = who_wrote
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
         self._connections: dict[socket.socket, deque[bytes]] = {}
@@ -188,14 +199,21 @@ class Service:
             _close_all(descriptors)
             self._send(connection, Rejected(0, f"malformed request: {error}"))
             return
-        wanted = 1 if isinstance(request, Attest) else 0
+        wanted = 1 if isinstance(request, Attest | WhoWrote) else 0
         if len(descriptors) != wanted:
             _close_all(descriptors)
             self._send(connection, Rejected(request.id, f"{wanted} descriptors belong to this request"))
             return
+        if isinstance(request, WhoWrote):
+            self._answer_who_wrote(connection, request.id, descriptors)
+        elif isinstance(request, Attest | AttestSocket):
+            self._attest(connection, request, descriptors)
+        else:
+            self._answer(connection, request)
+
+    def _answer(self, connection: socket.socket, request: Request) -> None:
+        """Answer what came without a descriptor."""
         match request:
-            case Attest() | AttestSocket():
-                self._attest(connection, request, descriptors)
             case Recheck():
                 self._send(connection, VerdictAnswer(request.id, self._attestor.recheck(request.known)))
             case Reload():
@@ -247,8 +265,16 @@ class Service:
             return
         self._send(connection, ReloadAnswer(number, agents, decoys, problems))
 
+    def _answer_who_wrote(self, connection: socket.socket, number: int, descriptors: list[int]) -> None:
+        try:
+            provenance = self._who_wrote(descriptors[0])
+        finally:
+            _close_all(descriptors)
+        self._send(connection, ProvenanceAnswer(number, provenance))
+
     def _subscribe(self, connection: socket.socket, number: int) -> None:
         self._subscribers[connection] = _Subscriber(number)
+        self._subscribed()
         self._push(connection)
 
     def _acknowledge(self, sequence: int) -> None:

@@ -1,6 +1,7 @@
 """What this kernel lets the monitor do, found out by trying; DESIGN section 5 has the table.
 
-``enforce`` needs BPF LSM programs, which do not exist here yet: it is never claimed.
+``enforce`` needs decoys that are denied by BPF LSM, which does not exist here yet: it is never claimed. What is denied
+or seen of attacks on a running agent, also by BPF LSM, is told apart from the tier (monitor.sight).
 """
 
 import os

@@ -148,7 +148,7 @@ def _decoys_of(enrollments: Iterable[Enrollment]) -> tuple[dict[str, Decoy], lis
     doubles = []
     for enrollment in enrollments:
         for file in enrollment.decoys:
-            decoy = Decoy(file.path, enrollment.agent, enrollment.owner_uid, file.deny)
+            decoy = Decoy(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment)
             if decoys.setdefault(file.path, decoy) != decoy:
                 doubles.append(f"{file.path} is enrolled twice: only {decoys[file.path].agent} is exempt there")
     return decoys, doubles

@@ -8,13 +8,15 @@ The laws:
 - Every connection ends: ``Limits`` bounds the wait for a request and the time to answer it.
 - Every failure is answered with an exit code and a sentence, if the caller still listens; none is answered
   with anything that the caller sent, and none leaves a descriptor behind.
-- Nobody keeps others out: connections that have not asked yet are closed, oldest first, when a place is needed.
+- Nobody keeps others out (admission): connections that have not asked yet are closed, oldest first, when a place is
+  needed; one process holds few; and one that asks too often, or is refused again and again, is told so at once,
+  before its request is read or anything is asked about it.
 
 One thread, one loop. asyncio has no SEQPACKET, hence the sockets are read directly.
 """
 
 import asyncio
-import errno
+import contextlib
 import functools
 import logging
 import os
@@ -22,8 +24,11 @@ import socket
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from agent_broker.admission.door import Door
+from agent_broker.admission.places import Places
+from agent_broker.admission.standing import Lane, ProcessKey, Standings, process_key
 from agent_broker.errors import AgentBrokerError, MisuseError, RefusedError, UnavailableError
 from agent_broker.transport.frame import (
     MAX_FRAME_BYTES,
@@ -39,19 +44,19 @@ from agent_broker.transport.frame import (
     encode_nonce,
     encode_versions,
 )
+from agent_broker.transport.limits import Limits
 from agent_broker.transport.listener import bind_unix_listener
 from agent_broker.transport.peer import (
     Message,
     Peer,
     PeerMethod,
     check_writer,
-    connector_uid,
     detect_method,
     open_connector,
     prepare_listener,
     receive,
 )
-from agent_broker.transport.places import Limits, Places
+from agent_broker.vault.secret import Secret
 
 _log = logging.getLogger(__name__)
 
@@ -59,15 +64,11 @@ SOCKET_MODE = 0o666  # who may ask is not the file's to say
 
 Handler = Callable[[ShimRequest, Peer], Awaitable[ShimAnswer]]
 
-_ACCEPT_BATCH = 16  # connections taken before others get their turn
-_ACCEPT_PAUSE_S = 0.1  # after the system ran out of descriptors or memory
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
 
 class AgentSocket:
     """See the module. Bound at construction, answering from ``start`` until ``close``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first two have a default
         self,
         path: Path,
         handle: Handler,
@@ -75,8 +76,11 @@ class AgentSocket:
         limits: Limits | None = None,
         method: PeerMethod | None = None,
         listener: socket.socket | None = None,
+        standings: Standings | None = None,
     ) -> None:
         """Bind ``path``, or take over ``listener``, which is bound there.
+
+        ``standings``: shared with whoever else wants to know how a process behaved; None: its own.
 
         Raises:
             MisuseError, UnavailableError: as ``bind_agent_socket`` and ``prepare_listener``.
@@ -86,9 +90,10 @@ class AgentSocket:
         self._limits = limits or Limits()
         self._method = method or detect_method()
         self._listener = listener if listener is not None else bind_agent_socket(path, method=self._method)
-        self._listener.settimeout(0)
         self._buffer = bytearray(MAX_FRAME_BYTES + 1)
-        self._places = Places(self._limits)
+        self._standings = standings or Standings()
+        self._places: Places[asyncio.Task[None]] = Places(self._limits.shares, asyncio.Task.cancel)
+        self._door = Door(self._listener, self._admit, self._places.end_one_idle)
 
     @classmethod
     def from_listening(
@@ -98,6 +103,7 @@ class AgentSocket:
         *,
         limits: Limits | None = None,
         method: PeerMethod | None = None,
+        standings: Standings | None = None,
     ) -> Self:
         """Serve a socket that listens already: bound by root, used by a process that no longer is.
 
@@ -112,7 +118,7 @@ class AgentSocket:
             raise MisuseError("the socket handed over is not a listening unix SEQPACKET socket with a path")
         method = method or detect_method()
         prepare_listener(listener, method)
-        return cls(Path(name), handle, limits=limits, method=method, listener=listener)
+        return cls(Path(name), handle, limits=limits, method=method, listener=listener, standings=standings)
 
     @property
     def path(self) -> Path:
@@ -125,69 +131,61 @@ class AgentSocket:
 
     def start(self) -> None:
         """Begin to answer, in the running event loop."""
-        asyncio.get_running_loop().add_reader(self._listener, self._accept_some)
+        self._door.open()
 
     async def close(self) -> None:
         """Stop: no new connection, running ones are dropped without an answer, all descriptors closed.
 
         The socket's file stays: its folder is root's. The next daemon replaces it.
         """
-        if self._listener.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-        tasks = self._places.tasks()
+        self._door.close()
+        tasks = self._places.holders()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _accept_some(self) -> None:
-        for _ in range(_ACCEPT_BATCH):
-            try:
-                connection, _address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    self._pause(error)
-                    return
-                continue  # this one connection ended before it was taken
-            self._admit(connection)
-
-    def _pause(self, error: OSError) -> None:
-        """The listener stays readable while nothing can be accepted: don't spin on it, make room."""
-        _log.error("no connection can be accepted: %s", error.strerror)
-        self._places.end_one_idle()
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._listener)
-        loop.call_later(_ACCEPT_PAUSE_S, self._resume)
-
-    def _resume(self) -> None:
-        if self._listener.fileno() >= 0:
-            self.start()
-
     def _admit(self, connection: socket.socket) -> None:
-        uid = connector_uid(connection)
-        if not self._places.make_room_for(uid):
-            with connection:
-                error = UnavailableError("too many connections at once", next_step="try again in a moment")
-                _send(connection, encode_answer(answer_for(error)))
+        try:
+            peer = open_connector(connection, self._method)
+        except AgentBrokerError as error:
+            if isinstance(error, UnavailableError):
+                _log.error("no connection can be accepted: %s", error.message)
+                self._places.end_one_idle()
+            _turn_away(connection, bytes(encode_answer(answer_for(error))))
             return
-        task = asyncio.get_running_loop().create_task(self._converse(connection))
-        self._places.take(task, uid)
+        process = process_key(peer.pidfd)
+        no_place = self._find_no_place(peer, process)
+        if no_place is not None:
+            peer.close()
+            _turn_away(connection, no_place)
+            return
+        task = asyncio.get_running_loop().create_task(self._converse(connection, peer, process))
+        self._places.take(task, peer.uid, process, is_lesser=self._is_suspect(process))
         # Not in a ``finally`` of the task: a task that is cancelled before its first step never gets there.
-        task.add_done_callback(functools.partial(self._leave, connection))
+        task.add_done_callback(functools.partial(self._leave, connection, peer))
 
-    def _leave(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+    def _find_no_place(self, peer: Peer, process: ProcessKey | None) -> bytes | None:
+        """Return the answer to a connection that is not taken; None: there is a place for it."""
+        if not self._standings.may_connect(process):
+            return _TOO_OFTEN
+        if not self._places.make_room_for(peer.uid, process, is_lesser=self._is_suspect(process)):
+            return _NO_PLACE
+        return None
+
+    def _is_suspect(self, process: ProcessKey | None) -> bool:
+        return self._standings.lane(process) is Lane.REFUSED
+
+    def _leave(self, connection: socket.socket, peer: Peer, task: asyncio.Task[None]) -> None:
         connection.close()
+        peer.close()
         self._places.leave(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a connection of agent.sock failed: %s", where_it_failed(error))
 
-    async def _converse(self, connection: socket.socket) -> None:
+    async def _converse(self, connection: socket.socket, peer: Peer, process: ProcessKey | None) -> None:
         try:
-            with open_connector(connection, self._method) as peer:
-                request = await self._take_request(connection, peer)
-                _send(connection, await self._answer(request, peer))
+            request = await self._take_request(connection, peer)
+            _send(connection, await self._answer(request, peer, process))
         except VersionError:
             _send(connection, bytearray(encode_versions()))
         except AgentBrokerError as error:
@@ -231,16 +229,20 @@ class AgentSocket:
         if decode_nonce(data, FrameType.CONFIRM) != nonce:
             raise RefusedError("writer", "the writer did not send the broker's nonce back")
 
-    async def _answer(self, request: ShimRequest, peer: Peer) -> bytearray:
+    async def _answer(self, request: ShimRequest, peer: Peer, process: ProcessKey | None) -> bytearray:
         """Return the frame of the handler's answer, or of the error that it ended with."""
         try:
             async with asyncio.timeout(self._limits.answer_s) as limit:
                 answer = await self._handle(request, peer)
+            if isinstance(answer.stdout, Secret):  # nobody gets one who was not attested
+                self._standings.served(process)
             try:
                 return encode_answer(answer)
             finally:
                 answer.wipe()
         except AgentBrokerError as error:
+            if isinstance(error, RefusedError):
+                self._standings.refused(process)
             return encode_answer(answer_for(error))
         except Exception as error:  # noqa: BLE001 - the one exit: whatever a handler does, its caller gets an answer
             if limit.expired():
@@ -260,6 +262,28 @@ def bind_agent_socket(path: Path, *, method: PeerMethod | None = None) -> socket
 def answer_for(error: AgentBrokerError) -> ShimAnswer:
     """Return what a shim prints for an error of ours: the family's exit code, the sentence, the next step."""
     return ShimAnswer(error.exit_code, stderr=f"agent-broker: {error.explain()}\n".encode(errors="replace"))
+
+
+_NO_PLACE: Final = bytes(
+    encode_answer(answer_for(UnavailableError("too many connections at once", next_step="try again in a moment")))
+)
+_TOO_OFTEN: Final = bytes(
+    encode_answer(
+        answer_for(
+            RefusedError(
+                "flood",
+                "this process asks too often, or was refused too often",
+                next_step="wait ten seconds, then ask once",
+            )
+        )
+    )
+)
+"""Made once: they are what a flood is answered with."""
+
+
+def _turn_away(connection: socket.socket, frame: bytes) -> None:
+    with connection, contextlib.suppress(OSError):  # it is gone, or takes nothing
+        connection.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def where_it_failed(error: BaseException) -> str:

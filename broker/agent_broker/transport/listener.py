@@ -16,7 +16,7 @@ from pathlib import Path
 from agent_broker.errors import MisuseError, UnavailableError
 
 MAX_PATH_BYTES = 107  # sun_path of struct sockaddr_un, less its NUL
-BACKLOG = 512  # connections waiting for accept; the kernel caps it at net.core.somaxconn
+BACKLOG = 128  # connections waiting for accept: whoever comes waits for all of them
 
 
 def bind_unix_listener(

@@ -156,11 +156,6 @@ def prepare_listener(listener: socket.socket, method: PeerMethod) -> None:
         listener.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
-def connector_uid(connection: socket.socket) -> Uid:
-    """Return the effective user id of the process that connected, as it was then."""
-    return _connector(connection)[1]
-
-
 def open_connector(connection: socket.socket, method: PeerMethod) -> Peer:
     """Return the process that connected; call it at once after ``accept``.
 

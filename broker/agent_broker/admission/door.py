@@ -1,0 +1,77 @@
+"""Accepts connections, a few at a time: a flood of them takes its turns between everything else that is to be done.
+
+Who is let in is the callback's to say. It runs in the event loop and must be quick.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+_LOG: Final = logging.getLogger(__name__)
+
+_SLICE_S: Final = 0.0003  # of accepting, before others get their turn: dozens of those that are turned away at once
+_PAUSE_S: Final = 0.1  # after the system ran out of descriptors or memory
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Door:
+    """One listening socket. Open from ``open`` until ``close``."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        admit: Callable[[socket.socket], None],
+        make_room: Callable[[], None],
+    ) -> None:
+        """Take over ``listener``.
+
+        Args:
+            listener: bound and listening; closed with the door.
+            admit: takes a connection, and closes it some time.
+            make_room: gives a connection up, because descriptors or memory have run out.
+        """
+        self._listener = listener
+        self._listener.settimeout(0)
+        self._admit = admit
+        self._make_room = make_room
+
+    def open(self) -> None:
+        """Begin to accept, in the running event loop."""
+        asyncio.get_running_loop().add_reader(self._listener, self._accept_some)
+
+    def close(self) -> None:
+        """Accept no more; harmless if it is closed."""
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+
+    def _accept_some(self) -> None:
+        end_s = time.monotonic() + _SLICE_S
+        while time.monotonic() < end_s:
+            try:
+                connection, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # this one connection ended before it was taken
+            connection.settimeout(0)
+            self._admit(connection)
+
+    def _pause(self, error: OSError) -> None:
+        """The listener stays readable while nothing can be accepted: don't spin on it, make room."""
+        _LOG.error("no connection can be accepted: %s", error.strerror)
+        self._make_room()
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        loop.call_later(_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.open()
