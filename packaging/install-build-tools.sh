@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building needs and this machine lacks (--for-demo, --for-tests: those too). Quick when nothing is missing.
+# Installs what building needs and this machine lacks (--for-demo, --for-tests, --for-vm: those too). Quick when nothing is missing.
 # Debian, Ubuntu: apt-get. Fedora: dnf. Elsewhere it says what is needed.
 set -euo pipefail
 
@@ -13,6 +13,14 @@ want() { # want CHECK... -- DEBIAN-PACKAGE FEDORA-PACKAGE
 library() { ldconfig -p | grep -q "$1"; }
 new_python() { /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; }
 static_libc() { echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null; }
+
+installable_kernel() { # what the meta package asks for may not be on the mirror yet: then the newest that is there
+  local name
+  for name in linux-image-amd64 linux-image-generic; do
+    apt-get install -s --no-install-recommends "$name" >/dev/null 2>&1 && echo "$name" && return
+  done
+  apt-cache search --names-only '^linux-image-[0-9.]+-[0-9]+-(amd64|generic)$' | cut -d' ' -f1 | sort -V | tail -1
+}
 
 want have clang -- clang clang
 want have llvm-strip -- llvm llvm
@@ -30,6 +38,12 @@ case "${1:-}" in
     want have systemd-creds -- systemd systemd
     want have openssl -- openssl openssl
     ;;
+  --for-vm)
+    want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core
+    want have busybox -- busybox-static busybox
+    want have script -- bsdutils util-linux
+    want compgen -G '/boot/vmlinuz-*' -- linux-image-amd64 kernel-core
+    ;;
 esac
 
 [ "${#missing[@]}" -eq 0 ] && exit 0
@@ -37,6 +51,7 @@ echo "installing: ${missing[*]}"
 if have apt-get; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
+  [[ " ${missing[*]} " == *" linux-image-amd64 "* ]] && missing=("${missing[@]/#linux-image-amd64/$(installable_kernel)}")
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 elif have dnf; then
   dnf install -y -q "${missing[@]}"

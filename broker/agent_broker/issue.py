@@ -27,7 +27,10 @@ from agent_broker.clock import Clock
 from agent_broker.errors import RefusedError
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Grant, Holder, Ledger
+from agent_broker.identity.environment import way_out
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
+from agent_broker.identity.registry import Enrollment
+from agent_broker.identity.updated import find_updated
 from agent_broker.ids import CredentialId, parts_of
 from agent_broker.lineage.record import Image
 from agent_broker.policy.decide import Question, decide, minute_of_day
@@ -88,8 +91,10 @@ class Issuer:
         refusals: Refusals,
         clock: Clock,
         lease_s: int,
+        enrollments: Callable[[], tuple[Enrollment, ...]] = tuple,
     ) -> None:
-        """Take the parts; ``lease_s`` is how long a grant lives, in seconds."""
+        """Take the parts; ``lease_s`` is how long a grant lives, in seconds. ``enrollments``: for refusals' texts."""
+        self._enrollments = enrollments
         self._lease_s = lease_s
         self._vault = vault
         self._policy = policy
@@ -114,8 +119,20 @@ class Issuer:
         try:
             return await self._issue(ask, verdict)
         except RefusedError as refusal:
-            await self._refusals.refused(ask, refusal, verdict)
-            raise
+            told = self._told(ask, refusal, verdict)
+            await self._refusals.refused(ask, told, verdict)
+            raise told from refusal.__cause__
+
+    def _told(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> RefusedError:
+        """Return the refusal, or one that says more if nobody is the agent because it was updated. The no stays."""
+        if refusal.rule != "principal" or not isinstance(verdict, Evidence) or verdict.principal is not None:
+            return refusal
+        agent, _, _ = parts_of(ask.credential)
+        found = find_updated(verdict, agent, self._enrollments())
+        # below the new program may be anybody, and its tools get nothing by injection in any case
+        if found is None or (ask.mode == INJECT and found.image is not verdict.caller):
+            return refusal
+        return RefusedError("updated", found.sentence, detail=refusal.detail, next_step=found.next_step)
 
     async def _issue(self, ask: Ask, verdict: Evidence | Unknown) -> Issued:
         # by the id alone: whether there is such a credential is told to its owner's agent only
@@ -213,7 +230,7 @@ def require_identity(verdict: Evidence | Unknown, credential: CredentialId, mode
         raise RefusedError("principal", f"only {agent} itself may use this, not what it starts")
     if verdict.taints:
         raise RefusedError(
-            "taint", f"the agent's process is tainted: {verdict.taints[0]}", next_step="start the agent without it"
+            "taint", f"the agent's process is tainted: {verdict.taints[0]}", next_step=way_out(agent, verdict.taints[0])
         )
     return verdict
 

@@ -6,6 +6,7 @@ A bar that is missed is shown, and fails nothing: figures move with the machine,
 from dataclasses import dataclass
 
 DESIGN = "DESIGN section 8"
+ATTESTATION = "issue 3"
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,69 @@ _BARS = (
         "x",
         source=f'{DESIGN} says "flat"; read as a quarter more',
     ),
+    Bar(
+        "attest-warm",
+        "attestation of a warm peer, from the broker's question to the verdict, p50",
+        300,
+        "us",
+        source=ATTESTATION,
+    ),
+    Bar(
+        "attest-depth",
+        "the same, evidence held, below 64 processes / below 2",
+        1.25,
+        "x",
+        source=f'{ATTESTATION} says "flat"',
+    ),
+    Bar(
+        "flood-get",
+        "`get` by the agent's helpers under a flood by the same user / without, p99",
+        5,
+        "x",
+        source=ATTESTATION,
+    ),
+    Bar("flood-inject", "injection on a kept connection under the same / without, p99", 5, "x", source=ATTESTATION),
     Bar("inject-p50", "injection, added latency of a request on a kept connection, p50", 1.0, "ms"),
     Bar("inject-p99", "the same, p99", 5.0, "ms"),
     Bar("inject-stream", "injection, bytes a second of a 64 MiB stream / direct", 0.8, "x", at_least=True),
     Bar("exec", "exec + exit of /bin/true, monitor on / off", 1.05, "x"),
+    Bar(
+        "exec-captured",
+        "exec of a registered binary: added by the capture of its environment, p50",
+        50,
+        "us",
+        source=ATTESTATION,
+    ),
     Bar("compile", "parallel compile of 30 small C files, monitor on / off", 1.01, "x"),
     Bar("open", "open of an unmarked file, monitor on / off", 1.01, "x"),
+    Bar(
+        "load-syscall",
+        "getppid in a loop, monitor on / off: the hooks for tampering",
+        1.02,
+        "x",
+        source="attestation: nothing that costs a system call",
+    ),
+    Bar(
+        "load-switch",
+        "a byte through a pipe to another process and back, the same",
+        1.02,
+        "x",
+        source="attestation: nothing that costs a system call",
+    ),
+    Bar(
+        "load-map",
+        "mmap, touch, munmap of a page, the same",
+        1.02,
+        "x",
+        source="attestation: nothing that costs a system call",
+    ),
+    Bar(
+        "load-send",
+        "a byte through a socket pair and out again, the same",
+        1.02,
+        "x",
+        source="attestation: nothing that costs a system call",
+    ),
     Bar("alert-p50", "decoy opened until a follower reads the alert, p50", 2.0, "ms"),
     Bar("alert-p99", "the same, p99", 10, "ms"),
     Bar("opener-wait", "decoy opened: what the opener itself waits, p50", 200, "us"),

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 from agent_broker.identity.attest import Attestor
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.evidence import Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.ids import Epoch
@@ -21,7 +21,7 @@ _EXECS = 200
 
 def run(stage: Stage) -> list[Figure]:
     stage.have(monitor=False, broker=False)
-    store = Store(judge_strings, str)
+    store = Store(scan_strings, str)
     sensor = CoreSensor(store.apply, ring_bytes=_RING_BYTES)
     try:
         store.link_seeded()

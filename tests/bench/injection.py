@@ -29,13 +29,13 @@ Content-Length: {length}\r
 def run(stage: Stage) -> list[Figure]:
     stage.have(monitor=True, broker=True)
     stage.provider.behave("{}")
-    pairs = _pairs(stage, stream=False)
-    _exchange(stage, _WARM_UP, pairs)
-    direct, brokered = _times(_exchange(stage, _REQUESTS, pairs))
+    pairs = request_pairs(stage, stream=False)
+    exchange(stage, _WARM_UP, pairs)
+    direct, brokered = _times(exchange(stage, _REQUESTS, pairs))
     stage.provider.behave(json.dumps({"answer": "x" * _EVENT_BYTES, "events": _STREAM_BYTES // _EVENT_BYTES}))
-    pairs = _pairs(stage, stream=True)
-    _exchange(stage, 1, pairs)
-    straight, through = _rates(_exchange(stage, _STREAMS, pairs))
+    pairs = request_pairs(stage, stream=True)
+    exchange(stage, 1, pairs)
+    straight, through = _rates(exchange(stage, _STREAMS, pairs))
     stage.provider.behave("{}")
     return [
         _added("inject-p50", p50(direct), p50(brokered)),
@@ -52,7 +52,7 @@ def _added(key: str, direct_ns: float, brokered_ns: float) -> Figure:
     return Figure(key, (brokered_ns - direct_ns) / 1e6, f"{ms(brokered_ns)} / direct {ms(direct_ns)}")
 
 
-def _pairs(stage: Stage, *, stream: bool) -> list[str | Path]:
+def request_pairs(stage: Stage, *, stream: bool) -> list[str | Path]:
     """Return (port, file of the request) for the direct way and for the broker's."""
     ways = {"direct": (stage.provider.port, REAL_KEY), "brokered": (stage.inject_port, stage.phantom)}
     body = json.dumps({"model": "mock", "stream": stream, "messages": [{"role": "user", "content": "hello " * 50}]})
@@ -64,7 +64,7 @@ def _pairs(stage: Stage, *, stream: bool) -> list[str | Path]:
     return pairs
 
 
-def _exchange(stage: Stage, count: int, pairs: list[str | Path]) -> list[list[int]]:
+def exchange(stage: Stage, count: int, pairs: list[str | Path]) -> list[list[int]]:
     return stage.as_owner(stage.driver("exchanger"), str(count), *pairs, timeout_s=100)
 
 

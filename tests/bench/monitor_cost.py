@@ -1,4 +1,5 @@
-"""What everybody else on the machine pays for the monitor: exec, compiling, and opening files that nobody watches.
+"""What everybody else on the machine pays for the monitor: exec, compiling, opening files that nobody watches, and the
+calls, switches, mappings and messages that the hooks for tampering see.
 
 The monitor runs and does not run in turn (off, on, on, off, ...), and every phase does the same three things. Ratios
 are of the medians over all phases of a kind. What the medians of single phases differ by without the monitor is the
@@ -17,6 +18,9 @@ _EXECS = 300
 _COMPILES = 3
 _FILES = 30
 _OPEN_BATCHES, _OPENS = 200, 500
+_LOADS = {"syscall": 20_000, "switch": 500, "map": 2000, "send": 2000}
+"""Kinds of the driver ``loads``, and how many of a kind make a batch of some milliseconds."""
+_LOAD_BATCHES = 40
 _UNIT = """#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +65,7 @@ class _State:
         self.execs = _Samples()
         self.compiles = _Samples()
         self.opens = _Samples()
+        self.loads = {kind: _Samples() for kind in _LOADS}
 
     def measure(self, stage: Stage, project: Path) -> None:
         spawn = stage.driver("spawn")
@@ -69,6 +74,8 @@ class _State:
         self.compiles.add(_numbers(spawn, str(_COMPILES), "/usr/bin/make", "-s", "-B", "-j2", "-C", project))
         ordinary = project / "Makefile"
         self.opens.add(_numbers(stage.driver("opens"), str(_OPEN_BATCHES), str(_OPENS), ordinary))
+        for kind, size in _LOADS.items():
+            self.loads[kind].add(_numbers(stage.driver("loads"), kind, str(_LOAD_BATCHES), str(size)))
 
 
 def run(stage: Stage) -> list[Figure]:
@@ -83,8 +90,13 @@ def run(stage: Stage) -> list[Figure]:
     return [
         _figure("exec", on.execs, off.execs, ms),
         _figure("compile", on.compiles, off.compiles, ms),
-        _figure("open", on.opens, off.opens, lambda hundredths: f"{hundredths / 100:.0f} ns"),
+        _figure("open", on.opens, off.opens, _ns),
+        *(_figure(f"load-{kind}", on.loads[kind], off.loads[kind], _ns) for kind in _LOADS),
     ]
+
+
+def _ns(hundredths: float) -> str:
+    return f"{hundredths / 100:.0f} ns"
 
 
 def _figure(key: str, on: _Samples, off: _Samples, shown: Callable[[float], str]) -> Figure:

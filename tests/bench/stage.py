@@ -189,16 +189,17 @@ def _furnish(made: Stage) -> None:
     provider = made.provider.base_url
     layout.config_file.write_text(_CONFIG.format(broker=BROKER, port=made.inject_port, provider=provider))
     (layout.policy_folder / "bench.toml").write_text(_POLICY.format(agent=AGENT, owner=OWNER))
-    save_enrollment(layout.registry_folder, _enrollment(made))
+    save_enrollment(layout.registry_folder, enrollment(made))
 
 
-def _enrollment(made: Stage) -> Enrollment:
+def enrollment(made: Stage) -> Enrollment:
+    """What root's registry says of the agent."""
     paths = (*(made.driver(name) for name in AGENT_DRIVERS), made.large)
     return Enrollment(
         agent=AGENT,
         owner_uid=OWNER,
         owner_name="bench",
-        binaries=tuple(_enrolled(path) for path in paths),
+        binaries=tuple(enrolled(path) for path in paths),
         role=RoleRule(argv0_names=AGENT_DRIVERS),
         decoys=tuple(DecoyFile(str(path), "claude-oauth") for path in made.decoys),
         credentials=(CREDENTIAL,),
@@ -206,7 +207,8 @@ def _enrollment(made: Stage) -> Enrollment:
     )
 
 
-def _enrolled(path: Path) -> EnrolledBinary:
+def enrolled(path: Path) -> EnrolledBinary:
+    """One binary of an enrolment, as the file is now."""
     with path.open("rb") as file:
         sha256 = Sha256(hashlib.file_digest(file, "sha256").hexdigest())
     return EnrolledBinary(path=str(path), sha256=sha256, size_bytes=path.stat().st_size)

@@ -10,7 +10,7 @@ import random
 import time
 
 from agent_broker.identity.attest import Attestor
-from agent_broker.identity.environment import judge_strings
+from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
 from agent_broker.ids import Epoch
 from agent_broker.lineage.store import Store
@@ -28,7 +28,7 @@ class _Machine:
 
     def __init__(self, size: int) -> None:
         self.kernel = FakeKernel()
-        self.store = Store(judge_strings, str)
+        self.store = Store(scan_strings, str)
         self.kernel.sink = self.store.apply
         origin = self.kernel.boot()
         self.kernel.consume()

@@ -1,11 +1,13 @@
-"""Which agent the demo runs: the real Claude Code from npm, or, where no registry can be reached, the sample agent.
+"""The real agents from npm; and for the demo, where no registry can be reached, the sample agent for Claude Code.
 
-The package is kept outside the checkout (AGENT_BROKER_NPM_CACHE), so that it is downloaded once.
+The packages are kept outside the checkout, so that they are downloaded once: Claude Code in AGENT_BROKER_NPM_CACHE,
+the others, with the Node that they run on, in AGENT_BROKER_NPM_CACHE_MORE.
 """
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +20,10 @@ PACKAGE = "@anthropic-ai/claude-code"
 VERSION = "2.1.330"
 CACHE = Path("/var/cache/agent-broker-npm")
 CACHE_VARIABLE = "AGENT_BROKER_NPM_CACHE"
+MORE_CACHE = Path("/var/cache/agent-broker-npm-more")
+MORE_CACHE_VARIABLE = "AGENT_BROKER_NPM_CACHE_MORE"
+MORE = {"@openai/codex": "0.169.0", "@google/gemini-cli": "0.61.0", "node": "24"}
+"""Name: version, or the first numbers of it."""
 REAL = "claude-code"
 SAMPLE = "sample"
 _INSTALL_S = 600
@@ -57,33 +63,60 @@ def find_agent(wanted: str, folder: Path) -> Agent:
         return _sample(folder, error.seen)
 
 
+def more_agents() -> Path:
+    """Return the folder with Codex, Gemini and Node: ``node_modules`` below it.
+
+    Raises:
+        StepFailedError: they can't be had.
+    """
+    cache = Path(os.environ.get(MORE_CACHE_VARIABLE) or MORE_CACHE)
+    _have(cache, MORE)
+    return cache
+
+
 def _claude_code() -> Path:
     cache = Path(os.environ.get(CACHE_VARIABLE) or CACHE)
     program = cache / "node_modules/.bin/claude"
-    if _version_in(cache) != VERSION or not program.exists():
-        _install(cache)
-    if _version_in(cache) != VERSION or not program.exists():
-        raise StepFailedError(f"{PACKAGE} {VERSION} in {cache}", "npm installed something else")
+    _have(cache, {PACKAGE: VERSION}, program)
     return program
 
 
-def _install(cache: Path) -> None:
+def _have(cache: Path, packages: Mapping[str, str], *programs: Path) -> None:
+    """Install packages, unless they and the programs are there."""
+    if not _are_there(cache, packages, programs):
+        _install(cache, packages)
+    if not _are_there(cache, packages, programs):
+        raise StepFailedError(f"{_names(packages)} in {cache}", "npm installed something else")
+
+
+def _are_there(cache: Path, packages: Mapping[str, str], programs: Iterable[Path]) -> bool:
+    versions = {name: _version_in(cache, name) for name in packages}
+    right = all(f"{versions[name]}.".startswith(f"{wanted}.") for name, wanted in packages.items())
+    return right and all(program.exists() for program in programs)
+
+
+def _install(cache: Path, packages: Mapping[str, str]) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise StepFailedError(f"npm, to install {PACKAGE}", "npm is not installed")
+        raise StepFailedError(f"npm, to install {_names(packages)}", "npm is not installed")
     cache.mkdir(mode=0o755, parents=True, exist_ok=True)
-    command = [npm, "install", "--prefix", str(cache), "--no-fund", "--no-audit", f"{PACKAGE}@{VERSION}"]
+    wanted = [f"{name}@{version}" for name, version in packages.items()]
+    command = [npm, "install", "--prefix", str(cache), "--no-fund", "--no-audit", *wanted]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=_INSTALL_S, umask=0o022)
     except subprocess.CalledProcessError as error:
         said = [line.removeprefix("npm error ") for line in error.stderr.splitlines() if line.startswith("npm error")]
-        raise StepFailedError(f"npm to install {PACKAGE}", "npm: " + "; ".join(said[:_NPM_LINES])) from error
+        raise StepFailedError(f"npm to install {_names(packages)}", "npm: " + "; ".join(said[:_NPM_LINES])) from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise StepFailedError(f"npm to install {PACKAGE}", error) from error
+        raise StepFailedError(f"npm to install {_names(packages)}", error) from error
 
 
-def _version_in(cache: Path) -> str:
-    package = cache / "node_modules" / PACKAGE / "package.json"
+def _names(packages: Mapping[str, str]) -> str:
+    return ", ".join(packages)
+
+
+def _version_in(cache: Path, name: str) -> str:
+    package = cache / "node_modules" / name / "package.json"
     if not package.exists():
         return ""
     return run_tool("sed", "-n", r's/^ *"version": *"\([^"]*\)".*/\1/p', str(package)).strip()

@@ -25,8 +25,8 @@ from agent_broker.transport.frame import (
     encode_answer,
     encode_request,
 )
+from agent_broker.transport.limits import Limits
 from agent_broker.transport.peer import open_connector, prepare_listener
-from agent_broker.transport.places import Limits
 from tests.fakes import shim
 from tests.fakes.agent_socket import METHODS
 from tests.fakes.seqpacket import ScriptedBroker, connected, forked

@@ -15,6 +15,9 @@ from agent_broker.cli import run
 from agent_broker.cli.run import agent_environment
 from agent_broker.config.layout import Layout
 from agent_broker.errors import RefusedError
+from agent_broker.identity.environment import allow
+from agent_broker.identity.registry import Enrollment, RoleRule, save_enrollment
+from agent_broker.ids import AgentName, Uid
 from agent_broker.transport.agent_socket import AgentSocket
 from agent_broker.transport.frame import ShimAnswer
 from tests.fakes import shim
@@ -179,3 +182,27 @@ def test_a_second_run_inside_the_first_changes_nothing() -> None:
 
 def test_the_shim_lies_beside_the_package() -> None:
     assert Path(run.__file__).parents[1] / "shim/agent-broker-shim" == run.SHIM
+
+
+def test_what_the_operator_allowed_stays_with_exactly_its_value() -> None:
+    allowed = frozenset({allow(b"LD_LIBRARY_PATH", b"/opt/cuda")})
+    for value, kept in (("/opt/cuda", True), ("/opt/cuda:/tmp", False)):
+        environment, left_out = agent_environment(
+            {"LD_LIBRARY_PATH": value, "LD_PRELOAD": "x"}, Layout(Path("/")), PHANTOM, allowed
+        )
+        assert ("LD_LIBRARY_PATH" in environment) == kept
+        assert ("LD_LIBRARY_PATH" in left_out) != kept
+        assert "LD_PRELOAD" in left_out
+
+
+def test_the_allowances_are_those_of_the_caller_s_own_enrolments(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.registry_folder.mkdir(parents=True)
+    for uid, value in ((os.getuid(), b"mine"), (os.getuid() + 1, b"another's")):
+        one = Enrollment(
+            agent=AgentName("claude"), owner_uid=Uid(uid), owner_name="x", binaries=(), role=RoleRule(("claude",)),
+            decoys=(), credentials=(), enrolled_ns=0, allowed_environment=(allow(b"LD_PRELOAD", value),),
+        )  # fmt: skip
+        save_enrollment(layout.registry_folder, one)
+    assert run._allowed(layout) == {allow(b"LD_PRELOAD", b"mine")}
+    assert run._allowed(Layout(tmp_path / "nothing")) == frozenset()

@@ -197,7 +197,7 @@ def test_a_healthy_machine() -> None:
     assert diagnosis.healthy
     assert set(states(diagnosis).values()) == {"ok"}
     assert (diagnosis.tier, diagnosis.tier_means) == ("observe+", TIERS["observe+"])
-    assert any("attaches to a running agent" in each for each in diagnosis.cannot_see)
+    assert any("while the monitor is down" in each for each in diagnosis.cannot_see)
 
 
 @pytest.mark.parametrize(

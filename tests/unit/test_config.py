@@ -36,6 +36,25 @@ lease_s = 60
 """
 
 
+@pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        ("", ()),
+        ('approve = "ask"', ()),
+        ('approve = "own-updater"', ("own-updater",)),
+        ('approve = ["root-package-manager", "own-updater"]', ("root-package-manager", "own-updater")),
+        ("approve = []", ()),
+    ],
+)
+def test_which_updates_pass_unasked(text: str, ways: tuple[str, ...]) -> None:
+    assert parse_config(f"[updates]\n{text}\n".encode(), "config.toml").updates.ways == ways
+
+
+@pytest.mark.parametrize("value", ['"yes"', '["ask"]', "true", '["own-updater", "anybody"]'])
+def test_another_way_for_updates_is_refused(value: str) -> None:
+    assert refused(f"[updates]\napprove = {value}\n").startswith("config.toml:2: updates.approve")
+
+
 def refused(text: str) -> str:
     with pytest.raises(MisuseError) as raised:
         parse_config(text.encode(), "config.toml")

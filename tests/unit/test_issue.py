@@ -8,6 +8,7 @@ from agent_broker.clock import SystemClock
 from agent_broker.errors import RefusedError, UnavailableError
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Ledger
+from agent_broker.identity.environment import injected, scan_strings
 from agent_broker.identity.evidence import Evidence, Freshness, Principal, Unchanged, Unknown
 from agent_broker.issue import INJECT, RELEASE, Ask, Issuer
 from agent_broker.lineage.record import Image, Step
@@ -247,3 +248,17 @@ async def test_which_credentials_exist_is_told_to_nobody_else(broker):
         with pytest.raises(RefusedError) as refusal:
             await broker.issuer.issue(Ask(ScriptedCaller(evidence()), credential, RELEASE, "test"))
         assert refusal.value.rule == "principal"
+
+
+async def test_an_agent_with_a_tainting_variable_is_told_its_name_and_what_to_do(broker):
+    (said,) = injected(scan_strings(b"", b"LD_PRELOAD=/tmp/secret-place.so\0"), ("loader", "bun"), ())
+    with pytest.raises(RefusedError) as refusal:
+        await broker.ask(evidence(who=principal(), taints=[f"claude: {said}"]), mode=INJECT)
+
+    (alert,) = broker.alerts
+    assert alert.kind == "agent-tainted"
+    assert "LD_PRELOAD" in alert.what
+    for step in (refusal.value.next_step, alert.next_step):
+        assert step.startswith("start claude without LD_PRELOAD; if your own set-up needs it, ")
+        assert "enroll claude --allow-env LD_PRELOAD=VALUE" in step
+    assert "secret-place" not in repr((refusal.value.message, alert, broker.entries()))

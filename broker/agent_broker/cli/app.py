@@ -14,6 +14,7 @@ from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 
 COMMANDS = (
     "enroll",
+    "approve",
     "unenroll",
     "agents",
     "credentials",

@@ -4,23 +4,21 @@ A user must never believe that something is blocked when it is only watched: the
 part of the diagnosis.
 """
 
-from typing import Literal
-
 from msgspec import Struct
 
+from agent_broker.cli.finding import Finding
+from agent_broker.cli.sight_text import sight_findings, sight_gaps
 from agent_broker.cli.terminal import plural
 from agent_broker.config.document import Config
 from agent_broker.monitor.messages import MonitorStatus
 from agent_broker.transport.control_records import DaemonStatus
 
-State = Literal["ok", "warning", "failed"]
-
 UNKNOWN_TIER = "unknown"
 
 TIERS: dict[str, str] = {
     "enforce": "opens of decoys can be denied, also after the monitor died; ptrace of an agent is denied",
-    "observe+": "opens of decoys can be denied while the monitor lives; ptrace of a running agent is not seen",
-    "observe": "opens of decoys are only reported; nothing is denied",
+    "observe+": "opens of decoys can be denied while the monitor lives; for attacks on a running agent see below",
+    "observe": "opens of decoys are only reported, not denied; for attacks on a running agent see below",
     "none": "no BPF: nothing is released to anybody; decoys are still watched",
     UNKNOWN_TIER: "the monitor does not answer: assume that nothing is watched, and nothing is released",
 }
@@ -32,28 +30,18 @@ _EVERY_TIER_MISSES = (
 CANNOT_SEE: dict[str, tuple[str, ...]] = {
     "enforce": _EVERY_TIER_MISSES,
     "observe+": (
-        "it can't see: who attaches to a running agent or writes its memory (a tracer at its start taints it)",
         "it can't deny: any open of a decoy while the monitor is down",
         "it can't see: truncate(2) of a decoy by path, which opens nothing",
         *_EVERY_TIER_MISSES,
     ),
     "observe": (
-        "it can't deny anything",
+        "it can't deny: any open of a decoy",
         "an opener may have ended before it is looked at; its executable is then unknown",
         *_EVERY_TIER_MISSES,
     ),
     "none": ("lineage: no process can be attested", *_EVERY_TIER_MISSES),
     UNKNOWN_TIER: ("anything, as far as can be told from here",),
 }
-
-
-class Finding(Struct, frozen=True):
-    """One thing that was looked at."""
-
-    subject: str
-    state: State
-    text: str
-    next_step: str = ""
 
 
 class Diagnosis(Struct, frozen=True):
@@ -70,7 +58,11 @@ class Diagnosis(Struct, frozen=True):
 
 
 def diagnose(
-    broker: DaemonStatus | Finding, monitor: MonitorStatus | Finding, config: Config | Finding, root_key: Finding
+    broker: DaemonStatus | Finding,
+    monitor: MonitorStatus | Finding,
+    config: Config | Finding,
+    root_key: Finding,
+    *others: Finding,
 ) -> Diagnosis:
     """Return the diagnosis.
 
@@ -79,21 +71,28 @@ def diagnose(
         monitor: its status, from the broker or from itself, or the finding that says why there is none.
         config: the configuration, or the finding that says what is wrong with it.
         root_key: where the vault's root key lies.
+        others: what else was found out.
     """
     findings = [config] if isinstance(config, Finding) else list(_of_config(config))
     findings += [broker] if isinstance(broker, Finding) else list(_of_broker(broker))
     findings += [monitor] if isinstance(monitor, Finding) else list(_of_monitor(monitor))
-    findings.append(root_key)
+    findings += [root_key, *others]
     tier = UNKNOWN_TIER if isinstance(monitor, Finding) else monitor.tier
     return Diagnosis(
         healthy=not any(each.state == "failed" for each in findings),
         tier=tier,
         tier_means=TIERS.get(tier, "a tier that this command does not know"),
-        cannot_see=CANNOT_SEE.get(tier, CANNOT_SEE[UNKNOWN_TIER]),
+        cannot_see=_gaps(tier, monitor),
         findings=tuple(findings),
         broker=None if isinstance(broker, Finding) else broker,
         monitor=None if isinstance(monitor, Finding) else monitor,
     )
+
+
+def _gaps(tier: str, monitor: MonitorStatus | Finding) -> tuple[str, ...]:
+    if isinstance(monitor, Finding) or tier not in CANNOT_SEE:
+        return CANNOT_SEE[UNKNOWN_TIER]
+    return (*sight_gaps(monitor.sight), *CANNOT_SEE[tier])
 
 
 def _of_config(config: Config) -> list[Finding]:
@@ -147,7 +146,7 @@ def _of_monitor(status: MonitorStatus) -> list[Finding]:
         f"from {plural(status.events, 'event')}; watches {plural(status.agents, 'agent')} and "
         f"{plural(status.decoys_watched, 'decoy')}; made {plural(status.incidents_made, 'incident')}"
     )
-    findings = [Finding("monitor", "ok", text), _of_losses(status)]
+    findings = [Finding("monitor", "ok", text), _of_losses(status), *sight_findings(status.sight)]
     if status.incidents_unacknowledged:
         findings.append(
             Finding(

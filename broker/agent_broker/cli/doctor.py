@@ -9,7 +9,9 @@ from rich.table import Table
 
 from agent_broker.cli import application
 from agent_broker.cli.broker import reader
-from agent_broker.cli.diagnosis import Diagnosis, Finding, diagnose
+from agent_broker.cli.diagnosis import Diagnosis, diagnose
+from agent_broker.cli.finding import Finding
+from agent_broker.cli.sight_text import read_yama_scope, yama_finding
 from agent_broker.cli.terminal import cell, console, print_json
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
@@ -35,7 +37,10 @@ def doctor(
     state = application.of(context)
     config = _config(state)
     broker = _broker(state.layout)
-    diagnosis = diagnose(broker, _monitor(state.layout, broker), config, _root_key(state.layout, config, broker))
+    monitor = _monitor(state.layout, broker)
+    denied = isinstance(monitor, MonitorStatus) and monitor.sight.ptrace == "denied"
+    yama = yama_finding(read_yama_scope(), denied=denied)
+    diagnosis = diagnose(broker, monitor, config, _root_key(state.layout, config, broker), yama)
     if json:
         print_json(diagnosis)
     else:

@@ -50,6 +50,9 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
         bool | None,
         typer.Option("--deny-decoys/--serve-decoys", help="What others get who open a decoy.", show_default="config"),
     ] = None,
+    allow_env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Variable that is no taint; repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     while_running: Annotated[
@@ -68,7 +71,7 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise MisuseError("--json asks nothing", next_step="add --yes or --dry-run")
     config = state.config()
     with nullcontext() if dry_run else administrator(state.layout) as client:
-        plan = _plan(state.layout, config, agent, (user, home), binary or (), deny_decoys)
+        plan = _plan(state.layout, config, agent, (user, home), (binary or (), allow_env or ()), deny_decoys)
         if not json:
             show_plan(plan, console())
         report = None
@@ -96,12 +99,13 @@ def _plan(  # noqa: PLR0913, PLR0917 - what the options say
     config: Config,
     agent: str,
     whose: tuple[str, Path | None],
-    binaries: Sequence[Path],
+    lists: tuple[Sequence[Path], Sequence[str]],
     deny_decoys: bool | None,  # noqa: FBT001 - None: as configured
 ) -> Plan:
     if not agent:
         raise MisuseError("enroll needs to know which agent", next_step="agent-broker enroll claude")
     user, home = whose
+    binaries, allow_env = lists
     recipe = recipe_of(agent)
     owner = owner_of(user_of(user), home)
     with HashProgress() as progress:
@@ -112,6 +116,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - what the options say
             binaries=binaries,
             search_path=[Path(folder) for folder in os.environ.get("PATH", "").split(":") if folder],
             deny_decoys=config.decoys.deny if deny_decoys is None else deny_decoys,
+            allow_env=allow_env,
             progress=progress,
         )
 

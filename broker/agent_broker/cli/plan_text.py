@@ -4,9 +4,10 @@ from typing import Any
 
 from rich.console import Console
 
-from agent_broker.cli.terminal import cell, labelled, plural, size, table
+from agent_broker.cli.terminal import cell, labelled, plural, printable, size, table
 from agent_broker.enroll.plan import Plan
 from agent_broker.enroll.report import Report
+from agent_broker.identity.registry import EnrolledScript
 
 MAX_NAME_SHARE = 0.4
 """Of the width: names up to it are not folded, so that texts are instead."""
@@ -28,11 +29,15 @@ def show_plan(plan: Plan, out: Console) -> None:
     for binary in plan.binaries:
         _print(out, "binary", f"{binary.enrolled.path}, {size(binary.enrolled.size_bytes)}")
         _print(out, "sha256", binary.enrolled.sha256)
+        if binary.enrolled.script is not None:
+            _show_script(binary.enrolled.script, out)
     for decoy in plan.decoys:
         _print(out, "decoy", f"{decoy.path} ({'others are denied' if decoy.deny else 'others are served the decoy'})")
     for credential in plan.credentials:
         active = ", used by the agent" if credential.id == plan.active else ""
         _print(out, "to vault", f"{credential.id} ({credential.kind}{active})")
+    for allowed in plan.allowed:
+        _print(out, "allowed", f"{allowed.name}={allowed.value} ({allowed.why})")
     show_warnings(plan.warnings, out)
 
 
@@ -73,8 +78,18 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "active": plan.active,
         "binaries": [binary.enrolled for binary in plan.binaries],
         "decoys": plan.decoys,
+        "allowed_environment": [
+            {"name": each.name, "value": printable(each.value), "why": each.why} for each in plan.allowed
+        ],
         "warnings": plan.warnings,
     }
+
+
+def _show_script(script: EnrolledScript, out: Console) -> None:
+    bundle = script.bundle
+    _print(out, "script", script.path)
+    _print(out, "package", f"{bundle.root}, {plural(bundle.files, 'file')}, {size(bundle.size_bytes)}")
+    _print(out, "digest", bundle.digest)
 
 
 def _short(path: str, home: str) -> str:

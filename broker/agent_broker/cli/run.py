@@ -18,7 +18,8 @@ from agent_broker.cli import application
 from agent_broker.cli.terminal import printable, say
 from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError, RefusedError, UnavailableError
-from agent_broker.identity.environment import injecting_names
+from agent_broker.identity.environment import ENROLLED_RUNTIMES, allow, danger
+from agent_broker.identity.registry import Allowance, load_registry
 from agent_broker.inject.phantom import is_phantom
 
 app = typer.Typer(add_completion=False)
@@ -66,22 +67,35 @@ def run(
 ) -> None:
     """Start Claude Code, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
     layout = application.of(context).layout
-    environment, left_out = agent_environment(os.environ, layout, _phantom(layout))
+    environment, left_out = agent_environment(os.environ, layout, _phantom(layout), _allowed(layout))
     if left_out:
         say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
     _become(command, environment)
 
 
 def agent_environment(
-    environment: Mapping[str, str], layout: Layout, phantom: str
+    environment: Mapping[str, str], layout: Layout, phantom: str, allowed: frozenset[Allowance] = frozenset()
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the agent's environment, and the names of the variables that were left out of it."""
-    unwanted = PAST_THE_BROKER | {finding.name for finding in injecting_names(environment)}
+    unwanted = PAST_THE_BROKER | {
+        name
+        for name, value in environment.items()
+        if danger(name, ENROLLED_RUNTIMES) and allow(os.fsencode(name), os.fsencode(value)) not in allowed
+    }
     kept = {name: value for name, value in environment.items() if name not in unwanted}
     kept["ANTHROPIC_UNIX_SOCKET"] = str(layout.inject_socket)
     kept["ANTHROPIC_BASE_URL"] = BASE_URL
     kept["ANTHROPIC_AUTH_TOKEN"] = phantom
     return kept, tuple(sorted(unwanted & environment.keys()))
+
+
+def _allowed(layout: Layout) -> frozenset[Allowance]:
+    """What the enrolments of this user let through; without it a variable is left out, which harms nothing."""
+    try:
+        enrolled = load_registry(layout.registry_folder)
+    except OSError:  # not for this user to read
+        return frozenset()
+    return frozenset(each for one in enrolled if one.owner_uid == os.getuid() for each in one.allowed_environment)
 
 
 def _phantom(layout: Layout) -> str:

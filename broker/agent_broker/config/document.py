@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from agent_broker.disk import require_root_owned
 from agent_broker.errors import MisuseError
+from agent_broker.monitor.provenance import Way
 from agent_broker.toml_document import KeyPath, TomlDocument
 
 MAX_FILE_BYTES = 1 << 20
@@ -116,6 +117,20 @@ class GrantOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a grant lives before the whole release rule is asked again."""
 
 
+class Updates(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[updates]``: which new versions of an enrolled agent are enrolled without a question (monitor.preapproval)."""
+
+    approve: Literal["ask", "own-updater", "root-package-manager"] | tuple[Way, ...] = "ask"
+    """One way or several; ``ask``: a person decides, with ``agent-broker approve``."""
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """What is approved unasked."""
+        if isinstance(self.approve, tuple):
+            return self.approve
+        return () if self.approve == "ask" else (self.approve,)
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -127,6 +142,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     decoys: Decoys = Decoys()
     freeze: Freeze = Freeze()
     grant: GrantOptions = GrantOptions()
+    updates: Updates = Updates()
 
 
 def load_config(path: Path) -> Config:

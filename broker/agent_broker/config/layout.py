@@ -110,6 +110,11 @@ class Layout:
         return self.state_folder / "monitor/spool"
 
     @property
+    def updates_file(self) -> Path:
+        """Who wrote new versions of enrolled agents, as the last monitor saw it: root:root 0600."""
+        return self.state_folder / "monitor/updates"
+
+    @property
     def enroll_folder(self) -> Path:
         """Journals of enrolments under way: root:root 0700."""
         return self.state_folder / "enroll"

@@ -19,6 +19,7 @@ import msgspec
 
 from agent_broker.enroll.binaries import unchanged
 from agent_broker.enroll.file_protocol import Scan, sha256_of
+from agent_broker.enroll.history import first_approvals
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction, TransactionFolder
 from agent_broker.enroll.plan import Plan, credential_id, planned_files, version_of
 from agent_broker.enroll.policy_file import policy_path, policy_text, write_policy
@@ -246,6 +247,8 @@ class _Enrolling:
             decoys=plan.decoys,
             credentials=tuple(credential.id for credential in plan.credentials),
             enrolled_ns=self._transaction.started_ns,
+            allowed_environment=tuple(each.allowance for each in plan.allowed),
+            history=first_approvals((each.enrolled for each in plan.binaries), self._transaction.started_ns),
         )
 
     def _change(self, **changes: object) -> None:

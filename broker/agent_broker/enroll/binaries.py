@@ -58,17 +58,17 @@ def find_binaries(
     named = tuple(given)
     if named:
         return tuple(examine(path, owner, progress) for path in named), ()
-    found: dict[str, None] = {}
+    found: dict[str, Path] = {}
     for candidate in candidates:
         try:
             os.close(_open_executable(candidate)[1])
         except (MisuseError, OSError):
             continue
-        found.setdefault(os.path.realpath(candidate))
+        found.setdefault(os.path.realpath(candidate), candidate)
     if not found:
         raise MisuseError("the agent's executable was not found", next_step="name it with --binary PATH")
     first, *others = found
-    return (examine(Path(first), owner, progress),), tuple(others)
+    return (examine(found[first], owner, progress),), tuple(others)
 
 
 def examine(path: Path, owner: Owner, progress: Progress | None = None) -> FoundBinary:
@@ -89,7 +89,9 @@ def examine(path: Path, owner: Owner, progress: Progress | None = None) -> Found
         raise MisuseError(f"{place} can't be read: {error.strerror}", next_step="check the disk") from error
     finally:
         os.close(fd)
-    return FoundBinary(EnrolledBinary(place, sha256, state.size_bytes), state, writable)
+    name = str(path.absolute())
+    enrolled = EnrolledBinary(place, sha256, state.size_bytes, launchers=(name,) if name != place else ())
+    return FoundBinary(enrolled, state, writable)
 
 
 def unchanged(binary: FoundBinary) -> bool:
@@ -169,9 +171,12 @@ def _require_executable(place: str, fd: int) -> None:
 
 def _writable(place: str, state: FileState, owner: Owner) -> bool:
     """Say whether the user could write the file, or put another one in its place, at any level of its path."""
-    if _may_write(state.mode, state.uid, state.gid, owner):
-        return True
-    for folder in Path(place).parents:
+    return _may_write(state.mode, state.uid, state.gid, owner) or may_replace(Path(place), owner)
+
+
+def may_replace(place: Path, owner: Owner) -> bool:
+    """Say whether the user could put another file in a place, at any level of its path."""
+    for folder in place.parents:
         facts = folder.stat()
         sticky = facts.st_mode & stat.S_ISVTX and facts.st_uid != owner.uid
         if not sticky and _may_write(facts.st_mode, facts.st_uid, facts.st_gid, owner):

@@ -66,9 +66,6 @@ _OVERRIDES = {
     "CLAUDE_CODE_USE_BEDROCK": "makes Claude talk to Bedrock, past the broker",
     "CLAUDE_CODE_USE_VERTEX": "makes Claude talk to Vertex, past the broker",
     "CLAUDE_CONFIG_DIR": "moves Claude's files elsewhere; only ~/.claude is enrolled",
-    "BUN_OPTIONS": "can load foreign code into Claude: the broker will refuse it",
-    "LD_PRELOAD": "can load foreign code into Claude: the broker will refuse it",
-    "NODE_OPTIONS": "can load foreign code into Claude: the broker will refuse it",
 }
 _PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX")
 

@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_broker.enroll.allowances import PlannedAllowance, parse_allowances, warnings_of
 from agent_broker.enroll.binaries import FoundBinary, Progress, find_binaries, running_pids
 from agent_broker.enroll.file_protocol import Expected, sha256_of
 from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.profile import all_exports
 from agent_broker.enroll.recipe import FoundSecret, Recipe, Row, Survey
+from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
 from agent_broker.identity.registry import DecoyFile, load_registry
@@ -55,6 +58,8 @@ class Plan:
     decoys: tuple[DecoyFile, ...]
     running: tuple[int, ...] = ()
     """Processes of the owner that run the agent now: they hold the old secret, and may write the files."""
+    allowed: tuple[PlannedAllowance, ...] = ()
+    """Variables that will not taint the agent."""
 
     @property
     def agent(self) -> AgentName:
@@ -70,6 +75,7 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
     binaries: Iterable[Path] = (),
     search_path: Iterable[Path] = (),
     deny_decoys: bool = False,
+    allow_env: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Plan:
     """Look at everything, change nothing.
@@ -81,16 +87,18 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         binaries: the agent's executables; none: they are searched.
         search_path: folders to search first, the PATH of whoever asks.
         deny_decoys: refuse others the decoy instead of serving it, where the tier can.
+        allow_env: ``NAME=VALUE`` each, see parse_allowances.
         progress: told how far the hash of an executable is.
 
     Raises:
-        MisuseError: already enrolled; a file that can't be touched safely; no credential; no executable.
+        MisuseError: an allowance that can't be; already enrolled; a file that can't be touched safely; no credential;
+            no executable.
         IntegrityError: an executable that changes while it is hashed.
         UnavailableError: the process that acts as the user does not answer.
     """
+    allowed = parse_allowances(allow_env, recipe.agent, recipe.role.runtimes)
     _require_not_enrolled(registry_dir, recipe.agent, owner)
-    with UserFiles(owner) as files:
-        survey = recipe.survey(files, owner)
+    survey, refused = _look(recipe, owner, allowed)
     candidates = recipe.binary_candidates(owner, search_path)
     found, others = find_binaries(binaries, candidates, owner, progress)
     home = owner.home.rstrip("/")
@@ -99,14 +107,23 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         recipe=recipe,
         owner=owner,
         rows=survey.rows,
-        warnings=(*survey.warnings, *_warnings_of(found, others, running)),
+        warnings=(*survey.warnings, *refused, *_warnings_of(found, others, running)),
         files=planned_files(survey),
         credentials=tuple(_planned(secret, recipe.agent, owner) for secret in survey.secrets),
         active=credential_id(recipe.agent, owner.uid, survey.active),
         binaries=found,
         decoys=tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny_decoys) for decoy in survey.decoys),
         running=running,
+        allowed=allowed,
     )
+
+
+def _look(recipe: Recipe, owner: Owner, allowed: tuple[PlannedAllowance, ...]) -> tuple[Survey, tuple[str, ...]]:
+    """Survey the home; warn of what is set there, or in the session, that the agent would be refused for."""
+    with UserFiles(owner) as files:
+        survey = recipe.survey(files, owner)
+        exports = (*all_exports(files), *session_exports(owner.uid))
+    return survey, tuple(warnings_of(exports, recipe.agent, recipe.role.runtimes, allowed))
 
 
 def planned_files(survey: Survey) -> tuple[PlannedFile, ...]:
@@ -142,7 +159,7 @@ def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCred
 def _warnings_of(found: tuple[FoundBinary, ...], others: tuple[str, ...], running: tuple[int, ...]) -> Iterator[str]:
     for binary in found:
         if binary.writable_by_owner:
-            yield (f"{binary.enrolled.path} can be replaced by the user; after an update of the agent, enroll it again")
+            yield f"{binary.enrolled.path} can be replaced by the user; after an update of the agent, approve it"
     for other in others:
         yield f"{other} is not enrolled: if that is what you start, name it with --binary"
     if running:

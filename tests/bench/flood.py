@@ -1,0 +1,103 @@
+"""Does the agent notice when another process of its user floods the broker?
+
+Each kind of flood runs for a while, and between two of them it is quiet. In both, fifty helpers of the agent ask `get`
+(most for the first time in their lives, as shims do), and the agent itself sends requests on a kept connection. The
+ratio is the worst kind's p99 over the p99 of all quiet times. The floods know the agent's phantom and what to ask.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_broker.transport.frame import ShimRequest, encode_request
+from tests.bench import injection
+from tests.bench.figures import Figure, ms, p99
+from tests.bench.stage import OWNER, Stage
+
+_HELPERS, _ASK_MS, _ASK_EVERY_US = 50, 1500, 300_000
+_REQUESTS = 200
+_LONGEST_MS = 120_000
+_SETTLE_MS = 200
+_FLOODS = (
+    ("ask", "agent", 1),
+    ("ask", "agent", 50),
+    ("connect", "agent", 1),
+    ("hold", "agent", 4),
+    ("ask", "inject unix", 1),
+    ("ask", "inject unix", 50),
+    ("connect", "inject unix", 1),
+    ("hold", "inject unix", 4),
+    ("pipeline", "inject unix", 2),
+    ("ask", "inject tcp", 4),
+    ("hold", "inject tcp", 4),
+)
+"""How (tests/bench/c/flood.c), where, and by how many processes."""
+
+
+@dataclass
+class _Waits:
+    """What the agent waited, in nanoseconds."""
+
+    get: list[int] = field(default_factory=list)
+    inject: list[int] = field(default_factory=list)
+
+
+def run(stage: Stage) -> list[Figure]:
+    stage.have(monitor=True, broker=True)
+    stage.provider.behave("{}")
+    frame = stage.folder / "get.frame"
+    frame.write_bytes(encode_request(ShimRequest("get", ("api-key",))))
+    pairs = injection.request_pairs(stage, stream=False)
+    _measure(stage, frame, pairs, _Waits())
+    quiet, floods = _Waits(), {}
+    for flood in _FLOODS:
+        _measure(stage, frame, pairs, quiet)
+        with _flooded(stage, frame, *flood):
+            floods[f"{flood[0]} {flood[1]} x{flood[2]}"] = waits = _Waits()
+            _measure(stage, frame, pairs, waits)
+    return [
+        _figure("flood-get", quiet.get, {name: waits.get for name, waits in floods.items()}),
+        _figure("flood-inject", quiet.inject, {name: waits.inject for name, waits in floods.items()}),
+    ]
+
+
+def _measure(stage: Stage, frame: Path, pairs: list[str | Path], waits: _Waits) -> None:
+    command = (stage.driver("asker"), stage.layout.agent_socket, frame)
+    _, *answers = stage.as_owner(*command, str(_HELPERS), str(_ASK_MS), str(_ASK_EVERY_US))
+    waits.get += [line[0] for line in answers]
+    waits.inject += [line[2] for line in injection.exchange(stage, _REQUESTS, pairs)]
+
+
+@contextlib.contextmanager
+def _flooded(stage: Stage, frame: Path, how: str, where: str, processes: int) -> Iterator[None]:
+    places = {
+        "agent": (f"@{stage.layout.agent_socket}", frame),
+        "inject unix": (str(stage.layout.inject_socket), stage.folder / "brokered.http"),
+        "inject tcp": (str(stage.inject_port), stage.folder / "brokered.http"),
+    }
+    place, request = places[where]
+    flood = subprocess.Popen(
+        [stage.driver("flood"), how, place, request, str(processes), str(_LONGEST_MS)],
+        user=OWNER,
+        group=OWNER,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            flood.wait(_SETTLE_MS / 1000)
+        yield
+    finally:
+        flood.kill()  # its children end with it
+        flood.wait()
+
+
+def _figure(key: str, quiet: list[int], floods: dict[str, list[int]]) -> Figure:
+    waits = {name: p99(samples) for name, samples in floods.items()}
+    worst = max(waits, key=lambda name: waits[name])
+    without = p99(quiet)
+    return Figure(key, waits[worst] / without, f"{ms(waits[worst])} ({worst}) / {ms(without)}")

@@ -1,0 +1,43 @@
+"""The broker's alert log while the attacks run, as JSON."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from tests.demo.check import eventually
+from tests.demo.processes import BROKER, Background
+
+_WITHIN_S = 10
+Incident = dict[str, object]
+
+
+class AlertLog:
+    """A running ``agent-broker alerts --follow --json``."""
+
+    def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
+        command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
+        self._decoy = decoy
+        self.process = Background("alerts --follow --json", command, folder / "alerts.jsonl", os.environ)
+        eventually(lambda: "following" in self.process.said(), "the alerts to be followed", within_s=_WITHIN_S)
+
+    def incidents(self) -> list[Incident]:
+        """Return all that came so far, oldest first."""
+        whole = self.process.said().rpartition("\n")[0].splitlines()
+        return [json.loads(line) for line in whole if line.startswith("{")]
+
+    def settle(self) -> None:
+        """Return when everything that happened before is in the log: something new that happens now is in it."""
+        reader = subprocess.Popen(["/bin/cat", self._decoy], stdout=subprocess.DEVNULL)
+        reader.wait()
+        eventually(
+            lambda: any(reader.pid in pids_of(each) for each in self.incidents()),
+            "an alert on a read of the decoy",
+            within_s=_WITHIN_S,
+            seen=lambda: f"{len(self.incidents())} alerts",
+        )
+
+
+def pids_of(incident: Incident) -> set[int]:
+    """Return the pids in an incident's lineage."""
+    return {step["image"]["pid"] for step in incident["lineage"]}

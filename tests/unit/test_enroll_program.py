@@ -1,0 +1,177 @@
+"""What a program is made of: interpreter, script and package."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.program import find_program, npm_package
+from agent_broker.errors import IntegrityError, MisuseError
+from agent_broker.identity.bundle import digest_of, hash_files
+from agent_broker.identity.tree import Bounds, scan_tree
+from agent_broker.ids import Uid
+
+OWNER = Owner(Uid(61234), 61234, (61234,), "u", "/home/u")
+
+
+@pytest.fixture
+def modules(tmp_path):
+    folder = tmp_path / "lib/node_modules"
+    package(folder / "@scope/tool", "@scope/tool")
+    return folder
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A folder of a PATH with something that is called node."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    shutil.copy("/bin/true", folder / "node")
+    return folder
+
+
+def package(folder, name, **manifest):
+    (folder / "dist").mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"name": name, **manifest}))
+    (folder / "dist/cli.js").write_text("#!/usr/bin/env node\n")
+    return folder
+
+
+def script(path, first_line, text=""):
+    path.write_text(f"{first_line}\n{text}")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_native_executable_is_what_it_was():
+    found = find_program(Path("/bin/true"), OWNER)
+
+    assert found.found.enrolled.script is None
+    assert found.role is None
+
+
+def test_a_script_of_an_npm_package_is_its_interpreter_itself_and_its_package(modules, node, tmp_path):
+    link = tmp_path / "tool"
+    link.symlink_to(modules / "@scope/tool/dist/cli.js")
+    seen = []
+
+    program = find_program(link, OWNER, (tmp_path, node), lambda *told: seen.append(told))
+
+    enrolled, root = program.found.enrolled, str(modules / "@scope/tool")
+    assert enrolled.path == str(node / "node")
+    assert enrolled.script.path == str(modules / "@scope/tool/dist/cli.js")
+    assert (enrolled.script.bundle.root, enrolled.script.bundle.files) == (root, 2)
+    tree = scan_tree(root, Bounds())
+    assert enrolled.script.bundle.digest == digest_of(tree, hash_files(root, tree, {}))
+    assert program.role.argv0_names == ("node",)
+    assert {path for path, _, _ in seen} == {enrolled.path, root}
+
+
+def test_what_npm_put_beside_a_package_is_part_of_it(modules):
+    folder = package(modules / "other", "other", optionalDependencies={"@scope/tool": "1", "not-installed": "1"})
+
+    assert npm_package(folder / "dist/cli.js") == str(modules)
+    package(folder / "node_modules/@scope/tool", "@scope/tool")
+    assert npm_package(folder / "dist/cli.js") == str(folder)
+
+
+def test_a_manifest_inside_a_package_is_not_its_own(modules):
+    (modules / "@scope/tool/dist/package.json").write_text('{"type": "module", "name": "something"}')
+
+    assert npm_package(modules / "@scope/tool/dist/cli.js") == str(modules / "@scope/tool")
+
+
+def test_a_script_outside_of_any_package_is_refused(tmp_path, node):
+    with pytest.raises(MisuseError, match="no npm package"):
+        find_program(script(tmp_path / "x", "#!/usr/bin/env node"), OWNER, (node,))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#!/usr/bin/env -i node", "#!/usr/bin/env NODE_OPTIONS=x node", "#!/usr/bin/env -S A=b node", "#!/usr/bin/env",
+        "#!node", "#!/usr/bin/env missing-program", "#!/usr/bin/make -f",
+    ],
+)  # fmt: skip
+def test_a_first_line_that_is_not_understood_is_refused(tmp_path, node, line):
+    with pytest.raises(MisuseError):
+        find_program(script(tmp_path / "x", line), OWNER, (node,))
+
+
+def test_env_with_split_options_is_understood(modules, node):
+    script(modules / "@scope/tool/dist/cli.js", "#!/usr/bin/env -S node --no-warnings")
+
+    assert find_program(modules / "@scope/tool/dist/cli.js", OWNER, (node,)).found.enrolled.script is not None
+
+
+def test_a_python_script_must_keep_the_users_own_modules_out(tmp_path):
+    python = Path("/usr/bin/python3")
+    if not python.exists():
+        pytest.skip("no system Python")
+    plain = script(tmp_path / "plain", f"#!{python}")
+    isolated = script(tmp_path / "isolated", f"#!{python} -I")
+
+    with pytest.raises(MisuseError, match="user's site-packages") as caught:
+        find_program(plain, OWNER)
+    found = find_program(isolated, OWNER)
+
+    assert f"#!{python} -I" in caught.value.next_step
+    assert found.found.enrolled.script.bundle.root == str(isolated)
+    assert found.role.argv0_names == (str(python),)
+    assert found.role.required_options != ()
+
+
+def test_a_python_script_must_name_its_interpreter_in_full(tmp_path):
+    """Python finds its libraries by the path that it was called by, and env leaves that to the caller's PATH."""
+    with pytest.raises(MisuseError, match="lets the PATH decide"):
+        find_program(script(tmp_path / "x", "#!/usr/bin/env -S python3 -I"), OWNER, (Path("/usr/bin"),))
+
+
+def test_the_package_of_a_virtual_environments_script_is_the_environment(tmp_path):
+    environment = tmp_path / "venv"
+    (environment / "bin").mkdir(parents=True)
+    (environment / "pyvenv.cfg").write_text("include-system-site-packages = false\n")
+    (environment / "bin/python").symlink_to("/usr/bin/python3")
+    tool = script(environment / "bin/tool", f"#!{environment}/bin/python")
+
+    program = find_program(tool, OWNER)
+
+    assert program.found.enrolled.script.bundle.root == str(environment)
+    assert program.role.argv0_names == (f"{environment}/bin/python",)
+    assert program.role.required_options == ()
+
+
+def test_a_shell_script_is_its_own_package(tmp_path):
+    found = find_program(script(tmp_path / "x", "#!/bin/sh"), OWNER)
+
+    assert found.found.enrolled.script.bundle.root == str(tmp_path / "x")
+    assert found.role.runtimes == ("loader", "shell")
+
+
+def test_a_script_that_somebody_has_open_for_writing_is_refused(tmp_path):
+    path = script(tmp_path / "x", "#!/bin/sh")
+
+    with path.open("r+"), pytest.raises(IntegrityError, match="open for writing"):
+        find_program(path, OWNER)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_folders_where_the_user_can_plant_modules_are_named(modules, node):
+    os.chown(modules, OWNER.uid, OWNER.gid)
+
+    program = find_program(modules / "@scope/tool/dist/cli.js", OWNER, (node,))
+
+    assert program.found.writable_by_owner
+    assert any(str(modules) in warning and "planted" in warning for warning in program.warnings)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_an_interpreter_whose_library_the_user_can_replace_is_refused(tmp_path):
+    shutil.copy(os.path.realpath("/usr/bin/python3"), tmp_path / "python3")
+    os.chown(tmp_path / "python3", OWNER.uid, OWNER.gid)
+
+    with pytest.raises(MisuseError, match="library"):
+        find_program(script(tmp_path / "x", f"#!{tmp_path}/python3 -I"), OWNER)
