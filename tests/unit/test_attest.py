@@ -2,6 +2,7 @@
 
 import hashlib
 
+import msgspec
 import pytest
 
 from agent_broker.identity.agent import AgentTable, KnownFile
@@ -249,3 +250,24 @@ async def test_an_agent_that_was_attested_is_guarded_and_its_tools_are_not(world
     await world.attest(agent)
 
     assert world.kernel.guarded == {agent.pidfd}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_agent"),
+    [
+        (("exec", "hello"), True),
+        (("responses-api-proxy",), False),
+        (("-c", "x=1", "responses-api-proxy", "--port", "1"), False),
+        (("-c", "x=" + "y" * 9000, "responses-api-proxy"), False),
+    ],
+)
+async def test_a_subcommand_that_works_for_others_is_not_the_agent(world, arguments, is_agent):
+    known = world.attestor.agents.known[0]
+    role = RoleRule(("claude",), refused_arguments=("responses-api-proxy",))
+    changed = msgspec.structs.replace(known, enrollment=msgspec.structs.replace(known.enrollment, role=role))
+    world.attestor.agents = AgentTable((changed,))
+    process = world.kernel.run(world.shell, "/opt/claude", "claude", *arguments, file=world.file)
+
+    verdict = await world.attest(process)
+
+    assert (verdict.principal is not None) == is_agent

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent_broker.cli.main import main
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.program import find_program
 from agent_broker.identity.registry import Enrollment, load_registry, save_enrollment
 from agent_broker.monitor.provenance import Provenance, Seen, Writer
 from agent_broker.monitor.service import Service, bind_monitor_socket
@@ -172,6 +175,37 @@ def test_a_file_replaced_in_its_place_is_found(served: ServedBroker, home: Enrol
     assert approve("--yes") == 0
 
     assert registered(served).binaries[0].sha256 == sha256("/bin/false")
+
+
+def package(folder: Path, code: str) -> Path:
+    """An npm package whose script runs with an interpreter that lies in ``path`` beside it."""
+    (folder / "dist").mkdir(parents=True, exist_ok=True)
+    (folder / "package.json").write_text('{"name": "tool", "version": "1.0.0"}')
+    (folder / "dist/lib.js").write_text(code)
+    script = folder / "dist/cli.js"
+    script.write_text("#!/usr/bin/env node\n")
+    script.chmod(0o755)
+    return script
+
+
+def test_a_new_package_of_an_interpreted_agent_is_approved_as_a_whole(served: ServedBroker, home: EnrollWorld) -> None:
+    path = home.root / "path"
+    path.mkdir()
+    shutil.copy("/bin/true", path / "node")
+    script = package(home.home / "lib/node_modules/tool", "old")
+    enroll(home, home.binary)
+    old = find_program(script, Owner(UID, UID, (), "u", str(home.home)), [path]).found.enrolled
+    save_enrollment(served.layout.registry_folder, msgspec.structs.replace(registered(served), binaries=(old,)))
+    package(script.parents[1], "new")
+    assert approve("--yes") == 0
+
+    (new,) = registered(served).binaries
+    assert (new.path, new.sha256, new.script.path, new.script.sha256) == (
+        old.path, old.sha256, old.script.path, old.script.sha256,
+    )  # fmt: skip
+    assert new.script.bundle.digest != old.script.bundle.digest
+    assert new.script.bundle.digest in {each.sha256 for each in registered(served).history}
+    assert approve("--yes") == 2  # nothing new
 
 
 def test_a_given_executable_is_taken(served: ServedBroker, home: EnrollWorld) -> None:

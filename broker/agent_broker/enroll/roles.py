@@ -23,8 +23,8 @@ NODE_OPTIONS = (
 """Options that load no code, change no code's meaning and open no debugger."""
 
 CLAUDE = RoleRule(argv0_names=("claude",), runtimes=("loader", "bun"))
-CODEX = RoleRule(argv0_names=("codex",), runtimes=())
-"""Statically linked: no loader reads its environment."""
+CODEX = RoleRule(argv0_names=("codex",), runtimes=(), refused_arguments=("responses-api-proxy",))
+"""Statically linked: no loader reads its environment. The subcommand sends on what others send it."""
 GEMINI = RoleRule(argv0_names=("node", "nodejs"), runtimes=("loader", "node"), interpreter_options=NODE_OPTIONS)
 
 

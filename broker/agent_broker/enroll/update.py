@@ -22,6 +22,7 @@ from agent_broker.enroll.journal import TransactionFolder
 from agent_broker.enroll.lease import read_lease
 from agent_broker.enroll.owner import Owner, owner_of
 from agent_broker.enroll.ports import Site
+from agent_broker.enroll.program import find_program
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.enroll.vendor import Vendor, vendor_of, version_of
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
@@ -122,12 +123,12 @@ def approve(update: Update, site: Site) -> tuple[str, ...]:
     """
     with TransactionFolder(site.journal_dir), ExitStack() as stack:
         _require_unchanged(update.enrollment, site)
-        path = update.new.enrolled.path
+        path = str(program_path(update.new.enrolled))
         fd = _open(path)
         stack.callback(os.close, fd)
         lease = stack.enter_context(read_lease(fd, path))
-        again = examine(Path(path), update.owner)
-        same = again.enrolled.sha256 == update.new.enrolled.sha256 and again.state.same_bytes(update.new.state)
+        again = _examine(path, update.owner, update.old)
+        same = _same_program(again.enrolled, update.new.enrolled) and again.state.same_bytes(update.new.state)
         if not same or (lease is not None and not lease.unbroken):
             raise MisuseError(f"{path} has changed since it was shown; nothing was done", next_step="approve it again")
         old = update.old
@@ -153,8 +154,8 @@ def approve_unasked(
     with TransactionFolder(registry.journal_dir):
         _require_unchanged(enrollment, registry)
         owner = Owner(enrollment.owner_uid, enrollment.owner_uid, (), enrollment.owner_name, "/")
-        again = examine(Path(new.path), owner)
-        if again.enrolled.sha256 != new.sha256:
+        again = _examine(str(program_path(new)), owner, old)
+        if not _same_program(again.enrolled, new):
             raise IntegrityError(f"{new.path} is not what was judged")
         kept = (msgspec.structs.replace(old, launchers=()),) if old.path != new.path else ()
         others = tuple(each for each in enrollment.binaries if each != old and not _is_kept(each, old))
@@ -208,7 +209,7 @@ def _changed(
 ) -> tuple[EnrolledBinary, FoundBinary]:
     """Return the enrolled program that was replaced, and what is in its place."""
     if given is not None:
-        found = examine(given, owner, progress)
+        found = _examine(str(given), owner, enrollment.binaries[0], progress)
         old = _replaced_by(found.enrolled, enrollment)
         if _same_program(found.enrolled, old):
             raise MisuseError(f"{found.enrolled.path} is what is enrolled", next_step="nothing needs to be done")
@@ -218,7 +219,7 @@ def _changed(
         for place in (*old.launchers, str(program_path(old)), *_elsewhere(recipe, owner, enrollment)):
             real = os.path.realpath(place)
             try:
-                found = looked[real] if real in looked else examine(Path(place), owner, progress)
+                found = looked[real] if real in looked else _examine(place, owner, old, progress)
             except MisuseError:
                 continue
             looked[real] = found
@@ -230,6 +231,16 @@ def _changed(
         f"{enrollment.agent} of {enrollment.owner_name} is as it was enrolled: there is nothing to approve",
         next_step="if another executable is meant, name it with --binary PATH",
     )
+
+
+def _examine(place: str, owner: Owner, old: EnrolledBinary, progress: Progress | None = None) -> FoundBinary:
+    """Examine what may have come in an enrolled program's place: of the same kind, executable or script.
+
+    A script that asks ``env`` for its interpreter gets the one that the enrolled version has.
+    """
+    if old.script is None:
+        return examine(Path(place), owner, progress)
+    return find_program(Path(place), owner, (Path(old.path).parent,), progress).found
 
 
 def _elsewhere(recipe: Recipe, owner: Owner, enrollment: Enrollment) -> Iterable[str]:

@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from agent_broker.identity.agent import AgentTable, KnownFile
-from agent_broker.identity.environment import injected
+from agent_broker.identity.environment import MAX_ARGUMENTS_BYTES, injected
 from agent_broker.identity.evidence import Principal
 from agent_broker.identity.executable import HashCache
 from agent_broker.lineage.image import own_image
@@ -108,7 +108,7 @@ class PrincipalSearch:
         if captured is None and known.binary.script is None:
             return Found(None, None, (), unseen=True) if sha256 == known.binary.sha256 else None
         # an interpreter's script is not known then, and most of its processes are nobody's
-        if captured is None or sha256 != known.binary.sha256:
+        if captured is None or sha256 != known.binary.sha256 or _is_other_program(captured, known):
             return None
         script = self._judge_script(image, captured, known)
         if script is None:
@@ -132,6 +132,15 @@ class PrincipalSearch:
         if self._scripts is None:
             return ScriptVerdict(genuine=False)
         return self._scripts.verdict(image, captured, known)
+
+
+def _is_other_program(captured: Captured, known: KnownFile) -> bool:
+    """Tell whether the arguments make it something else than the agent, or are too long to say."""
+    refused = known.enrollment.role.refused_arguments
+    if not refused:
+        return False
+    arguments = captured.arguments.split(b"\0")
+    return len(captured.arguments) >= MAX_ARGUMENTS_BYTES or any(each.encode() in arguments for each in refused)
 
 
 def _taints_of(image: Image, captured: Captured, known: KnownFile) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
     """Of an interpreted agent: regular expressions; an option before the script that matches none makes it nobody."""
     required_options: tuple[str, ...] = ()
     """Regular expressions; without an option before the script that matches each of them it is nobody."""
+    refused_arguments: tuple[str, ...] = ()
+    """Subcommands that make it another program, which works for whoever asks; anywhere among the arguments."""
 
 
 class Bundle(Struct, frozen=True, forbid_unknown_fields=True):
