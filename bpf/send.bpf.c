@@ -21,20 +21,28 @@ struct {
 	__type(value, struct endpoints);
 } endpoints SEC(".maps");
 
+/* 6.2; the hook is younger */
+extern void *bpf_rdonly_cast(const void *object, __u32 type_id) __ksym;
+
+static __always_inline struct unix_sock *as_unix_sock(const struct sock *sk)
+{
+	return bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct unix_sock));
+}
+
 static __always_inline bool goes_to_the_broker(struct sock *sk, const struct endpoints *to)
 {
 	__u16 family = sk->__sk_common.skc_family;
-	struct unix_sock *listener;
+	struct unix_sock *peer;
 	struct inode *name;
 
 	if (family == AF_INET || family == AF_INET6)
 		return to->tcp_port && __builtin_bswap16(sk->__sk_common.skc_dport) == to->tcp_port;
 	if (family != AF_UNIX || !to->unix_ino)
 		return false;
-	/* an accepted socket carries its listener's name */
-	listener = (void *)BPF_CORE_READ((struct unix_sock *)sk, peer);
-	name = BPF_CORE_READ(listener, path.dentry, d_inode);
-	return name && BPF_CORE_READ(name, i_ino) == to->unix_ino && BPF_CORE_READ(name, i_sb, s_dev) == to->unix_dev;
+	/* An accepted socket carries its listener's name. The loads are direct: a null on the way reads as null. */
+	peer = as_unix_sock(as_unix_sock(sk)->peer);
+	name = peer->path.dentry->d_inode;
+	return name->i_ino == to->unix_ino && name->i_sb->s_dev == to->unix_dev;
 }
 
 SEC("tp_btf/sock_send_length")

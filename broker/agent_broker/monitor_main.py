@@ -55,6 +55,7 @@ from agent_broker.privilege import (
     hide_memory,
     keep_capabilities,
     leave_network,
+    take_precedence,
 )
 
 _POLL_S = 0.02
@@ -78,6 +79,7 @@ def run(layout: Layout, config: Config) -> None:
         raise UnavailableError("the monitor must run as root", next_step="sudo agent-broker monitor")
     hide_memory()
     allow_descriptors()
+    take_precedence()
     asyncio.run(_live(layout, config))
 
 
