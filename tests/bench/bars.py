@@ -6,7 +6,7 @@ A bar that is missed is shown, and fails nothing: figures move with the machine,
 from dataclasses import dataclass
 
 DESIGN = "DESIGN section 8"
-ATTESTATION = "issue 3"
+ATTESTATION = "attestation"
 
 
 @dataclass(frozen=True)
