@@ -9,15 +9,13 @@ import typer
 from agent_broker.cli import application
 from agent_broker.cli.approve_text import show_update, update_record
 from agent_broker.cli.broker import administrator
-from agent_broker.cli.enrolling import HashProgress, confirm, recipe_of, require_root, site_of, user_of
+from agent_broker.cli.enrolling import HashProgress, confirm, recipe_of, require_root, site_of, uid_of, user_of
 from agent_broker.cli.plan_text import show_warnings
 from agent_broker.cli.terminal import cell, console, print_json
-from agent_broker.config.accounts import user_id
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.update import WhoWrote, find_update
 from agent_broker.enroll.update import approve as enroll_update
 from agent_broker.errors import MisuseError
-from agent_broker.ids import Uid
 from agent_broker.monitor.client import MonitorClient
 from agent_broker.monitor.provenance import Provenance
 
@@ -41,7 +39,7 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter an option
     if json and not yes:
         raise MisuseError("--json asks nothing", next_step="add --yes")
     recipe = recipe_of(agent)
-    uid = _uid_of(user_of(user))
+    uid = uid_of(user_of(user))
     with administrator(layout) as client, HashProgress() as progress:
         site = site_of(layout, client, lambda _: None)
         found = find_update(recipe, uid, site=site, who_wrote=_monitor(layout), given=binary, progress=progress)
@@ -65,7 +63,3 @@ def _monitor(layout: Layout) -> WhoWrote:
             return await client.who_wrote(fd)
 
     return lambda fd: asyncio.run(ask(fd))
-
-
-def _uid_of(user: str) -> Uid:
-    return user_id(int(user) if user.isascii() and user.isdecimal() else user)

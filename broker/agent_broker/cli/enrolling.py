@@ -11,11 +11,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from agent_broker.cli.terminal import console, printable
 from agent_broker.clock import SystemClock
+from agent_broker.config.accounts import user_id
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.errors import MisuseError, RefusedError
+from agent_broker.ids import Uid
 from agent_broker.transport.control_client import ControlClient
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"claude": ClaudeRecipe}
@@ -42,6 +44,15 @@ def user_of(option: str) -> str:
     if not user:
         raise MisuseError("it is not clear whose agent is meant", next_step="name the user with --user")
     return user
+
+
+def uid_of(user: str) -> Uid:
+    """Return the id of a user who is given by name or by number.
+
+    Raises:
+        MisuseError: there is none.
+    """
+    return user_id(int(user) if user.isascii() and user.isdecimal() else user)
 
 
 def require_root() -> None:

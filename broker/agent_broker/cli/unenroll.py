@@ -7,14 +7,12 @@ import typer
 
 from agent_broker.cli import application
 from agent_broker.cli.broker import administrator
-from agent_broker.cli.enrolling import confirm, recipe_of, require_root, showing_steps, site_of, user_of
+from agent_broker.cli.enrolling import confirm, recipe_of, require_root, showing_steps, site_of, uid_of, user_of
 from agent_broker.cli.plan_text import show_report
 from agent_broker.cli.terminal import console, print_json
-from agent_broker.config.accounts import user_id
 from agent_broker.enroll.owner import owner_of
 from agent_broker.enroll.undo import unenroll as undo_enrollment
 from agent_broker.errors import MisuseError
-from agent_broker.ids import Uid
 
 app = typer.Typer(add_completion=False)
 
@@ -38,7 +36,7 @@ def unenroll(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise MisuseError("--json asks nothing", next_step="add --yes")
     name = recipe_of(agent).agent
     owner = user_of(user)
-    uid = _uid_of(owner) if home is None else owner_of(owner, home).uid
+    uid = uid_of(owner) if home is None else owner_of(owner, home).uid
     with administrator(layout) as client:
         confirm(f"Put the secrets of {name} back into the files of {owner}?", yes=yes)
         with showing_steps("unenrolling") as on_step:
@@ -47,7 +45,3 @@ def unenroll(  # noqa: PLR0913, PLR0917 - one parameter an option
         print_json({"report": report})
     else:
         show_report(report, console())
-
-
-def _uid_of(user: str) -> Uid:
-    return user_id(int(user) if user.isascii() and user.isdecimal() else user)

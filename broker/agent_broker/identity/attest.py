@@ -66,7 +66,7 @@ class Attestor:
         self._scripts = scripts
         self._search = PrincipalSearch(store, hashes, scripts)
         self._mappings = Mappings(sensor, scripts)
-        self._memory = Memory(store, self._mappings, scripts, self._touches)
+        self._memory = Memory(self._search, self._mappings, self._touches)
 
     @property
     def agents(self) -> AgentTable:
@@ -98,7 +98,7 @@ class Attestor:
         if known is not None and known == self._freshness(record) and self._memory.still_holds(known, self.agents):
             return self._user_problem(pidfd, record) or Unchanged(known)
         touches = self._touches()
-        verdict = self._judge(record)
+        verdict = self._judge(record, touches)
         if isinstance(verdict, _Needs) or not self._still(pidfd, record, touches):
             return None
         return self._settle(pidfd, record, verdict)
@@ -165,14 +165,14 @@ class Attestor:
         if other is None:
             return None
         reason = "another program than the one that holds the connection has written on it"
-        return refusal(reason, self._recalled(TaskRecord(*other, 0)), hostile=True)
+        return refusal(reason, self.recall(TaskRecord(*other, 0)), hostile=True)
 
     def _refuse_shared(self, shared: Shared) -> Unknown:
         """Return the refusal of a connection that stayed shared; who is not the agent and had a hand in it is named."""
         records = [record for pid in sorted(shared.pids) if (record := self._record_of(pid)) is not None]
         records += [TaskRecord(*each, 0) for each in shared.writers]
         for record in records:
-            who = self._recalled(record)
+            who = self.recall(record)
             if isinstance(who, Evidence) and (who.principal is None or not who.principal.is_caller):
                 return refusal(shared.why, who)
         return Unknown(shared.why)
@@ -186,10 +186,6 @@ class Attestor:
             return self._sensor.task_record(pidfd)
         finally:
             os.close(pidfd)
-
-    def _recalled(self, record: TaskRecord) -> Evidence | Unknown:
-        verdict = self.recall(record)
-        return Unknown("") if isinstance(verdict, Unchanged) else verdict
 
     async def _wait_for_holder(self, inode: int) -> Unknown | None:
         """Wait for what is not known yet about the holder of a socket; return why that can't be known, or nothing."""
@@ -207,14 +203,14 @@ class Attestor:
             if not await self._drain_past(record):
                 return self._not_arrived(record)
             touches = self._touches()
-            verdict = self._judge(record)
+            verdict = self._judge(record, touches)
             for _ in range(_LOOKS):
                 if not isinstance(verdict, _Needs):
                     break
                 problem = await self._look(verdict.needed)
                 if problem:
                     return Unknown(problem, "restart the agent", verdict.evidence.uid, verdict.evidence.steps)
-                verdict = self._judge(record)
+                verdict = self._judge(record, touches)
             if self._still(pidfd, record, touches) and not isinstance(verdict, _Needs):
                 return self._settle(pidfd, record, verdict)
         return Unknown("the process changed while it was looked at")
@@ -248,14 +244,14 @@ class Attestor:
         """Return the kernel's numbers of a process now, for ``recall`` later; None: it has none. About 2 us."""
         return self._sensor.task_record(pidfd)
 
-    def recall(self, record: TaskRecord) -> Verdict:
+    def recall(self, record: TaskRecord) -> Evidence | Unknown:
         """Return what is known of a program image by its numbers, whether it still runs or not.
 
         Neither waits nor hashes: an enrolled file whose hash was not taken yet makes the answer Unknown.
         """
         if not self._has_arrived(record):
             return self._not_arrived(record)
-        verdict = self._judge(record)
+        verdict = self._judge(record, self._touches())
         if isinstance(verdict, _Needs):
             evidence = verdict.evidence
             return Unknown("the enrolled file was not looked at yet", uid=evidence.uid, steps=evidence.steps)
@@ -305,7 +301,7 @@ class Attestor:
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         return Unknown(f"the lineage is incomplete: {why}", "start the program again", steps=lineage.steps)
 
-    def _judge(self, record: TaskRecord) -> "Evidence | Unknown | _Needs":
+    def _judge(self, record: TaskRecord, touches: int) -> "Evidence | Unknown | _Needs":
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         if lineage.gap:
             return Unknown(f"the lineage is incomplete: {lineage.gap}", _RESTART, steps=lineage.steps)
@@ -319,7 +315,6 @@ class Attestor:
             )
         if found.principal is not None and not found.principal.is_caller and self._sensor.losses().taint:
             return Unknown("what was done to the agent is not known: kernel events were lost", _RESTART, caller.uid)
-        touches = self._touches()
         evidence = Evidence(
             freshness=self._freshness(record),
             uid=caller.uid,

@@ -13,8 +13,7 @@ from msgspec import Struct
 from agent_broker.identity.agent import AgentTable
 from agent_broker.identity.evidence import Evidence, Freshness
 from agent_broker.identity.mappings import Mappings
-from agent_broker.identity.principal import Found, ScriptChecks, ScriptVerdict
-from agent_broker.lineage.store import Store
+from agent_broker.identity.principal import Found, PrincipalSearch, ScriptVerdict
 
 _REMEMBERED = 4096
 
@@ -29,12 +28,9 @@ class _Entry(Struct, frozen=True):
 class Memory:
     """See the module. Bounded, oldest out."""
 
-    def __init__(
-        self, store: Store, mappings: Mappings, scripts: ScriptChecks | None, touches: Callable[[], int]
-    ) -> None:
-        self._store = store
+    def __init__(self, search: PrincipalSearch, mappings: Mappings, touches: Callable[[], int]) -> None:
+        self._search = search
         self._mappings = mappings
-        self._scripts = scripts
         self._touches = touches
         self._entries: OrderedDict[Freshness, _Entry] = OrderedDict()
 
@@ -56,10 +52,7 @@ class Memory:
         return self._script_holds(entry.found) and not self._mappings.problems_of(entry.found)
 
     def _script_holds(self, found: Found) -> bool:
-        known, step = found.known, found.step
-        if known is None or step is None or known.binary.script is None:
+        if found.known is None or found.step is None:
             return True
-        captured = self._store.captured(step.image.exec_id)
-        if captured is None or self._scripts is None:
-            return False
-        return self._scripts.verdict(step.image, captured, known) == ScriptVerdict(genuine=True)
+        image = found.step.image
+        return self._search.script_of(image, self._search.captured(image), found.known) == ScriptVerdict(genuine=True)

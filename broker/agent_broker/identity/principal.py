@@ -104,13 +104,13 @@ class PrincipalSearch:
         sha256 = self._hashes.get(image.file)
         if sha256 is None:
             return Found(None, None, (), needed=Needed(image))
-        captured = self._store.captured(image.exec_id)
+        captured = self.captured(image)
         if captured is None and known.binary.script is None:
             return Found(None, None, (), unseen=True) if sha256 == known.binary.sha256 else None
         # an interpreter's script is not known then, and most of its processes are nobody's
         if captured is None or sha256 != known.binary.sha256 or _is_other_program(captured, known):
             return None
-        script = self._judge_script(image, captured, known)
+        script = self.script_of(image, captured, known)
         if script is None:
             return Found(None, None, (), needed=Needed(image, known, captured))
         if not script.genuine:
@@ -126,10 +126,15 @@ class PrincipalSearch:
         )
         return Found(principal, known, (*_taints_of(image, captured, known), *script.taints))
 
-    def _judge_script(self, image: Image, captured: Captured, known: KnownFile) -> ScriptVerdict | None:
+    def captured(self, image: Image) -> Captured | None:
+        """Return what was kept of an image's strings; None: they were not captured."""
+        return self._store.captured(image.exec_id)
+
+    def script_of(self, image: Image, captured: Captured | None, known: KnownFile) -> ScriptVerdict | None:
+        """Return what is known of a candidate's script now; None: it must be looked at first."""
         if known.binary.script is None:
             return ScriptVerdict(genuine=True)
-        if self._scripts is None:
+        if self._scripts is None or captured is None:
             return ScriptVerdict(genuine=False)
         return self._scripts.verdict(image, captured, known)
 
