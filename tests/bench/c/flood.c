@@ -7,6 +7,7 @@
  *      fork     the same, each time by a new process
  *      connect  connect and close; again
  *      hold     keep 200 connections a process with half of REQUEST sent; make each again when it is closed
+ *      spin     nothing but use the processor: what a flood costs whoever it is aimed at
  *      pipeline connect, send REQUEST for as long as the socket takes it, never read; again when it is closed
  * Prints how many times that was done in all. Being refused, or turned away, is what it expects.
  */
@@ -138,13 +139,19 @@ static void pipeline(void)
     close(fd);
 }
 
+static void spin(void)
+{
+    for (volatile int i = 0; i < 10000; i++)
+        ;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*work)(void);
     } ways[] = {
-        {"ask", ask}, {"fork", ask_by_child}, {"connect", connect_once}, {"hold", hold}, {"pipeline", pipeline},
+        {"ask", ask}, {"fork", ask_by_child}, {"connect", connect_once}, {"hold", hold}, {"pipeline", pipeline}, {"spin", spin},
     };
     void (*work)(void) = NULL;
     if (argc != 6)
