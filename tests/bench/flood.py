@@ -3,8 +3,7 @@
 Each kind of flood runs for a while, and between two of them it is quiet. In both, fifty helpers of the agent ask `get`
 (most for the first time in their lives, as shims do), and the agent itself sends requests on a kept connection. All
 kinds take their turns, several times over: a kind's p99 is the median of its turns, since a stall of the disk is longer
-than any of them. The ratio is the worst kind's p99 over that of the quiet times. The floods know the agent's phantom and
-what to ask; ``spin`` asks nothing, it shows what the busy processes alone cost.
+than any of them. The X asks nothing, it shows what the busy processes alone cost.
 """
 
 import contextlib

@@ -8,7 +8,6 @@ from agent_broker.monitor.detection import (
     DENIED,
     ONLY_SEEN,
     SERVED,
-    Decoy,
     EventFacts,
     decide_change,
     decide_crowd,
@@ -17,10 +16,11 @@ from agent_broker.monitor.detection import (
     is_exempt,
     printable,
 )
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.messages import MAX_MESSAGE_BYTES, IncidentPush
 from tests.fakes.lineage_records import a_lineage, a_step
 
-DECOY = Decoy("/home/ann/.claude/.credentials.json", "claude", 1000, deny=False)
+DECOY = Mark("/home/ann/.claude/.credentials.json", "claude", 1000, deny=False)
 FRESH = Freshness("e1", 7, 7, 0)
 LINEAGE = a_lineage(7, 8, 9)
 

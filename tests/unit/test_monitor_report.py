@@ -11,14 +11,15 @@ from agent_broker.identity.executable import HashCache
 from agent_broker.monitor import actor as actors_module
 from agent_broker.monitor import report
 from agent_broker.monitor.actor import Actor, Actors
-from agent_broker.monitor.detection import SERVED, Decoy
+from agent_broker.monitor.detection import SERVED
 from agent_broker.monitor.fingerprint import Fingerprints, facts_by_stat, hold
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.report import Event, Reporter, Watcher
 from agent_broker.monitor.throttle import MAX_REPORTS
 from tests.fakes.attestor import World
 from tests.fakes.clock import FakeClock
 
-DECOY = Decoy("/home/ann/decoy", "claude", 1000, deny=False)
+DECOY = Mark("/home/ann/decoy", "claude", 1000, deny=False)
 PID = os.getpid()
 
 

@@ -15,7 +15,8 @@ from agent_broker.identity.registry import (
 from agent_broker.identity.updated import find_updated
 from agent_broker.issue import INJECT, RELEASE, Ask
 from agent_broker.lineage.record import Step
-from agent_broker.monitor.detection import SERVED, Decoy, EventFacts, decide_open
+from agent_broker.monitor.detection import SERVED, EventFacts, decide_open
+from agent_broker.monitor.mark import Mark
 from tests.unit.test_issue import BASH, KEY, OWNER, SHIM, Broker, ScriptedCaller, evidence, image
 
 OLD = "/home/u/.local/share/claude/versions/2.1.330"
@@ -116,7 +117,7 @@ async def test_a_helper_below_the_updated_agent_reads_what_to_do(world):
 
 
 FACTS = EventFacts(1, 105, "e1", "observe+", SERVED)
-DECOY = Decoy("/home/u/.claude/.credentials.json", "claude", OWNER, deny=False, enrollment=enrollment())
+DECOY = Mark("/home/u/.claude/.credentials.json", "claude", OWNER, deny=False, enrollment=enrollment())
 
 
 def test_an_updated_agent_that_opens_its_decoy_is_warned_of_and_not_frozen():

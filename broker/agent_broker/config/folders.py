@@ -17,9 +17,11 @@ def make_folders(layout: Layout, account: BrokerAccount) -> None:
     try:
         for folder in (layout.config_folder, layout.policy_folder, layout.state_folder, layout.registry_folder):
             _folder(folder, 0o755)
+        for folder in (layout.decoys_folder, layout.allowed_folder):
+            _folder(folder, 0o755)
         _folder(layout.run_folder, 0o755)
         _folder(layout.enroll_folder, 0o700)
-        for folder in (layout.vault_folder, layout.audit_folder):
+        for folder in (layout.vault_folder, layout.audit_folder, layout.outbox_folder):
             _folder(folder, 0o700, account)
     except OSError as error:
         raise UnavailableError(f"{error.filename} can't be made: {error.strerror}") from error

@@ -75,6 +75,16 @@ class Layout:
         return self.state_folder / "registry/agents"
 
     @property
+    def decoys_folder(self) -> Path:
+        """Planted decoys, one JSON file each (never a value): root:root 0755, files 0644."""
+        return self.state_folder / "registry/decoys"
+
+    @property
+    def allowed_folder(self) -> Path:
+        """Programs that root allowed to open credential paths, one JSON file each: root:root 0755, files 0644."""
+        return self.state_folder / "registry/allowed"
+
+    @property
     def vault_folder(self) -> Path:
         """Of the broker's user, 0700."""
         return self.state_folder / "vault"
@@ -98,6 +108,16 @@ class Layout:
     def alerts_log(self) -> Path:
         """The hash-chained journal of incidents."""
         return self.audit_folder / "alerts.log"
+
+    @property
+    def alerts_store(self) -> Path:
+        """Incidents for queries (SQLite), kept for a chosen time."""
+        return self.audit_folder / "alerts.sqlite3"
+
+    @property
+    def outbox_folder(self) -> Path:
+        """What alert sinks have not taken yet, one file a sink."""
+        return self.audit_folder / "outbox"
 
     @property
     def frozen_file(self) -> Path:

@@ -32,9 +32,10 @@ from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Verdict
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
-from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, Decoy, is_exempt
+from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
 
@@ -75,7 +76,7 @@ class DecoyListener:
         self._actors = actors
         self._reporter = reporter
         self._own_pid = os.getpid()
-        self._decoys: dict[Inode, Decoy] = {}
+        self._decoys: dict[Inode, Mark] = {}
         self._inodes: dict[str, deque[Inode]] = {}
         self._denying = False
         self._loop = asyncio.get_running_loop()
@@ -98,7 +99,7 @@ class DecoyListener:
         self._group.close()
         os.close(self._bell)
 
-    def mark(self, decoy: Decoy, walk: Walk) -> None:
+    def mark(self, decoy: Mark, walk: Walk) -> None:
         """Watch the file that a walk found, as this decoy; again is fine, and heals a lost mark.
 
         Raises:
@@ -187,7 +188,7 @@ class DecoyListener:
         except RuntimeError:
             _log.warning("the event loop ended before the decoy listener: an open was answered and is not reported")
 
-    def _decoy_of(self, event_fd: int) -> Decoy | None:
+    def _decoy_of(self, event_fd: int) -> Mark | None:
         """Return the decoy that was opened; None: forgotten meanwhile, or moved away more than 16 decoys ago."""
         facts = os.fstat(event_fd)
         return self._decoys.get((facts.st_dev, facts.st_ino))
@@ -210,7 +211,7 @@ class DecoyListener:
         os.close(event_fd)
         actor.close()
 
-    def _report(self, decoy: Decoy, event_fd: int, actor: Actor, verdict: Verdict) -> None:
+    def _report(self, decoy: Mark, event_fd: int, actor: Actor, verdict: Verdict) -> None:
         opened_as = str(Path(f"/proc/self/fd/{event_fd}").readlink())
         os.close(event_fd)
         other = opened_as if opened_as != decoy.path else ""

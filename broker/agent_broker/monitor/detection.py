@@ -15,11 +15,11 @@ The law:
 from dataclasses import dataclass
 
 from agent_broker.identity.evidence import Evidence, Principal, Unknown, Verdict, offenders
-from agent_broker.identity.registry import Enrollment
 from agent_broker.identity.updated import Updated, find_updated
-from agent_broker.ids import AgentName, Epoch, Sha256, Uid
+from agent_broker.ids import Epoch, Sha256, Uid
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.mark import Mark
 
 CRITICAL = "critical"
 WARNING = "warning"
@@ -32,19 +32,6 @@ ONLY_SEEN = "only-seen"
 _ROOT = Uid(0)
 _SHOWN_NAME_CHARS = 120
 _SHOWN_TAINTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Decoy:
-    """One decoy of one enrolment."""
-
-    path: str
-    agent: AgentName
-    owner_uid: Uid
-    deny: bool
-    """True: others get EPERM where the tier can; False: they are served the decoy."""
-    enrollment: Enrollment | None = None
-    """Whose it is in full, to tell an updated agent from a stranger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +55,7 @@ class EventFacts:
     """Why there is no hash, or why it must be doubted; a clause without a full stop."""
 
 
-def is_exempt(verdict: Verdict, decoy: Decoy) -> bool:
+def is_exempt(verdict: Verdict, decoy: Mark) -> bool:
     """Whether the actor is the agent that the decoy belongs to, and nothing speaks against it."""
     if not isinstance(verdict, Evidence) or verdict.taints:
         return False
@@ -81,7 +68,7 @@ def is_exempt(verdict: Verdict, decoy: Decoy) -> bool:
     )
 
 
-def decide_open(decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident | None:
+def decide_open(decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident | None:
     """Return the incident of an opened decoy; None if the opener is exempt."""
     if is_exempt(verdict, decoy):
         return None
@@ -91,7 +78,7 @@ def decide_open(decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident |
     return _incident("decoy-opened", sentence, decoy, verdict, facts)
 
 
-def decide_change(decoy: Decoy, verdict: Verdict, facts: EventFacts, change: str) -> Incident | None:
+def decide_change(decoy: Mark, verdict: Verdict, facts: EventFacts, change: str) -> Incident | None:
     """Return the incident of a decoy that was replaced, removed or changed; None if the agent or root did it.
 
     Args:
@@ -150,7 +137,7 @@ def _severity(verdict: Verdict) -> str:
             return CRITICAL
 
 
-def _incident(kind: str, sentence: str, decoy: Decoy, verdict: Verdict, facts: EventFacts) -> Incident:
+def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident:
     severity = _severity(verdict)
     updated = _updated(decoy, verdict) if severity == CRITICAL else None
     remark = ""
@@ -174,9 +161,14 @@ def _incident(kind: str, sentence: str, decoy: Decoy, verdict: Verdict, facts: E
     )
 
 
-def _updated(decoy: Decoy, verdict: Verdict) -> Updated | None:
+def _updated(decoy: Mark, verdict: Verdict) -> Updated | None:
     """Return what the actor itself is a new version of, if that is the decoy's own agent."""
-    if not isinstance(verdict, Evidence) or verdict.principal is not None or decoy.enrollment is None:
+    if (
+        not isinstance(verdict, Evidence)
+        or verdict.principal is not None
+        or decoy.enrollment is None
+        or decoy.agent is None
+    ):
         return None
     found = find_updated(verdict, decoy.agent, (decoy.enrollment,))
     return found if found is not None and found.image is verdict.caller else None

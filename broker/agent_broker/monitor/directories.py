@@ -18,9 +18,10 @@ from pathlib import PurePosixPath
 from agent_broker.errors import AgentBrokerError, UnavailableError
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
-from agent_broker.monitor.detection import ONLY_SEEN, Decoy, is_exempt
+from agent_broker.monitor.detection import ONLY_SEEN, is_exempt
 from agent_broker.monitor.fanotify import Change, FileKey, Group, file_key
 from agent_broker.monitor.fingerprint import hold
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
 
@@ -56,7 +57,7 @@ class PathWatcher:
         self._actors = actors
         self._reporter = reporter
         self._recheck = recheck
-        self._decoys: dict[str, Decoy] = {}
+        self._decoys: dict[str, Mark] = {}
         self._entries: dict[tuple[FileKey, bytes], set[str]] = {}
         self._folders: dict[FileKey, set[str]] = {}
         self._files: dict[FileKey, str] = {}
@@ -75,7 +76,7 @@ class PathWatcher:
             self._loop = None
         self._group.close()
 
-    def watch(self, decoy: Decoy, walk: Walk) -> None:
+    def watch(self, decoy: Mark, walk: Walk) -> None:
         """Watch the way to a decoy, as far as a walk got; again is fine.
 
         Raises:

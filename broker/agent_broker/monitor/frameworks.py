@@ -28,6 +28,16 @@ KINDS: dict[str, Frameworks] = {
     "decoy-replaced": Frameworks(
         attack=("T1685",), atlas=("AML.T0081",), owasp=("ASI04", "ASI06"), saif=("controlAgentIntegrityManagement",)
     ),
+    "credential-opened": Frameworks(
+        attack=("T1552.001", "T1552.004"),
+        atlas=("AML.T0055", "AML.T0037"),
+        owasp=("LLM02", "ASI03"),
+        saif=(*_CREDENTIAL_ISOLATION, "controlThreatDetection"),
+    ),
+    "config-changed": Frameworks(
+        attack=("T1546.004",), atlas=("AML.T0081",), owasp=("ASI04", "ASI06"), saif=("controlAgentIntegrityManagement",)
+    ),
+    "monitor-tampered": Frameworks(attack=("T1685",), atlas=(), owasp=("ASI10",), saif=("controlThreatDetection",)),
     "decoy-used": Frameworks(
         attack=("T1552.001", "T1550.001"),
         atlas=("AML.T0083", "AML.T0091.000"),

@@ -1,6 +1,7 @@
 """One record an incident: what a person needs to act on, made once, stored and shown as it is."""
 
 import uuid
+from typing import TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -15,6 +16,21 @@ _LAST_STEPS = 8
 
 NO_EPOCH = Epoch("")
 """The offender's ids are not known."""
+
+
+class Offender(Struct, frozen=True):
+    """What a person wants to know of the process beside its lineage; for display, empty where it could not be read.
+
+    Read of the process itself (/proc), when it may have changed already: nothing is decided by it.
+    """
+
+    command: tuple[str, ...] = ()
+    """Its arguments, whole or cut."""
+    cwd: str = ""
+    package: str = ""
+    """The distribution's package that owns its executable, and its version: ``git 1:2.39.5-0+deb12u2``."""
+    container: str = ""
+    """What names the container that it runs in; empty: none."""
 
 
 class Incident(Struct, frozen=True):
@@ -32,19 +48,57 @@ class Incident(Struct, frozen=True):
     tier: str
     action: str
     """What was done: ``served-decoy``, ``denied``, ``refused`` or ``only-seen``."""
-    path: str
-    """The marked file, the endpoint or the protocol; empty if none."""
-    process_sha256: Sha256 | None
-    """Of the offender's executable; None if it could not be read."""
     lineage: tuple[Step, ...]
     """The offender first; empty if unknown, and then ``what`` says why. A very long one lacks its middle."""
-    agent: AgentName | None
-    """The enrolled agent in the lineage."""
     frameworks: Frameworks
-    next_step: str
+    path: str = ""
+    """The marked file, the endpoint or the protocol; empty if none."""
+    process_sha256: Sha256 | None = None
+    """Of the offender's executable; None if it could not be read."""
+    agent: AgentName | None = None
+    """The enrolled agent in the lineage."""
+    next_step: str = ""
     epoch: Epoch = NO_EPOCH
     offenders: tuple[ProcId, ...] = ()
     """The processes to freeze if this is critical (identity.evidence.offenders); ids of ``epoch``."""
+    revision: int = 0
+    """0 when it is told first; the same id with a higher one replaces what was told before."""
+    count: int = 1
+    """Events that were folded into this incident."""
+    last_ns: int = 0
+    """CLOCK_REALTIME of the last of them; ``time_ns`` is that of the first."""
+    boot_ns: int = 0
+    """CLOCK_BOOTTIME of the first; 0: not known."""
+    role: str = ""
+    """What the path is watched as (monitor.mark.Role); empty if none."""
+    holds: str = ""
+    """Kind of what the path holds or seems to hold; empty if none."""
+    offender: Offender | None = None
+    session: str = ""
+    """Of the agent, if it is known."""
+    changes: tuple[str, ...] = ()
+    """Of a changed settings file: lines that say what changed, secrets redacted."""
+    paths: tuple[str, ...] = ()
+    """Further marked files that the same lineage opened, of the same kind; bounded."""
+    response: str = ""
+    """What the broker did: which grants ended, what was frozen or stopped. The monitor leaves it empty."""
+
+
+class Details(TypedDict, total=False):
+    """What not every incident has; see Incident."""
+
+    path: str
+    process_sha256: Sha256 | None
+    agent: AgentName | None
+    next_step: str
+    epoch: Epoch
+    offenders: tuple[ProcId, ...]
+    boot_ns: int
+    role: str
+    holds: str
+    offender: Offender | None
+    session: str
+    changes: tuple[str, ...]
 
 
 def new_incident(  # noqa: PLR0913 - one record, named arguments only
@@ -56,12 +110,7 @@ def new_incident(  # noqa: PLR0913 - one record, named arguments only
     tier: str,
     action: str,
     lineage: tuple[Step, ...] = (),
-    path: str = "",
-    process_sha256: Sha256 | None = None,
-    agent: AgentName | None = None,
-    next_step: str = "",
-    epoch: Epoch = NO_EPOCH,
-    offenders: tuple[ProcId, ...] = (),
+    **details: Unpack[Details],
 ) -> Incident:
     """Make an incident with a fresh id and its kind's framework identifiers; ``what`` says if steps were left out."""
     left_out = len(lineage) - _FIRST_STEPS - _LAST_STEPS
@@ -76,12 +125,8 @@ def new_incident(  # noqa: PLR0913 - one record, named arguments only
         what=what,
         tier=tier,
         action=action,
-        path=path,
-        process_sha256=process_sha256,
         lineage=lineage,
-        agent=agent,
         frameworks=frameworks_of(kind),
-        next_step=next_step,
-        epoch=epoch,
-        offenders=offenders,
+        last_ns=time_ns,
+        **details,
     )

@@ -21,7 +21,6 @@ from agent_broker.kernel.events import FileFacts
 from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import (
     ONLY_SEEN,
-    Decoy,
     EventFacts,
     decide_change,
     decide_crowd,
@@ -30,6 +29,7 @@ from agent_broker.monitor.detection import (
 )
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
 from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.throttle import WINDOW_NS, Throttle
 
 MAX_PENDING = 128  # each holds two descriptors
@@ -49,7 +49,7 @@ class Publish(Protocol):
 class Event:
     """One event that was answered (if it asked for an answer). The actor's descriptors belong to the reporter."""
 
-    decoy: Decoy
+    decoy: Mark
     actor: Actor
     verdict: Verdict
     """What is recorded of the actor."""

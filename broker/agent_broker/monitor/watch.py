@@ -16,9 +16,9 @@ from agent_broker.identity.registry import Enrollment
 from agent_broker.kernel.events import FileFacts
 from agent_broker.monitor.actor import Actors, AttestorPort
 from agent_broker.monitor.decoys import DecoyListener
-from agent_broker.monitor.detection import Decoy
 from agent_broker.monitor.directories import PathWatcher
 from agent_broker.monitor.fingerprint import Fingerprints, HashStore
+from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.mounts import MountWatch
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Publish, Reporter, Watcher
@@ -64,7 +64,7 @@ class DecoyWatch:
             clock=clock,
             watcher=watcher,
         )
-        self._decoys: dict[str, Decoy] = {}
+        self._decoys: dict[str, Mark] = {}
         self._problems: dict[str, str] = {}
         self._listener = DecoyListener(self._actors, self._reporter, permission=permission)
         self._paths = self._new_paths()
@@ -143,12 +143,12 @@ class DecoyWatch:
             self._problems[path] = "; ".join(problems)
 
 
-def _decoys_of(enrollments: Iterable[Enrollment]) -> tuple[dict[str, Decoy], list[str]]:
-    decoys: dict[str, Decoy] = {}
+def _decoys_of(enrollments: Iterable[Enrollment]) -> tuple[dict[str, Mark], list[str]]:
+    decoys: dict[str, Mark] = {}
     doubles = []
     for enrollment in enrollments:
         for file in enrollment.decoys:
-            decoy = Decoy(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment)
+            decoy = Mark(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment)
             if decoys.setdefault(file.path, decoy) != decoy:
                 doubles.append(f"{file.path} is enrolled twice: only {decoys[file.path].agent} is exempt there")
     return decoys, doubles
