@@ -15,9 +15,10 @@ from agent_broker.identity.bundle import digest_of, hash_files
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
 from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
-from agent_broker.identity.registry import Bundle, EnrolledBinary, EnrolledScript, Enrollment
+from agent_broker.identity.registry import Bundle, EnrolledBinary, EnrolledScript, Enrollment, Outside
 from agent_broker.identity.scripts import SLACK_NS
 from agent_broker.identity.tree import Bounds, scan_tree
+from agent_broker.identity.wanted import lookup_folders
 from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.script_starts import ScriptStarts
@@ -73,7 +74,9 @@ class InterpretedWorld:
     async def enroll(self):
         tree = scan_tree(str(self.package), Bounds())
         digest = digest_of(tree, hash_files(str(self.package), tree, {}))
-        bundle = Bundle(str(self.package), digest, tree.files, tree.size_bytes)
+        folders = lookup_folders(str(self.package), str(self.folder), str(self.node))
+        outside = Outside(("optional", "@a/b"), folders, str(self.folder))
+        bundle = Bundle(str(self.package), digest, tree.files, tree.size_bytes, outside)
         script = EnrolledScript(str(self.script), _sha256(self.script), bundle)
         binary = EnrolledBinary(str(self.node), _sha256(self.node), self.node.stat().st_size, script=script)
         enrollment = Enrollment("sample", OWNER, "me", (binary,), GEMINI, (), (), 0)

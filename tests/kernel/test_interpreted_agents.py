@@ -342,3 +342,59 @@ async def test_a_native_addon_of_the_package_is_its_own_code_and_one_from_elsewh
 
     assert (await world.attest(own)).taints == ()
     assert any("not part of the agent" in taint for taint in (await world.attest(other)).taints)
+
+
+async def test_a_module_that_the_package_lacks_may_not_lie_above_it(world):
+    planted = world.folder / "node_modules/optional"
+    world.as_user(f"import os; os.makedirs('{planted}')")
+    await world.rest()
+
+    verdict = await world.attest(world.start(world.link))
+
+    assert is_agent(verdict)
+    assert any(str(planted) in taint for taint in verdict.taints)
+
+
+@pytest.mark.parametrize("place", ["lib/node_modules/optional.js", ".node_modules/optional", "node_modules/@a/b"])
+async def test_a_module_that_was_there_for_a_moment_taints_what_ran_then(world, place):
+    process = world.start(world.link)
+    await world.loaded(process)
+    assert (await world.attest(process)).taints == ()
+
+    planted = world.folder / place
+    world.as_user(f"import os; os.makedirs('{planted}'); os.removedirs('{planted}')")
+
+    assert any("while it ran" in taint for taint in (await world.attest(process)).taints)
+    await world.rest()
+    assert (await world.attest(world.start(world.link))).taints == ()
+
+
+async def test_other_modules_above_the_package_are_the_users_business(world):
+    process = world.start(world.link)
+    await world.loaded(process)
+    assert (await world.attest(process)).taints == ()
+    world.as_user(f"import os; os.makedirs('{world.modules}/another/node_modules/optional')")
+    await world.rest()
+
+    assert (await world.attest(process)).taints == ()
+    assert (await world.attest(world.start(world.link))).taints == ()
+
+
+async def test_a_folder_above_the_package_that_is_swapped_taints_what_runs(world):
+    process = world.start(world.link)
+    await world.loaded(process)
+    assert (await world.attest(process)).taints == ()
+
+    lib = world.folder / "lib"
+    world.as_user(f"import os; os.rename('{lib}', '{lib}2'); os.mkdir('{lib}'); os.rmdir('{lib}');"
+                  f" os.rename('{lib}2', '{lib}')")  # fmt: skip
+
+    assert any("above its package" in taint for taint in (await world.attest(process)).taints)
+
+
+async def test_another_home_taints_since_modules_are_looked_for_there(world):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(world.folder / "elsewhere")}
+
+    verdict = await world.attest(world.start(world.link, env=environment))
+
+    assert any("another HOME" in taint for taint in verdict.taints)

@@ -159,13 +159,16 @@ def test_a_script_that_somebody_has_open_for_writing_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_folders_where_the_user_can_plant_modules_are_named(modules, node):
+def test_a_module_above_the_package_that_the_user_can_change_is_named(modules, node):
+    (modules / "@scope/tool/dist/cli.js").write_text('#!/usr/bin/env node\nimport("there"); require("lacking/part");')
+    package(modules / "there", "there")
     os.chown(modules, OWNER.uid, OWNER.gid)
 
     program = find_program(modules / "@scope/tool/dist/cli.js", OWNER, (node,))
 
     assert program.found.writable_by_owner
-    assert any(str(modules) in warning and "planted" in warning for warning in program.warnings)
+    assert [str(modules / "there") in warning for warning in program.warnings] == [True]
+    assert program.found.enrolled.script.bundle.outside.modules == ("lacking",)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")

@@ -18,8 +18,10 @@ from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.roles import Interpreter, interpreter_of, rule_for
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.bundle import digest_of, hash_files
-from agent_broker.identity.registry import Bundle, EnrolledScript, RoleRule
-from agent_broker.identity.tree import Bounds, path_in, scan_tree
+from agent_broker.identity.registry import Bundle, EnrolledScript, Outside, RoleRule
+from agent_broker.identity.surroundings import present_places
+from agent_broker.identity.tree import Bounds, open_below, path_in, scan_tree
+from agent_broker.identity.wanted import lookup_folders, places_of, wanted_modules
 from agent_broker.ids import Sha256
 
 _FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
@@ -77,12 +79,14 @@ def find_program(
     _require_options(kind, shebang, place, interpreter)
     root = _package_of(place, kind, interpreter)
     script = _enrolled_script(place, root, progress)
+    warnings: tuple[str, ...] = ()
+    if kind.runtime == "node":
+        script, warnings = _with_outside(script, owner, found.enrolled.path)
     name = str(path.absolute())
     launchers = (name,) if name != place else ()
     enrolled = msgspec.structs.replace(found.enrolled, script=script, launchers=launchers)
     replaceable = found.writable_by_owner or may_replace(Path(script.path), owner)
     role = rule_for(kind, _argv0(kind, interpreter), isolated=is_isolated(interpreter))
-    warnings = tuple(_warnings(Path(root), kind, owner))
     return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable), role, warnings)
 
 
@@ -99,6 +103,33 @@ def _enrolled_script(place: str, root: str, progress: Progress | None) -> Enroll
         raise MisuseError(f"{root} can't be read: {error.strerror}", next_step="check the disk") from error
     sha256 = Sha256(hashes[tree.entries[path_in(root, place)]].hex())
     return EnrolledScript(place, sha256, Bundle(root, digest_of(tree, hashes), tree.files, tree.size_bytes))
+
+
+def _with_outside(script: EnrolledScript, owner: Owner, interpreter: str) -> tuple[EnrolledScript, tuple[str, ...]]:
+    """Say which modules the package lacks, and warn of those that lie above it already and the user can change."""
+    root = script.bundle.root
+    tree = scan_tree(root, Bounds(script.bundle.files, script.bundle.size_bytes))
+    try:
+        wanted = wanted_modules(tree, lambda path: _content(root, path))
+    except OSError as error:
+        raise MisuseError(f"{root} can't be read: {error.strerror}", next_step="check the disk") from error
+    folders = lookup_folders(root, owner.home, interpreter)
+    there = {name: present_places(places_of(folders, (name,))) for name in wanted}
+    outside = Outside(tuple(name for name in wanted if not there[name]), folders, owner.home)
+    bundle = msgspec.structs.replace(script.bundle, outside=outside)
+    warnings = [
+        f"{place} can be changed by the user, and the agent loads it if it asks for {name}; install the agent as root"
+        " (sudo npm install --global) to close this"
+        for name, places in there.items()
+        for place in sorted(places)
+        if may_replace(Path(place), owner)
+    ]
+    return msgspec.structs.replace(script, bundle=bundle), tuple(warnings)
+
+
+def _content(root: str, path: bytes) -> bytes:
+    with os.fdopen(open_below(root, path), "rb") as file:
+        return file.read()
 
 
 def _shebang_of(place: str) -> _Shebang | None:
@@ -214,16 +245,3 @@ def _manifest(folder: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _warnings(root: Path, kind: Interpreter, owner: Owner) -> Iterable[str]:
-    """Yield what stays open: a module that the package asks for and does not have is looked for in folders above."""
-    if kind.runtime != "node":
-        return
-    for folder in (root, *root.parents):
-        modules = folder if folder.name == "node_modules" else folder / "node_modules"
-        if modules != root and modules.is_dir() and may_replace(modules / "any", owner):
-            yield (
-                f"{modules} can be written by the user: a module planted there is loaded by the agent if the agent asks"
-                " for one that it does not have; install the agent as root (sudo npm install --global) to close this"
-            )

@@ -31,6 +31,7 @@ ENROLLED_RUNTIMES = frozenset({LOADER, "bun", "node"})
 
 _ANY = re.compile("|".join(family.names for family in FAMILIES))
 _EACH = tuple((re.compile(family.names), family) for family in FAMILIES)
+_HOME = b"HOME="
 _SETS = "its environment sets"
 _SENTENCE = re.compile(rf"{_SETS} (.+?): ")
 
@@ -59,7 +60,9 @@ def scan_strings(arguments: bytes, environment: bytes) -> Captured:
         problem = "its environment has an entry without a name"
     elif len(injections) > _MAX_KEPT:
         problem = f"{_SETS} more than {_MAX_KEPT} variables that make programs run foreign code"
-    return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem)
+    home = next((entry[len(_HOME) :] for entry in entries if entry.startswith(_HOME)), None)
+    digest = None if home is None else Sha256(hashlib.sha256(home).hexdigest())
+    return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem, digest)
 
 
 def injected(captured: Captured, runtimes: Iterable[str], allowed: Iterable[Allowance]) -> tuple[str, ...]:

@@ -30,6 +30,16 @@ class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
     """Subcommands that make it another program, which works for whoever asks; anywhere among the arguments."""
 
 
+class Outside(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an interpreter looks for the modules that a package asks for and does not hold (identity.wanted)."""
+
+    modules: tuple[str, ...]
+    """Their names; those that were there when it was enrolled are not among them."""
+    folders: tuple[str, ...]
+    home: str
+    """Of the user: with another HOME it looks elsewhere."""
+
+
 class Bundle(Struct, frozen=True, forbid_unknown_fields=True):
     """All files of an interpreted agent's package."""
 
@@ -39,6 +49,8 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True):
     """identity.bundle: over every name, mode, link target and content below the root."""
     files: int
     size_bytes: int
+    outside: Outside | None = None
+    """None: its interpreter looks for modules in the package only."""
 
 
 class EnrolledScript(Struct, frozen=True, forbid_unknown_fields=True):

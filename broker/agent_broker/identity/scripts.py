@@ -5,14 +5,16 @@ An image of an enrolled interpreter is its agent if, in this order:
 2. the path led to the enrolled script since before the exec (identity.resolution);
 3. it sees the files that the monitor sees: the same mount namespace;
 4. every file of the package is what was enrolled, changed last before the exec, and nobody wrote to it since
-   (identity.package).
-Without 1 it is nobody; where only 2 to 4 fail it is the agent, tainted for as long as it runs.
+   (identity.package);
+5. nothing happened to the way to the package, and there is no module where its interpreter looks for those that the
+   package lacks (identity.surroundings).
+Without 1 it is nobody; where only 2 to 5 fail it is the agent, tainted for as long as it runs.
 
-The path is walked once an image, as soon as the monitor hears of it: later, folders above the package may have
-changed for good reasons. The package is asked each time.
+The path is walked once an image, as soon as the monitor hears of it. Package and surroundings are asked each time.
 """
 
 import asyncio
+import hashlib
 import os
 import time
 from collections import OrderedDict
@@ -26,7 +28,9 @@ from agent_broker.identity.principal import ScriptVerdict
 from agent_broker.identity.registry import EnrolledScript
 from agent_broker.identity.resolution import Resolved, is_covered, mounted_by_users, resolve
 from agent_broker.identity.script import started_script
+from agent_broker.identity.surroundings import NameWatch, Surroundings
 from agent_broker.identity.tree import open_below
+from agent_broker.identity.wanted import places_of
 from agent_broker.ids import ExecId
 from agent_broker.kernel.sensor import Sensor
 from agent_broker.lineage.record import Captured, Image
@@ -42,36 +46,52 @@ _NOBODY = ScriptVerdict(genuine=False)
 class _Start:
     """One image that runs an enrolled script."""
 
-    __slots__ = ("began_ns", "exec_ns", "package", "taints", "verdict", "version")
+    __slots__ = ("around", "began_ns", "exec_ns", "package", "taints", "verdict", "version")
 
-    def __init__(self, package: Package, image: Image, began_ns: int, taints: tuple[str, ...]) -> None:
+    def __init__(
+        self, package: Package, around: Surroundings, image: Image, began_ns: int, taints: tuple[str, ...]
+    ) -> None:
         self.package = package
+        self.around = around
         self.exec_ns = image.exec_ns
         self.began_ns = began_ns
         self.taints = taints
-        self.version = -1
+        self.version = (-1, -1)
         self.verdict = ScriptVerdict(genuine=True, taints=taints)
+
+    @property
+    def now(self) -> tuple[int, int]:
+        """What the verdict is to be judged with."""
+        return self.package.version, self.around.version
 
 
 class Scripts:
     """See the module (identity.principal.ScriptChecks). Lives in the monitor's event loop."""
 
     def __init__(
-        self, sensor: Sensor, watch: TreeWatch, mount_ns: int, resolving: Callable[[bytes], Resolved] = resolve
+        self,
+        sensor: Sensor,
+        watch: TreeWatch,
+        names: NameWatch,
+        mount_ns: int,
+        resolving: Callable[[bytes], Resolved] = resolve,
     ) -> None:
         """Make a judge that knows no package.
 
         Args:
             sensor: for the kernel's numbers of native files.
-            watch: who tells what happens to files; stays the caller's to close.
+            watch: who tells what happens to files; stays the caller's to close, as the next.
+            names: who tells what happens to folders' entries.
             mount_ns: inode number of the mount namespace whose files are looked at.
             resolving: follows a path.
         """
         self._sensor = sensor
         self._watch = watch
+        self._names = names
         self._mount_ns = mount_ns
         self._resolve = resolving
         self._packages: dict[EnrolledScript, Package] = {}
+        self._around: dict[EnrolledScript, Surroundings] = {}
         self._places: dict[bytes, set[tuple[Package, bytes]]] = {}
         self._natives: dict[EnrolledScript, frozenset[tuple[int, int]]] = {}
         self._mounted = mounted_by_users()
@@ -90,9 +110,9 @@ class Scripts:
         if start.taints:
             return start.verdict
         self.take_changes()
-        if not start.package.is_current:
+        if not start.package.is_current or not start.around.is_current:
             return None
-        if start.version != start.package.version:
+        if start.version != start.now:
             self._judge(start)
         return start.verdict
 
@@ -113,6 +133,7 @@ class Scripts:
         if start is None or start.taints:
             return
         await self._look(start.package, again=is_new)
+        await start.around.look()
         self._judge(start)
 
     def owns(self, known: KnownFile, dev: int, ino: int) -> bool:
@@ -126,12 +147,16 @@ class Scripts:
         scripts = {script: each for each in known if (script := each.binary.script) is not None}
         for script in self._packages.keys() - scripts.keys():
             self._forget_places(self._packages.pop(script))
+            self._around.pop(script, None)
             self._set_natives(script, frozenset())
         for script, each in scripts.items():
-            package = self._package_of(script)
+            package, around = self._package_of(script), self._around_of(script)
             await self._look(package)
-            if not package.matches:
+            await around.look()
+            if not package.matches or around.present:
                 why = package.problem or "its package is not what was enrolled"
+                if package.matches:
+                    why = f"a module that it asks for and lacks lies above it: {around.present}"
                 agent = each.enrollment.agent
                 approve = f"if you updated it: sudo agent-broker approve {agent}"
                 problems.append(f"{agent} of {each.enrollment.owner_name}: {script.bundle.root}: {why}; {approve}")
@@ -139,6 +164,7 @@ class Scripts:
 
     def take_changes(self) -> None:
         """Note what happened to the packages' files since the last call. A microsecond if nothing did."""
+        self._take_names()
         changes = self._watch.take()
         if changes is None:
             for package in self._packages.values():
@@ -150,12 +176,22 @@ class Scripts:
             for package, path in tuple(self._places.get(key, ())):
                 package.note(path, kind)
 
+    def _take_names(self) -> None:
+        names = self._names.take()
+        for around in self._around.values():
+            if names is None:
+                around.note_loss()
+            for key, name in names or ():
+                around.note(key, name)
+
     def _note_mounts(self) -> None:
         """Take that the mounts changed: a user may mount, by a setuid helper, what shows an interpreter other files."""
         mounted = mounted_by_users()
         for package in self._packages.values():
             if is_covered(package.script.bundle.root, mounted | self._mounted):
                 package.note_cover()
+        for around in self._around.values():
+            around.note_mounts(mounted ^ self._mounted)
         self._mounted = mounted
 
     async def _begin(self, image: Image, captured: Captured, known: KnownFile) -> _Start | None:
@@ -172,7 +208,8 @@ class Scripts:
             return None
         if found.path != script.path:
             return None
-        return _Start(self._package_of(script), image, began_ns, self._path_taints(image, found, began_ns))
+        taints = (*_home_taints(script, captured), *self._path_taints(image, found, began_ns))
+        return _Start(self._package_of(script), self._around_of(script), image, began_ns, taints)
 
     def _path_taints(self, image: Image, found: Resolved, began_ns: int) -> tuple[str, ...]:
         taints = []
@@ -212,7 +249,7 @@ class Scripts:
         """Judge the package for one image; what taints it once does so for good, unless it could not be looked at."""
         package = start.package
         name = os.fsdecode(package.written) or "a file of the package"
-        start.version = package.version
+        start.version = start.now
         if package.tree is None:
             start.verdict = ScriptVerdict(genuine=True, taints=(package.problem,))
             return
@@ -226,6 +263,7 @@ class Scripts:
             taints.append("a file system that a user can answer for was mounted over its package while it ran")
         if package.written_ns >= start.exec_ns:
             taints.append(f"a program has, or had, {name} open for writing")
+        taints += start.around.taints(start.exec_ns)
         start.taints = tuple(taints)
         start.verdict = ScriptVerdict(genuine=True, taints=start.taints)
 
@@ -233,6 +271,13 @@ class Scripts:
         if script not in self._packages:
             self._packages[script] = Package(script, self._follow, _boottime_ns)
         return self._packages[script]
+
+    def _around_of(self, script: EnrolledScript) -> Surroundings:
+        if script not in self._around:
+            outside = script.bundle.outside
+            places = places_of(outside.folders, outside.modules) if outside else ()
+            self._around[script] = Surroundings(script.bundle.root, places, self._names.follow, _boottime_ns)
+        return self._around[script]
 
     def _follow(self, fd: int, package: Package, path: bytes) -> None:
         """Watch one file of a package; called from the thread that scans it."""
@@ -262,6 +307,15 @@ class Scripts:
                 finally:
                     os.close(fd)
                 yield facts.dev, facts.ino
+
+
+def _home_taints(script: EnrolledScript, captured: Captured) -> tuple[str, ...]:
+    outside = script.bundle.outside
+    if outside is None or captured.home_sha256 is None:
+        return ()
+    if captured.home_sha256 == hashlib.sha256(os.fsencode(outside.home)).hexdigest():
+        return ()
+    return ("it was started with another HOME, where its interpreter looks for modules that its package lacks",)
 
 
 def _boottime_ns() -> int:

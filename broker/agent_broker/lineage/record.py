@@ -6,7 +6,7 @@ The records travel unchanged from the monitor to the broker (msgpack), so they a
 
 from msgspec import Struct
 
-from agent_broker.ids import ExecId, Pid, ProcId, Uid
+from agent_broker.ids import ExecId, Pid, ProcId, Sha256, Uid
 from agent_broker.kernel.events import FileFacts
 
 
@@ -28,6 +28,8 @@ class Captured(Struct, frozen=True):
     injections: tuple[Injection, ...]
     problem: str = ""
     """Why the strings say nothing about this image; then nothing is released to it."""
+    home_sha256: Sha256 | None = None
+    """Of the first HOME; None: there is none."""
 
 
 class Image(Struct, frozen=True):

@@ -13,6 +13,7 @@ from agent_broker.kernel.events import Exec
 from agent_broker.kernel.sensor import Sensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.mounts import MountWatch
+from agent_broker.monitor.name_watch import FanotifyNameWatch
 from agent_broker.monitor.tree_watch import FanotifyTreeWatch
 
 _MAX_LOOKS = 256
@@ -34,7 +35,8 @@ class ScriptStarts:
             UnavailableError: the kernel refuses fanotify.
         """
         self._watch = FanotifyTreeWatch()
-        self.scripts = Scripts(sensor, self._watch, _mount_namespace())
+        self._names = FanotifyNameWatch()
+        self.scripts = Scripts(sensor, self._watch, self._names, _mount_namespace())
         self._mounts = MountWatch(self.drain, settle_s=0)
         self.agents = AgentTable()
         self._store = store
@@ -62,6 +64,7 @@ class ScriptStarts:
         await asyncio.gather(*self._looks, return_exceptions=True)
         self._mounts.close()
         self._watch.close()
+        self._names.close()
 
     def _start(self, exec_id: ExecId) -> None:
         image, captured = self._store.image(exec_id), self._store.captured(exec_id)

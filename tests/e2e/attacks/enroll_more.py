@@ -6,6 +6,7 @@ that the mock provider takes, and a phantom for it.
 
 import hashlib
 import json
+import pwd
 import secrets
 import sys
 import time
@@ -13,16 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent_broker.config.layout import Layout
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.program import find_program
 from agent_broker.enroll.roles import CODEX, GEMINI
-from agent_broker.identity.bundle import digest_of, hash_files
-from agent_broker.identity.registry import (
-    Bundle,
-    EnrolledBinary,
-    EnrolledScript,
-    Enrollment,
-    save_enrollment,
-)
-from agent_broker.identity.tree import Bounds, scan_tree
+from agent_broker.identity.registry import EnrolledBinary, Enrollment, save_enrollment
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 from agent_broker.transport.control_client import ControlClient
 from agent_broker.vault.secret import Secret
@@ -38,7 +33,7 @@ modes = ["inject"]
 def main(root: Path, uid: Uid, folder: Path) -> None:
     """Enrol both; print the phantoms and keys."""
     layout = Layout(root)
-    found = {"codex": (CODEX, _file(folder / "codex/bin/codex")), "gemini": (GEMINI, _interpreted(folder))}
+    found = {"codex": (CODEX, _file(folder / "codex/bin/codex")), "gemini": (GEMINI, _interpreted(folder, uid))}
     for name, (role, binary) in found.items():
         agent = AgentName(name)
         (layout.policy_folder / f"{name}.toml").write_text(_POLICY.format(agent=agent, uid=uid))
@@ -73,17 +68,14 @@ def _phantoms(layout: Layout, uid: Uid, names: Iterable[str]) -> dict[str, dict[
     return told
 
 
-def _file(path: Path, script: EnrolledScript | None = None) -> EnrolledBinary:
-    return EnrolledBinary(path=str(path), sha256=_sha256(path), size_bytes=path.stat().st_size, script=script)
+def _file(path: Path) -> EnrolledBinary:
+    return EnrolledBinary(path=str(path), sha256=_sha256(path), size_bytes=path.stat().st_size)
 
 
-def _interpreted(folder: Path) -> EnrolledBinary:
-    package = folder / "gemini-cli"
-    tree = scan_tree(str(package), Bounds())
-    digest = digest_of(tree, hash_files(str(package), tree, {}))
-    bundle = Bundle(root=str(package), digest=digest, files=tree.files, size_bytes=tree.size_bytes)
-    script = package / "bundle/gemini.js"
-    return _file(folder / "node", EnrolledScript(path=str(script), sha256=_sha256(script), bundle=bundle))
+def _interpreted(folder: Path, uid: Uid) -> EnrolledBinary:
+    user = pwd.getpwuid(uid)
+    owner = Owner(uid, user.pw_gid, (user.pw_gid,), user.pw_name, user.pw_dir)
+    return find_program(folder / "gemini-cli/bundle/gemini.js", owner, (folder,)).found.enrolled
 
 
 def _sha256(path: Path) -> Sha256:

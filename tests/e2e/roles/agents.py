@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.program import find_program
 from agent_broker.enroll.roles import CLAUDE, CODEX, GEMINI
-from agent_broker.identity.bundle import digest_of, hash_files
-from agent_broker.identity.registry import Bundle, EnrolledBinary, EnrolledScript, Enrollment, RoleRule
-from agent_broker.identity.tree import Bounds, scan_tree
+from agent_broker.identity.registry import EnrolledBinary, EnrolledScript, Enrollment, RoleRule
 from tests.demo.agent import find_agent, more_agents
 
 USER = 1500
@@ -142,12 +142,9 @@ class Gemini(TheAgent):
 
     @property
     def script(self):
+        owner = Owner(USER, USER, (USER,), "roles", str(self.home))
         path = self.package / "bundle/gemini.js"
-        tree = scan_tree(str(self.package), Bounds())
-        digest = digest_of(tree, hash_files(str(self.package), tree, {}))
-        return EnrolledScript(
-            str(path), sha256_of(path), Bundle(str(self.package), digest, tree.files, tree.size_bytes)
-        )
+        return find_program(path, owner, (self.binary.parent,)).found.enrolled.script
 
     @property
     def command(self):
