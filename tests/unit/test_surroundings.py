@@ -17,7 +17,7 @@ class World:
         self.root = folder / "lib/node_modules/sample"
         self.root.mkdir(parents=True)
         for each in (folder, folder / "lib", folder / "lib/node_modules"):
-            os.chmod(each, 0o777)  # noqa: S103 - a folder of somebody else's
+            each.chmod(0o777)
         self.clock = itertools.count(1)
         self.refuses = False
         self.around = Surroundings(str(self.root), self.places, self.follow, lambda: next(self.clock))
@@ -108,7 +108,7 @@ async def test_a_mount_of_a_user_above_the_package_counts(world):
 async def test_a_folder_that_appeared_counts_although_nothing_was_told(world):
     started = await world.looked_around()
     (world.folder / "node_modules").mkdir(mode=0o777)
-    os.chmod(world.folder / "node_modules", 0o777)  # noqa: S103 - a folder of somebody else's
+    (world.folder / "node_modules").chmod(0o777)
     world.around.note(world.key(world.folder), b"node_modules")
     later = await world.looked_around()
 
