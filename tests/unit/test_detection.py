@@ -10,7 +10,6 @@ from agent_broker.monitor.detection import (
     SERVED,
     EventFacts,
     decide_change,
-    decide_crowd,
     decide_missed,
     decide_open,
     is_exempt,
@@ -118,13 +117,12 @@ def test_the_sentence_names_what_taints_the_agent():
     assert "tainted: LD_PRELOAD is set" in incident.what
 
 
-def test_the_sentence_tells_the_other_name_the_repeats_and_the_missing_hash():
-    told = facts(other_name="/tmp/link", repeats=9, hash_problem="its executable was gone")
+def test_the_sentence_tells_the_other_name_and_the_missing_hash():
+    told = facts(other_name="/tmp/link", hash_problem="its executable was gone")
 
     what = decide_open(DECOY, evidence(), told).what
 
     assert "as /tmp/link" in what
-    assert "and 9 times more just before" in what
     assert what.endswith("; its executable was gone")
 
 
@@ -163,11 +161,8 @@ def test_printable(text, shown):
     assert printable(text) == shown
 
 
-def test_a_crowd_and_a_missed_event_are_told_without_a_culprit():
-    crowd = decide_crowd(DECOY.path, 40, facts(action=ONLY_SEEN))
+def test_a_missed_event_is_told_without_a_culprit():
     missed = decide_missed("too many events at once", facts(action=ONLY_SEEN))
 
-    assert (crowd.severity, crowd.path, crowd.lineage) == ("warning", DECOY.path, ())
-    assert "40 more events" in crowd.what
     assert (missed.severity, missed.offenders) == ("critical", ())
     assert "too many events at once" in missed.what

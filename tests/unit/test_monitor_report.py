@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from agent_broker.errors import UnavailableError
+from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.monitor import actor as actors_module
@@ -13,9 +15,9 @@ from agent_broker.monitor import report
 from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import SERVED
 from agent_broker.monitor.fingerprint import Fingerprints, facts_by_stat, hold
+from agent_broker.monitor.glimpse import glimpse
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.report import Event, Reporter, Watcher
-from agent_broker.monitor.throttle import MAX_REPORTS
 from tests.fakes.attestor import World
 from tests.fakes.clock import FakeClock
 
@@ -38,7 +40,7 @@ class Desk:
     def seen(self):
         """Hold the process as the listener does."""
         pidfd = os.pidfd_open(PID)
-        return Actor(PID, pidfd, self.actors.snapshot(pidfd), hold(PID))
+        return Actor(PID, pidfd, self.actors.snapshot(pidfd), hold(PID), glimpse(PID, pidfd))
 
     def report(self, actor, *, verdict=None, decoy=DECOY, change=""):
         verdict = self.actors.recall(actor) if verdict is None else verdict
@@ -67,11 +69,11 @@ async def test_an_event_becomes_one_complete_incident_and_its_descriptors_are_cl
 
 
 async def test_a_hash_that_is_known_makes_the_incident_at_once(desk):
-    child = desk.world.process(PID, "/proc/self/exe")
+    desk.world.process(PID, "/proc/self/exe")
     desk.report(desk.seen())
     while not desk.told:
         await asyncio.sleep(0)
-    desk.world.execute(child, "/proc/self/exe")
+    desk.world.process(PID, "/proc/self/exe")
 
     desk.report(desk.seen())
 
@@ -194,16 +196,52 @@ async def test_a_process_that_was_gone_is_described_from_the_record_by_its_pid(d
     assert "gone" in verdict.reason
 
 
-async def test_a_crowd_is_cut_and_summed_up(desk):
-    for number in range(MAX_REPORTS + 5):
-        desk.world.process(PID, "/proc/self/exe")
-        actor = desk.seen()
-        assert actor.record.proc_id == number * 2 + 1
-        desk.report(actor)
+async def test_repeats_of_one_program_are_told_as_a_revision_with_their_count(desk):
+    desk.world.process(PID, "/proc/self/exe")
+    for path in ("a", "b", "a", "c"):
+        desk.report(desk.seen(), decoy=Mark(f"/home/ann/{path}", "claude", 1000, deny=False, kind="env-file"))
 
-    told = await desk.incidents()
-    assert len(told) == MAX_REPORTS + 1
-    assert "5 more events of the decoy /home/ann/decoy" in told[-1].what
+    *_, last = await desk.incidents()
+    assert len({each.id for each in desk.told}) == 1
+    assert (last.count, last.path, last.paths) == (4, "/home/ann/a", ("/home/ann/b", "/home/ann/c"))
+    assert (last.role, last.holds) == ("decoy", "env-file")
+    assert "4 times in all, on 3 watched files" in last.what
+
+
+async def test_what_an_unidentified_program_does_while_it_is_looked_at_is_counted(desk):
+    desk.world.process(PID, "/proc/self/exe")
+    desk.world.unknown_at_once.add(PID)
+    for number in range(report.MAX_WAITING * 2):
+        for _ in range(2):
+            desk.report(desk.seen(), decoy=Mark(f"/home/ann/{number}", "claude", 1000, deny=False))
+    desk.report(desk.seen(), change="deleted")
+
+    last = {each.id: each for each in await desk.incidents()}
+    assert sum(each.count for each in last.values()) == report.MAX_WAITING * 4 + 1
+    assert [each.kind for each in last.values()].count("decoy-replaced") == 1
+
+
+async def test_what_the_agent_does_before_it_is_hashed_is_no_incident(desk):
+    desk.world.process(PID, "/proc/self/exe", agent="claude")
+    desk.world.unknown_at_once.add(PID)
+    for number in range(report.MAX_WAITING):
+        desk.report(desk.seen(), decoy=Mark(f"/home/ann/{number}", "claude", 1000, deny=False))
+
+    assert await desk.incidents() == []
+
+
+async def test_the_offender_is_shown_with_its_package_and_session(desk):
+    desk.world.process(PID, "/proc/self/exe")
+    desk.reporter._watcher = Watcher(
+        desk.world.epoch, "observe+", Distribution(), lambda steps: f"session-{len(steps)}"
+    )
+    desk.report(desk.seen())
+
+    (incident,) = await desk.incidents()
+    assert "-m" in incident.offender.command or "pytest" in " ".join(incident.offender.command)
+    assert incident.offender.cwd == str(Path.cwd())
+    assert incident.offender.package.startswith("python3")
+    assert (incident.session, incident.boot_ns) == ("session-1", FakeClock().boot_ns())
 
 
 async def test_too_many_looks_at_once_are_told_without_a_hash(desk, monkeypatch):
@@ -217,12 +255,14 @@ async def test_too_many_looks_at_once_are_told_without_a_hash(desk, monkeypatch)
     assert "too much happened at once" in hurried.what
 
 
-async def test_what_the_kernel_could_not_tell_is_told_once_a_second(desk):
+async def test_what_the_kernel_could_not_tell_is_told_at_once_and_counted(desk):
     desk.reporter.missed("too many events at once")
+    assert len(desk.told) == 1
     desk.reporter.missed("too many events at once")
 
-    (incident,) = await desk.incidents()
-    assert "too many events at once" in incident.what
+    first, last = await desk.incidents()
+    assert "too many events at once" in first.what
+    assert (last.id, last.count) == (first.id, 2)
 
 
 async def test_a_change_and_an_open_of_one_program_are_two_incidents(desk):

@@ -16,6 +16,7 @@ from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
+from agent_broker.monitor.glimpse import Glimpse
 
 SECOND_LOOK_S = 10.0  # an agent's first hash: 400 MB from a slow disk
 
@@ -57,6 +58,8 @@ class Actor:
     """Its kernel numbers at that time; None: it has none, or was gone."""
     exe_fd: int | None = None
     """O_PATH descriptor of its executable."""
+    glimpse: Glimpse | None = None
+    """What /proc said of it at that time; for display."""
 
     def close(self) -> None:
         """Close the descriptors; again is fine."""

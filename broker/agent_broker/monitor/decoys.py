@@ -35,6 +35,7 @@ from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold
+from agent_broker.monitor.glimpse import glimpse
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
@@ -165,7 +166,7 @@ class DecoyListener:
             os.close(event_fd)
             os.close(pidfd)
         else:
-            actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid))
+            actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid), glimpse(pid, pidfd))
             self._answer(event_fd, self._strict_response(event_fd, actor) if self._denying else FAN_ALLOW)
             self._in_loop(self._settle, event_fd, actor)
 

@@ -48,8 +48,6 @@ class EventFacts:
     """SERVED, DENIED or ONLY_SEEN."""
     other_name: str = ""
     """The path that was opened, if it is not the decoy's own: a hard link, a bind mount, a moved decoy."""
-    repeats: int = 0
-    """Opens by the same program that were not reported one by one since the last incident of it."""
     sha256: Sha256 | None = None
     hash_problem: str = ""
     """Why there is no hash, or why it must be doubted; a clause without a full stop."""
@@ -91,20 +89,6 @@ def decide_change(decoy: Mark, verdict: Verdict, facts: EventFacts, change: str)
         return None
     sentence = f"{_actor(verdict, facts.pid)} {change} the decoy {printable(decoy.path)}"
     return _incident("decoy-replaced", sentence, decoy, verdict, facts)
-
-
-def decide_crowd(path: str, count: int, facts: EventFacts) -> Incident:
-    """Return the incident that stands for the opens of one decoy that were too many to report one by one."""
-    return new_incident(
-        kind="decoy-opened",
-        time_ns=facts.time_ns,
-        severity=WARNING,
-        what=f"{count} more events of the decoy {printable(path)} within a second were not reported one by one",
-        tier=facts.tier,
-        action=facts.action,
-        path=path,
-        next_step="see the incidents of this path just before this one",
-    )
 
 
 def decide_missed(reason: str, facts: EventFacts) -> Incident:
@@ -209,8 +193,6 @@ def _remarks(verdict: Verdict, facts: EventFacts) -> str:
     remarks = [f"tainted: {printable(taint)}" for taint in _taints(verdict)[:_SHOWN_TAINTS]]
     if isinstance(verdict, Unknown):
         remarks.append(f"its lineage is unknown: {printable(verdict.reason)}")
-    if facts.repeats:
-        remarks.append(f"and {facts.repeats} times more just before")
     if facts.hash_problem:
         remarks.append(facts.hash_problem)
     return "".join(f"; {remark}" for remark in remarks)

@@ -21,6 +21,7 @@ from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import ONLY_SEEN, is_exempt
 from agent_broker.monitor.fanotify import Change, FileKey, Group, file_key
 from agent_broker.monitor.fingerprint import hold
+from agent_broker.monitor.glimpse import glimpse
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
@@ -152,7 +153,9 @@ def _verb(change: Change, path: str) -> str:
 def _copy(actor: Actor) -> Actor:
     """Return an actor with descriptors of its own, its executable among them."""
     pidfd = os.dup(actor.pidfd) if actor.pidfd >= 0 else actor.pidfd
-    return Actor(actor.pid, pidfd, actor.record, hold(actor.pid) if pidfd >= 0 else None)
+    if pidfd < 0:
+        return Actor(actor.pid, pidfd, actor.record)
+    return Actor(actor.pid, pidfd, actor.record, hold(actor.pid), glimpse(actor.pid, pidfd))
 
 
 def _key(fd: int) -> FileKey:

@@ -1,38 +1,45 @@
 """From an event that was answered to an incident that is published, without holding anything up.
 
 In this order:
-1. The throttle says whether this event is reported one by one.
-2. What the recorded lineage could not tell at once is asked again, with waiting (an agent whose hash is not taken
-   yet); monitor.actor says when the second answer counts.
-3. The executable's hash is taken, bounded (monitor.fingerprint).
-4. The incident is published once, complete. Nothing is amended later.
+1. What the recorded lineage could not tell at once is asked again, with waiting (an agent whose hash is not taken
+   yet); monitor.actor says when the second answer counts. What the same program does meanwhile is counted with it.
+2. The event is folded into the incident of its line (monitor.fold).
+3. If that makes a new incident or a worse one: the executable's hash is taken, bounded (monitor.fingerprint), and its
+   package is looked up. Then the incident is published, complete. Repeats are published as its revisions.
 """
 
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from agent_broker.clock import Clock
+from agent_broker.identity.distribution import Package
 from agent_broker.identity.evidence import Evidence, Unknown, Verdict
 from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts
+from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import Actor, Actors
-from agent_broker.monitor.detection import (
-    ONLY_SEEN,
-    EventFacts,
-    decide_change,
-    decide_crowd,
-    decide_missed,
-    decide_open,
-)
+from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
+from agent_broker.monitor.fold import Seen
+from agent_broker.monitor.glimpse import offender_of
 from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.lines import UNIDENTIFIED, Line, line_of
 from agent_broker.monitor.mark import Mark
-from agent_broker.monitor.throttle import WINDOW_NS, Throttle
+from agent_broker.monitor.teller import Teller
 
-MAX_PENDING = 128  # each holds two descriptors
+MAX_PENDING = 128  # looks at once; each holds two descriptors
+MAX_WAITING = 64  # different things that one program does while it is looked at
+PACKAGE_DEADLINE_S = 1.0  # an incident waits no longer for the package of an executable, as for its hash
+
+_HURRIED = "too much happened at once to hash it"
+_FAILED = "the monitor failed to look closer"
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +49,18 @@ class Publish(Protocol):
 
     def __call__(self, incident: Incident) -> None:
         """Publish one incident."""
+        ...
+
+
+class Packages(Protocol):
+    """Who knows packages (identity.distribution)."""
+
+    def known(self, path: str, facts: FileFacts) -> tuple[Package | None] | None:
+        """See Distribution."""
+        ...
+
+    def owner_of(self, path: str, facts: FileFacts) -> Package | None:
+        """See Distribution; called in a thread."""
         ...
 
 
@@ -57,14 +76,24 @@ class Event:
     other_name: str = ""
     change: str = ""
     """A verb phrase if the decoy was changed; empty if it was opened."""
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """What every incident says of the monitor that made it."""
+    """What every incident says of the monitor that made it, and who knows what belongs into it."""
 
     epoch: Epoch
     tier: str
+    packages: Packages | None = None
+    session_of: Callable[[tuple[Step, ...]], str] = lambda _: ""
+    """Returns the agent's session that a lineage belongs to, as far as it is recorded."""
+
+
+_Found = tuple[Fingerprint, Package | None]
+_Program = tuple[int, int]
+_Deed = tuple[str, str, str, str]
+"""Path, action, other name, change."""
 
 
 class Reporter:
@@ -73,62 +102,114 @@ class Reporter:
     def __init__(
         self, *, actors: Actors, fingerprints: Fingerprints, publish: Publish, clock: Clock, watcher: Watcher
     ) -> None:
-        self.throttle = Throttle()
+        self.teller = Teller(publish, clock)
         self._watcher = watcher
         self._actors = actors
         self._fingerprints = fingerprints
-        self._publish = publish
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self._flush: asyncio.TimerHandle | None = None
+        self._waiting: dict[_Program, dict[_Deed, Event]] = {}
 
     def report(self, event: Event) -> None:
         """Take one event, and publish its incident now or soon; closes the actor."""
-        repeats = self.throttle.admit(_program(event), event.decoy.path, self._clock.boot_ns())
-        if repeats is None:
-            event.actor.close()
-            self._flush_later()
+        record = event.actor.record
+        if isinstance(event.verdict, Evidence) or record is None:
+            self._fold(event)
             return
-        known = self._fingerprints.known(_recorded_file(event.verdict))
-        if known is not None and isinstance(event.verdict, Evidence):
-            self._finish(event, event.verdict, known, repeats)
-            event.actor.close()
-        elif len(self._tasks) >= MAX_PENDING:
-            self._finish(event, event.verdict, Fingerprint(None, "too much happened at once to hash it"), repeats)
-            event.actor.close()
-        else:
-            task = asyncio.get_running_loop().create_task(self._look_closer(event, known, repeats))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        program = (record.proc_id, record.exec_id)
+        waiting = self._waiting.get(program)
+        if waiting is not None and _joined(waiting, event):
+            return
+        if waiting is not None or len(self._tasks) >= MAX_PENDING:
+            self._fold(event)
+            return
+        self._waiting[program] = {_deed(event): event}
+        self._start(self._look_again(program, event))
 
-    def missed(self, reason: str) -> None:
+    def missed(self, reason: str, times: int = 1) -> None:
         """Report that something happened to a decoy that the kernel could not tell us about."""
-        if self.throttle.admit((reason,), "", self._clock.boot_ns()) is not None:
-            self._publish(decide_missed(reason, self._facts_of_nobody()))
+        incident = decide_missed(reason, self._facts_of_nobody())
+        line = Line(("missed", reason), UNIDENTIFIED.family)
+        incident_id = self.teller.add(line, _seen(incident), lambda: incident, times=times)
+        if incident_id is not None:
+            self.teller.tell(incident_id, incident)
 
     async def close(self) -> None:
-        """Finish what was begun: every admitted event is published when this returns."""
-        await asyncio.gather(*self._tasks)
+        """Finish what was begun: every event is in a published incident when this returns."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
         await self._fingerprints.close()
-        if self._flush is not None:
-            self._flush.cancel()
-            self._tell_overflows(self._clock.boot_ns() + WINDOW_NS)
+        self.teller.close()
 
-    async def _look_closer(self, event: Event, known: Fingerprint | None, repeats: int) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look_again(self, program: _Program, first: Event) -> None:
+        problem, verdict = "", first.verdict
         try:
-            if known is not None:
-                verdict, fingerprint = await self._actors.closer(event.actor, event.verdict), known
-            else:
-                looks = self._actors.closer(event.actor, event.verdict), self._fingerprint(event)
-                verdict, fingerprint = await asyncio.gather(*looks)
-            self._finish(event, verdict, fingerprint, repeats)
+            verdict = await self._actors.closer(first.actor, first.verdict)
+        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
+            _log.exception("the details of an event on %s are missing", first.decoy.path)
+            problem = _FAILED
+        for each in self._waiting.pop(program).values():
+            self._fold(replace(each, verdict=verdict), problem)
+
+    def _fold(self, event: Event, problem: str = "") -> None:
+        """Count an event in its incident, and have that told if it must be now. Takes over the actor."""
+        known = Fingerprint(None, problem) if problem else self._fingerprints.known(_recorded_file(event.verdict))
+        incident = self._incident(event, known or Fingerprint(None))
+        if incident is None:
+            event.actor.close()
+            return
+        incident_id = self.teller.add(
+            line_of(event.verdict), _seen(incident, event.change), lambda: incident, times=event.times
+        )
+        if incident_id is None:
+            event.actor.close()
+        else:
+            self._complete(incident_id, incident, event, known)
+
+    def _complete(self, incident_id: str, incident: Incident, event: Event, known: Fingerprint | None) -> None:
+        """Find out what is not known yet, if there is time, and tell."""
+        package = self._known_package(event)
+        if known is not None and package is not None:
+            self._tell(incident_id, incident, event, (known, package[0]))
+        elif len(self._tasks) >= MAX_PENDING:
+            self._tell(incident_id, incident, event, (known or Fingerprint(None, _HURRIED), None))
+        else:
+            self._start(self._look_closer(incident_id, incident, event, known))
+
+    async def _look_closer(self, incident_id: str, incident: Incident, event: Event, known: Fingerprint | None) -> None:
+        found: _Found = known or Fingerprint(None, _FAILED), None
+        try:
+            path = exe_path(event.actor)  # before its descriptor is given away
+            found = await asyncio.gather(self._fingerprint(event, known), self._package(path, event))
         except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
             _log.exception("the details of an event on %s are missing", event.decoy.path)
-            self._finish(event, event.verdict, Fingerprint(None, "the monitor failed to look closer"), repeats)
         finally:
-            event.actor.close()
+            self._tell(incident_id, incident, event, found)
 
-    async def _fingerprint(self, event: Event) -> Fingerprint:
+    def _tell(self, incident_id: str, incident: Incident, event: Event, found: _Found) -> None:
+        """Tell an incident with what was found out; closes the actor."""
+        fingerprint, package = found
+        complete = self._incident(event, fingerprint) or incident
+        steps = _steps(event.verdict)
+        complete = msgspec.structs.replace(
+            complete,
+            id=incident.id,
+            time_ns=incident.time_ns,
+            boot_ns=incident.boot_ns,
+            offender=offender_of(event.actor.glimpse, steps, str(package or "")),
+            session=self._watcher.session_of(steps),
+        )
+        event.actor.close()
+        self.teller.tell(incident_id, complete)
+
+    async def _fingerprint(self, event: Event, known: Fingerprint | None) -> Fingerprint:
+        if known is not None:
+            return known
         actor, recorded = event.actor, _recorded_file(event.verdict)
         exe_fd, actor.exe_fd = actor.exe_fd, None  # Fingerprints closes it
         if exe_fd is not None and recorded is None and not is_alive(actor.pidfd):
@@ -136,7 +217,24 @@ class Reporter:
             exe_fd = None
         return await self._fingerprints.of(exe_fd, recorded)
 
-    def _finish(self, event: Event, verdict: Verdict, fingerprint: Fingerprint, repeats: int) -> None:
+    def _known_package(self, event: Event) -> tuple[Package | None] | None:
+        recorded = _recorded_file(event.verdict)
+        if self._watcher.packages is None or recorded is None:
+            return (None,)
+        return self._watcher.packages.known(exe_path(event.actor), recorded)
+
+    async def _package(self, path: str, event: Event) -> Package | None:
+        """Search in a thread that nobody waits for longer than the deadline; the result is kept for the next."""
+        recorded = _recorded_file(event.verdict)
+        if self._watcher.packages is None or recorded is None:
+            return None
+        search = asyncio.to_thread(self._watcher.packages.owner_of, path, recorded)
+        try:
+            return await asyncio.wait_for(search, PACKAGE_DEADLINE_S)
+        except TimeoutError:
+            return None
+
+    def _incident(self, event: Event, fingerprint: Fingerprint) -> Incident | None:
         facts = EventFacts(
             time_ns=self._clock.wall_ns(),
             pid=event.actor.pid,
@@ -144,43 +242,60 @@ class Reporter:
             tier=self._watcher.tier,
             action=event.action,
             other_name=event.other_name,
-            repeats=repeats,
             sha256=fingerprint.sha256,
             hash_problem=fingerprint.problem,
         )
         if event.change:
-            incident = decide_change(event.decoy, verdict, facts, event.change)
+            incident = decide_change(event.decoy, event.verdict, facts, event.change)
         else:
-            incident = decide_open(event.decoy, verdict, facts)
-        if incident is not None:
-            self._publish(incident)
+            incident = decide_open(event.decoy, event.verdict, facts)
+        if incident is None:
+            return None
+        role, holds = incident.role or event.decoy.role, incident.holds or event.decoy.kind
+        return msgspec.structs.replace(incident, boot_ns=self._clock.boot_ns(), role=role, holds=holds)
 
     def _facts_of_nobody(self) -> EventFacts:
         return EventFacts(self._clock.wall_ns(), 0, self._watcher.epoch, self._watcher.tier, ONLY_SEEN)
 
-    def _flush_later(self) -> None:
-        if self._flush is None:
-            loop = asyncio.get_running_loop()
-            self._flush = loop.call_later(WINDOW_NS / 1e9, lambda: self._tell_overflows(self._clock.boot_ns()))
 
-    def _tell_overflows(self, now_ns: int) -> None:
-        self._flush = None
-        for path, count in self.throttle.overflows(now_ns):
-            self._publish(decide_crowd(path, count, self._facts_of_nobody()))
-        if self.throttle.is_crowded:
-            self._flush_later()
+def _joined(waiting: dict[_Deed, Event], event: Event) -> bool:
+    """Let an event wait for the look at its program that is under way; False: there is no room. Closes the actor."""
+    deed = _deed(event)
+    earlier = waiting.get(deed)
+    if earlier is None and len(waiting) >= MAX_WAITING:
+        return False
+    if earlier is not None:
+        waiting[deed] = replace(earlier, times=earlier.times + event.times)
+        event.actor.close()
+        return True
+    if any(each.change == event.change for each in waiting.values()):  # it is of that one's incident, which has them
+        event.actor.close()
+    waiting[deed] = event
+    return True
 
 
-def _program(event: Event) -> tuple[int | str, ...]:
-    """Return what stands for one program image that does one kind of thing, to count its repeats."""
-    record = event.actor.record
-    who = (event.actor.pid,) if record is None else (record.proc_id, record.exec_id)
-    return (event.change, *who)
+def _deed(event: Event) -> _Deed:
+    return event.decoy.path, event.action, event.other_name, event.change
+
+
+def _seen(incident: Incident, deed: str = "") -> Seen:
+    return Seen(incident.kind, incident.action, incident.severity, incident.path, incident.time_ns, deed)
+
+
+def exe_path(actor: Actor) -> str:
+    """Return where an actor's executable lies, in the monitor's view; empty: not known."""
+    if actor.exe_fd is None:
+        return ""
+    try:
+        return str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())
+    except OSError:
+        return ""
+
+
+def _steps(verdict: Verdict) -> tuple[Step, ...]:
+    return verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
 
 
 def _recorded_file(verdict: Verdict) -> FileFacts | None:
-    match verdict:
-        case Evidence(steps=steps) | Unknown(steps=steps) if steps:
-            return steps[0].image.file
-        case _:
-            return None
+    steps = _steps(verdict)
+    return steps[0].image.file if steps else None
