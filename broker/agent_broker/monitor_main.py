@@ -20,10 +20,12 @@ from agent_broker.config.folders import make_folders
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.updater import Surroundings, Updater
 from agent_broker.errors import UnavailableError
+from agent_broker.identity.allowed import load_allowed
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
 from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
+from agent_broker.identity.planted import load_planted
 from agent_broker.identity.registry import load_registry
 from agent_broker.ids import Epoch, Pid
 from agent_broker.kernel.events import FileFacts, Taint
@@ -32,9 +34,12 @@ from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.lineage.store import Store
 from agent_broker.lineage.text import plain
 from agent_broker.monitor.blind import BlindAttestor
+from agent_broker.monitor.credentials import Credentials, PathOptions
 from agent_broker.monitor.fingerprint import facts_by_stat
 from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.messages import MonitorStatus
+from agent_broker.monitor.programs import NoPackages
 from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.report import Watcher
 from agent_broker.monitor.script_starts import ScriptStarts
@@ -107,6 +112,8 @@ class Monitor:
         self._unsynced = False
         self._syncing: asyncio.Task[None] | None = None
         self._problems: tuple[str, ...] = ()
+        self._learning = Learning(layout.learnt_file)
+        self._credentials = self._make_credentials(config)
         self._watch = self._make_watch()
         self._updater = self._make_updater(config)
         self._port = config.inject.port
@@ -131,7 +138,8 @@ class Monitor:
         for problem in (*self._tier.problems, *problems):
             _LOG.warning("%s", problem)
         settle()
-        _LOG.info("ready: tier %s, %d agents, %d decoys", self._tier.name, agents, decoys)
+        files = self._watch.credentials_watched
+        _LOG.info("ready: tier %s, %d agents, %d decoys, %d credential files", self._tier.name, agents, decoys, files)
         stopped = asyncio.create_task(until_told_to_stop())
         draining = asyncio.create_task(self._drain())
         try:
@@ -172,8 +180,11 @@ class Monitor:
         if self._updater is not None:
             problems = (*problems, *self._updater.apply_registry(enrollments))
         self._agents = len(enrollments)
+        self._credentials.allow(load_allowed(self._layout.allowed_folder))
+        if problem := self._learning.reload():
+            problems = (*problems, problem)
         self._problems = problems
-        doubles_and_unmarked = self._watch.apply_registry(enrollments)
+        doubles_and_unmarked = self._watch.apply_registry(enrollments, load_planted(self._layout.decoys_folder))
         return self._agents, self._watch.decoys_watched, (*problems, *doubles_and_unmarked)
 
     def publish(self, incident: Incident) -> None:
@@ -265,7 +276,12 @@ class Monitor:
             clock=SystemClock(),
             watcher=Watcher(epoch=self._epoch, tier=self._tier.name),
             permission=self._tier.permission,
+            credentials=self._credentials,
         )
+
+    def _make_credentials(self, config: Config) -> Credentials:
+        options = PathOptions(config.paths.enabled, config.paths.deny, config.paths.extra, config.paths.ignore)
+        return Credentials.shipped(options, NoPackages(), self._hashes, self._facts_of, self._learning)
 
     def _make_updater(self, config: Config) -> Updater | None:
         if self.sensor is None:
@@ -308,6 +324,7 @@ class Monitor:
             spool_dropped=self._spool.dropped,
             agents=self._agents,
             decoys_watched=self._watch.decoys_watched,
+            credentials_watched=self._watch.credentials_watched,
             problems=(*self._tier.problems, *self._problems, *self._watch.problems),
             sight=Sight() if self.sensor is None else sight_without(self.sensor.missing),
         )

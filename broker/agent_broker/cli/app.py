@@ -18,6 +18,7 @@ COMMANDS = (
     "unenroll",
     "agents",
     "credentials",
+    "paths",
     "alerts",
     "lineage",
     "freeze",

@@ -144,7 +144,8 @@ def _of_monitor(status: MonitorStatus) -> list[Finding]:
     text = (
         f"version {status.version}; knows {plural(status.processes, 'process')} and {plural(status.images, 'image')} "
         f"from {plural(status.events, 'event')}; watches {plural(status.agents, 'agent')} and "
-        f"{plural(status.decoys_watched, 'decoy')}; made {plural(status.incidents_made, 'incident')}"
+        f"{plural(status.decoys_watched, 'decoy')}, {plural(status.credentials_watched, 'credential file')}; "
+        f"made {plural(status.incidents_made, 'incident')}"
     )
     findings = [Finding("monitor", "ok", text), _of_losses(status), *sight_findings(status.sight)]
     if status.incidents_unacknowledged:

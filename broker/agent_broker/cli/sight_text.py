@@ -17,6 +17,16 @@ _GUARDED = "to all but root: an agent that is a program of its own from its star
 _GUARDED += "first request on; while the monitor lives"
 _TAINTS = "it is not denied; the agent gets nothing from then on, its grants end, and an alert says who it was"
 
+_NOT_OF_OPENS = (
+    (
+        "it can't see: an open that the file's mode refuses (EACCES), or of a name that is not there (ENOENT): the "
+        "kernel asks only after its own checks"
+    ),
+    (
+        "it can't see: what LD_PRELOAD, PYTHONPATH or a debugger made of a program that may open a credential: "
+        "it is known by its file; the environment is captured of enrolled agents only"
+    ),
+)
 _Rated = tuple[State, str]
 _HOLDS: dict[str, _Rated] = {
     "denied": ("ok", f"denied {_GUARDED}"),
@@ -70,6 +80,7 @@ def sight_gaps(sight: Sight) -> tuple[str, ...]:
         gaps.append("it can't see: who wrote on an agent's connection with a borrowed descriptor that is closed again")
     if sight.mappings != "seen at once":
         gaps.append("it can't see: a library that was unmapped again before the agent asked for something")
+    gaps += _NOT_OF_OPENS
     return tuple(gaps)
 
 

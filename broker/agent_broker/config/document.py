@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from agent_broker.disk import require_root_owned
 from agent_broker.errors import MisuseError
+from agent_broker.monitor.pattern import pattern_problem
 from agent_broker.monitor.provenance import Way
 from agent_broker.toml_document import KeyPath, TomlDocument
 
@@ -103,6 +104,18 @@ class Decoys(Struct, frozen=True, forbid_unknown_fields=True):
     """Default of ``enroll --deny-decoys``: refuse the open instead of serving the decoy."""
 
 
+class Paths(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[paths]``: the credential paths (monitor.catalogue)."""
+
+    enabled: bool = True
+    deny: bool = False
+    """Refuse the open to programs that may not, instead of only reporting it, where the tier can."""
+    extra: tuple[str, ...] = ()
+    """Further patterns, absolute or below each owner's home (``~/``); nobody but allowed programs may open them."""
+    ignore: tuple[str, ...] = ()
+    """Patterns that are not watched: one of the catalogue as it is written there, or one that covers files."""
+
+
 class Freeze(Struct, frozen=True, forbid_unknown_fields=True):
     """``[freeze]``."""
 
@@ -140,6 +153,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     vault: VaultOptions = VaultOptions()
     monitor: MonitorOptions = MonitorOptions()
     decoys: Decoys = Decoys()
+    paths: Paths = Paths()
     freeze: Freeze = Freeze()
     grant: GrantOptions = GrantOptions()
     updates: Updates = Updates()
@@ -196,6 +210,10 @@ def _problems(config: Config) -> list[tuple[KeyPath, str]]:
                 problems.append((("upstream", provider, field), problem))
     if not is_loopback(config.inject.address):
         problems.append((("inject", "address"), "must be a loopback address: phantoms are not for the network"))
+    for key in ("extra", "ignore"):
+        for number, pattern in enumerate(getattr(config.paths, key)):
+            if problem := pattern_problem(pattern):
+                problems.append((("paths", key, number), problem))
     if config.monitor.ring_bytes.bit_count() != 1:
         problems.append((("monitor", "ring_bytes"), "must be a power of two"))
     problems += [

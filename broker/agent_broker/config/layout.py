@@ -135,6 +135,11 @@ class Layout:
         return self.state_folder / "monitor/updates"
 
     @property
+    def learnt_file(self) -> Path:
+        """What learn mode proposes, and how long it goes on: root:root 0600."""
+        return self.state_folder / "monitor/learnt.json"
+
+    @property
     def enroll_folder(self) -> Path:
         """Journals of enrolments under way: root:root 0700."""
         return self.state_folder / "enroll"

@@ -1,12 +1,13 @@
-"""Whoever opens a decoy waits here until it can't get lost, is answered, and is reported after the answer.
+"""Whoever opens a marked file waits here until it can't get lost, is answered, and is reported after the answer.
 
 The law, for each permission event, in this order:
 1. Our own process is answered at once.
 2. While the opener waits, so that it can't end, exec or be replaced: its kernel numbers are looked up by its pidfd,
    and its executable is held by an O_PATH descriptor.
-3. It is answered. A decoy that is served needs nothing more for that. For one that is denied, the event loop is
-   asked who it is by the recorded lineage: the decoy's agent is allowed; everybody else, whoever can't be identified,
-   and everybody while the loop does not answer within DECISION_S, gets EPERM.
+3. It is answered. A file that is served needs nothing more for that. For one that is denied, the event loop is
+   asked who it is by the recorded lineage: a decoy's agent, and a credential's programs (monitor.credentials), are
+   allowed; everybody else, whoever can't be identified, and everybody while the loop does not answer within
+   DECISION_S, gets EPERM. A program that takes longer to verify is refused until that is done.
 4. Only then, in the event loop: who it was, whether it is exempt, what hash, which incident (monitor.report).
 
 Answers come from a thread of their own, which waits for nothing but the kernel (and, for denied decoys, DECISION_S
@@ -32,6 +33,7 @@ from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Verdict
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
+from agent_broker.monitor.credentials import Credentials, Opener
 from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold
@@ -40,8 +42,9 @@ from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
 
-DECISION_S = 0.25  # how long an opener of a denied decoy waits for the event loop at most
+DECISION_S = 0.25  # how long an opener of a denied file waits for the event loop at most
 _OLD_INODES = 16  # of one decoy that was moved away: its marks stay until its file is deleted
+_LEFT_INODES = 4096  # of other files that were moved away, in all
 
 Inode = tuple[int, int]
 """st_dev and st_ino: ours and the event's descriptor are asked by the same stat, so they agree on every file system."""
@@ -65,7 +68,7 @@ def open_group(*, permission: bool) -> Group:
 class DecoyListener:
     """The listener of one group of open events; see the module. Its methods belong to the event loop's thread."""
 
-    def __init__(self, actors: Actors, reporter: Reporter, *, permission: bool) -> None:
+    def __init__(self, actors: Actors, reporter: Reporter, credentials: Credentials, *, permission: bool) -> None:
         """Make the group; nothing is answered before ``start``.
 
         Raises:
@@ -76,10 +79,12 @@ class DecoyListener:
         self._group = open_group(permission=permission)
         self._actors = actors
         self._reporter = reporter
+        self._credentials = credentials
         self._own_pid = os.getpid()
-        self._decoys: dict[Inode, Mark] = {}
+        self._marks: dict[Inode, Mark] = {}
         self._inodes: dict[str, deque[Inode]] = {}
-        self._denying = False
+        self._left: deque[Inode] = deque()
+        self._denied = 0
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._listen, name="decoy-listener", daemon=True)
         self._stopping = False
@@ -100,36 +105,48 @@ class DecoyListener:
         self._group.close()
         os.close(self._bell)
 
-    def mark(self, decoy: Mark, walk: Walk) -> None:
-        """Watch the file that a walk found, as this decoy; again is fine, and heals a lost mark.
+    def mark(self, mark: Mark, fd: int) -> None:
+        """Watch the file behind a descriptor (O_PATH is enough); again is fine, and heals a lost mark.
 
         Raises:
             UnavailableError: the file system does not do these events.
-            ValueError: the walk found no file.
         """
-        inode = walk.identity()
-        if walk.file is not None:
-            self._group.mark(walk.file, self._mask)
-        known = self._inodes.setdefault(decoy.path, deque())
+        self._group.mark(fd, self._mask)
+        inode = _inode_of(fd)
+        known = self._inodes.setdefault(mark.path, deque())
         if inode in known:
             known.remove(inode)
         known.append(inode)
-        self._decoys[inode] = decoy
+        self._set(inode, mark)
         while len(known) > _OLD_INODES:
-            self._decoys.pop(known.popleft(), None)
-        self._denying = any(each.deny for each in self._decoys.values())
+            self._drop(known.popleft())
+
+    def leave(self, path: str) -> None:
+        """Take that a file is no longer at this path; while it exists elsewhere its opens go on being reported."""
+        self._left.extend(self._inodes.pop(path, ()))
+        while len(self._left) > _LEFT_INODES:
+            self._drop(self._left.popleft())
 
     def forget(self, path: str) -> None:
-        """Stop watching a decoy; a file of it that was moved away keeps its mark, and its opens are allowed.
+        """Stop watching a file; one that was moved away keeps its mark, and its opens are allowed.
 
         Raises:
             UnavailableError: the kernel refuses.
         """
         for inode in self._inodes.pop(path, ()):
-            self._decoys.pop(inode, None)
+            self._drop(inode)
         with Walk(path) as walk:
             if walk.file is not None:
                 self._group.unmark(walk.file, self._mask)
+
+    def _set(self, inode: Inode, mark: Mark) -> None:
+        self._drop(inode)
+        self._marks[inode] = mark
+        self._denied += mark.deny
+
+    def _drop(self, inode: Inode) -> None:
+        mark = self._marks.pop(inode, None)
+        self._denied -= mark is not None and mark.deny
 
     def _listen(self) -> None:
         """Serve events until the bell rings, in the listener's thread.
@@ -144,7 +161,7 @@ class DecoyListener:
                     self._serve(event)
                 except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
                     _log.exception("an opener of a decoy was answered, and not looked at")
-                    self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
+                    self._answer(event[1], FAN_DENY if self._denied else FAN_ALLOW)
                     self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
 
     def _read(self) -> list[OpenEvent]:
@@ -167,20 +184,28 @@ class DecoyListener:
             os.close(pidfd)
         else:
             actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid), glimpse(pid, pidfd))
-            self._answer(event_fd, self._strict_response(event_fd, actor) if self._denying else FAN_ALLOW)
-            self._in_loop(self._settle, event_fd, actor)
+            response = self._strict_response(event_fd, actor) if self._denied else FAN_ALLOW
+            self._answer(event_fd, response)
+            self._in_loop(self._settle, event_fd, actor, response)
 
     def _strict_response(self, event_fd: int, actor: Actor) -> int:
         """Decide between allow and deny."""
-        decoy = self._decoy_of(event_fd)
-        if decoy is None or not decoy.deny:
+        mark = self._mark_of(event_fd)
+        if mark is None or not mark.deny:
             return FAN_ALLOW
         exempt: Future[bool] = Future()
-        self._in_loop(lambda: exempt.set_result(is_exempt(self._actors.recall(actor), decoy)))
+        self._in_loop(self._decide, mark, actor, exempt)
         try:
             return FAN_ALLOW if not self._stopping and exempt.result(DECISION_S) else FAN_DENY
         except TimeoutError:
             return FAN_DENY
+
+    def _decide(self, mark: Mark, actor: Actor, exempt: "Future[bool]") -> None:
+        verdict = self._actors.recall(actor)
+        if is_exempt(verdict, mark) or mark.role != "credential":
+            exempt.set_result(is_exempt(verdict, mark))
+        else:
+            self._credentials.decide(mark, verdict, actor, lambda opener: exempt.set_result(opener.is_allowed))
 
     def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Have the loop call this soon; a loop that is closed already reports nothing any more."""
@@ -189,10 +214,16 @@ class DecoyListener:
         except RuntimeError:
             _log.warning("the event loop ended before the decoy listener: an open was answered and is not reported")
 
-    def _decoy_of(self, event_fd: int) -> Mark | None:
-        """Return the decoy that was opened; None: forgotten meanwhile, or moved away more than 16 decoys ago."""
-        facts = os.fstat(event_fd)
-        return self._decoys.get((facts.st_dev, facts.st_ino))
+    def _mark_of(self, event_fd: int) -> Mark | None:
+        """Return what the opened file is marked as; None: forgotten meanwhile, or moved away too long ago.
+
+        A file on an overlay may have another inode number since it was copied up: then its path counts.
+        """
+        mark = self._marks.get(_inode_of(event_fd))
+        if mark is not None:
+            return mark
+        known = self._inodes.get(_path_of(event_fd))
+        return self._marks.get(known[-1]) if known else None
 
     def _is_bell(self, event_fd: int) -> bool:
         return self._stopping and event_fd >= 0 and os.path.sameopenfile(event_fd, self._bell)
@@ -201,20 +232,49 @@ class DecoyListener:
         if self._permission:
             self._group.answer(event_fd, response)
 
-    def _settle(self, event_fd: int, actor: Actor) -> None:
+    def _settle(self, event_fd: int, actor: Actor, response: int) -> None:
         """Find out who it was, and report it unless it is exempt; takes over all descriptors."""
-        decoy = self._decoy_of(event_fd)
-        if decoy is not None:
-            verdict = self._actors.recall(actor)
-            if not is_exempt(verdict, decoy):
-                self._report(decoy, event_fd, actor, verdict)
-                return
+        mark = self._mark_of(event_fd)
+        opened_as = _path_of(event_fd)
         os.close(event_fd)
-        actor.close()
+        if mark is None or mark.role == "config":
+            actor.close()
+            return
+        verdict = self._actors.recall(actor)
+        if is_exempt(verdict, mark):
+            actor.close()
+        elif mark.role == "credential":
+            self._credentials.decide(
+                mark, verdict, actor, lambda opener: self._settled(mark, opened_as, (actor, verdict, response), opener)
+            )
+        else:
+            self._report(mark, opened_as, (actor, verdict, response))
 
-    def _report(self, decoy: Mark, event_fd: int, actor: Actor, verdict: Verdict) -> None:
-        opened_as = str(Path(f"/proc/self/fd/{event_fd}").readlink())
-        os.close(event_fd)
-        other = opened_as if opened_as != decoy.path else ""
-        action = (DENIED if decoy.deny else SERVED) if self._permission else ONLY_SEEN
-        self._reporter.report(Event(decoy, actor, verdict, action, other_name=other))
+    def _settled(self, mark: Mark, opened_as: str, opened: "_Opened", opener: Opener) -> None:
+        """Report who opened a credential, unless it may, or is being learnt."""
+        actor, verdict, response = opened
+        refused = self._permission and response == FAN_DENY
+        if not refused and (opener.is_allowed or self._credentials.learns(mark, verdict, opener)):
+            actor.close()
+        else:
+            self._report(mark, opened_as, opened)
+
+    def _report(self, mark: Mark, opened_as: str, opened: "_Opened") -> None:
+        actor, verdict, response = opened
+        other = opened_as if opened_as != mark.path else ""
+        served = SERVED if mark.role == "decoy" and self._permission else ONLY_SEEN
+        action = DENIED if self._permission and response == FAN_DENY else served
+        self._reporter.report(Event(mark, actor, verdict, action, other_name=other))
+
+
+_Opened = tuple[Actor, Verdict, int]
+"""Who opened, what is recorded of it, and the answer it got."""
+
+
+def _inode_of(fd: int) -> Inode:
+    facts = os.fstat(fd)
+    return facts.st_dev, facts.st_ino
+
+
+def _path_of(fd: int) -> str:
+    return str(Path(f"/proc/self/fd/{fd}").readlink())

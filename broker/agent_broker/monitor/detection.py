@@ -1,6 +1,6 @@
-"""What an event of a decoy means: pure functions from facts and a verdict to an incident, or to none.
+"""What an event of a marked file means: pure functions from facts and a verdict to an incident, or to none.
 
-The law:
+The law of decoys:
 
 1. The main process of the enrolled agent that owns the decoy, running for its owner and untainted, is exempt. So is
    nobody else: not its children, not another agent, not another user.
@@ -10,16 +10,20 @@ The law:
    their agent, and starts it before it is approved, is not an intruder.
 4. Everybody else is ``critical``. Unknown is not exempt: the sentence says why the opener could not be identified.
 5. Names in sentences come from an attacker: they are cut, and what is not printable ASCII is escaped.
+
+The law of credential paths (who may open one is monitor.credentials' to say; this is about everybody else): whoever
+is, or descends from, an enrolled agent is ``critical``, root without an agent is ``info``, everybody else a
+``warning``: also if the lineage is unknown, since programs of the user's own open their own credentials all day.
 """
 
 from dataclasses import dataclass
 
-from agent_broker.identity.evidence import Evidence, Principal, Unknown, Verdict, offenders
+from agent_broker.identity.evidence import Evidence, Principal, Unchanged, Unknown, Verdict, offenders
 from agent_broker.identity.updated import Updated, find_updated
 from agent_broker.ids import Epoch, Sha256, Uid
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.incident import Incident, new_incident
-from agent_broker.monitor.mark import Mark
+from agent_broker.monitor.mark import Mark, Role
 
 CRITICAL = "critical"
 WARNING = "warning"
@@ -70,10 +74,20 @@ def decide_open(decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident | 
     """Return the incident of an opened decoy; None if the opener is exempt."""
     if is_exempt(verdict, decoy):
         return None
+    if decoy.role == "credential":
+        return _credential_opened(decoy, verdict, facts)
     done = {SERVED: "and was served it", DENIED: "and was denied"}.get(facts.action, "(only seen, not stopped)")
     name = f" as {printable(facts.other_name)}" if facts.other_name else ""
     sentence = f"{_actor(verdict, facts.pid)} opened the decoy {printable(decoy.path)}{name} {done}"
     return _incident("decoy-opened", sentence, decoy, verdict, facts)
+
+
+def _credential_opened(mark: Mark, verdict: Verdict, facts: EventFacts) -> Incident:
+    done = "and was denied" if facts.action == DENIED else "and was not stopped"
+    name = f" as {printable(facts.other_name)}" if facts.other_name else ""
+    holds = f", which holds: {printable(mark.kind)}," if mark.kind else ""
+    sentence = f"{_actor(verdict, facts.pid)} opened {printable(mark.path)}{holds}{name} {done}"
+    return _incident("credential-opened", sentence, mark, verdict, facts)
 
 
 def decide_change(decoy: Mark, verdict: Verdict, facts: EventFacts, change: str) -> Incident | None:
@@ -97,7 +111,7 @@ def decide_missed(reason: str, facts: EventFacts) -> Incident:
         kind="decoy-opened",
         time_ns=facts.time_ns,
         severity=CRITICAL,
-        what=f"something opened or changed a decoy and could not be identified: {reason}",
+        what=f"something opened or changed a marked file and could not be identified: {reason}",
         tier=facts.tier,
         action=facts.action,
         next_step="run: agent-broker doctor; look for processes that you did not start",
@@ -111,18 +125,25 @@ def printable(text: str) -> str:
     return shown if len(shown) <= _SHOWN_NAME_CHARS else shown[:_SHOWN_NAME_CHARS] + "..."
 
 
-def _severity(verdict: Verdict) -> str:
+def storable(path: str) -> str:
+    """Return a path as a record can hold it: bytes of its name that are not UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _severity(verdict: Verdict, role: Role = "decoy") -> str:
     match verdict:
         case Evidence(uid=uid, principal=None) if uid == _ROOT:
             return INFO
         case Unknown(uid=uid) if uid == _ROOT:
+            return WARNING
+        case Evidence(principal=None) | Unknown(hostile=False) | Unchanged() if role == "credential":
             return WARNING
         case _:
             return CRITICAL
 
 
 def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident:
-    severity = _severity(verdict)
+    severity = _severity(verdict, decoy.role)
     updated = _updated(decoy, verdict) if severity == CRITICAL else None
     remark = ""
     if updated is not None:
@@ -136,10 +157,12 @@ def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: Ev
         tier=facts.tier,
         action=facts.action,
         lineage=_steps(verdict),
-        path=decoy.path,
+        path=storable(decoy.path),
+        role=decoy.role,
+        holds=decoy.kind,
         process_sha256=facts.sha256,
         agent=principal.agent if principal else None,
-        next_step=_next_step(severity, principal) if updated is None else updated.next_step,
+        next_step=_next_step(severity, principal, decoy.role) if updated is None else updated.next_step,
         epoch=facts.epoch,
         offenders=offenders(_steps(verdict), principal),
     )
@@ -198,9 +221,13 @@ def _remarks(verdict: Verdict, facts: EventFacts) -> str:
     return "".join(f"; {remark}" for remark in remarks)
 
 
-def _next_step(severity: str, principal: Principal | None) -> str:
+def _next_step(severity: str, principal: Principal | None, role: Role) -> str:
     if severity == INFO:
         return "nothing, if this was your backup or your own command as root"
+    if role == "credential":
+        asked = f"look at what {principal.agent} was asked to do; " if principal is not None else ""
+        trust = "if it is a program that you trust: sudo agent-broker alert ack ID --allow"
+        return f"{asked}if you did not want this, revoke what the file holds; {trust}"
     look = "read the lineage below; if you did not start this program, treat it and what it can read as hostile"
     if principal is not None and not principal.is_caller:
         return f"look at what {principal.agent} was asked to do, and by whom; {look}"

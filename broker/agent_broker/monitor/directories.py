@@ -1,19 +1,22 @@
-"""Whoever puts something else in a decoy's place: renames, deletions and new files on the way to it, and its content.
+"""Whoever puts something else in a marked file's place: renames, deletions and new files on the way to it, its content.
 
-A mark follows its inode, so a rename over a decoy takes the path away from the mark. Hence the directory that holds
-it is marked for changes of its entries, every directory above for its own removal, and the file itself for changes
-of its content (truncate(2) opens nothing). Each event tells who did it; the path is then walked again, so that what
-is there now is marked.
+A mark follows its inode, so a rename over a decoy takes the path away from the mark. Hence a folder that holds marked
+files, or could come to hold some, is marked for changes of its entries, every folder above for its own removal, and a
+decoy itself for changes of its content (truncate(2) opens nothing). Each event tells who did it; the path is then
+looked at again, so that what is there now is marked.
 
 Between a rename and the new mark lies the time that the event takes to arrive (well below a millisecond when the
 machine is idle): an open in it is not seen, the rename itself is.
+
+Only what happens to a decoy is reported: programs write and replace real credentials all day.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError, UnavailableError
 from agent_broker.monitor import fanotify
@@ -23,7 +26,7 @@ from agent_broker.monitor.fanotify import Change, FileKey, Group, file_key
 from agent_broker.monitor.fingerprint import hold
 from agent_broker.monitor.glimpse import glimpse
 from agent_broker.monitor.mark import Mark
-from agent_broker.monitor.pathwalk import Walk
+from agent_broker.monitor.pattern import State
 from agent_broker.monitor.report import Event, Reporter
 
 _ENTRIES = fanotify.FAN_CREATE | fanotify.FAN_DELETE | fanotify.FAN_MOVED_FROM | fanotify.FAN_MOVED_TO
@@ -39,16 +42,31 @@ _VERBS = (
 _log = logging.getLogger(__name__)
 
 
+class Places(Protocol):
+    """Who knows what is marked where."""
+
+    def mark_at(self, path: str) -> Mark | None:
+        """Return the decoy whose place this path is, or what is marked there; None: neither."""
+        ...
+
+    def marks_below(self, path: str) -> Iterable[Mark]:
+        """Return the decoys whose place lies below this path."""
+        ...
+
+    def look_again(self, path: str) -> None:
+        """Take that this path may lead elsewhere than before."""
+        ...
+
+    def look_everywhere(self) -> None:
+        """Take that any path may."""
+        ...
+
+
 class PathWatcher:
-    """The listener of one group of changes; see the module. To be replaced as a whole when decoys leave."""
+    """The listener of one group of changes; see the module. To be replaced as a whole when patterns leave."""
 
-    def __init__(self, actors: Actors, reporter: Reporter, recheck: Callable[[str], None]) -> None:
+    def __init__(self, actors: Actors, reporter: Reporter, places: Places) -> None:
         """Make the group.
-
-        Args:
-            actors: says who did it.
-            reporter: gets the events.
-            recheck: called with a decoy's path whenever the path may lead elsewhere than before.
 
         Raises:
             UnavailableError: the kernel refuses.
@@ -57,12 +75,16 @@ class PathWatcher:
         self._group = Group(fanotify.FAN_CLASS_NOTIF | fanotify.FAN_NONBLOCK | fanotify.FAN_REPORT_PIDFD | names)
         self._actors = actors
         self._reporter = reporter
-        self._recheck = recheck
-        self._decoys: dict[str, Mark] = {}
-        self._entries: dict[tuple[FileKey, bytes], set[str]] = {}
-        self._folders: dict[FileKey, set[str]] = {}
-        self._files: dict[FileKey, str] = {}
+        self._places = places
+        self._folders: dict[FileKey, dict[str, State]] = {}
+        self._keys: dict[str, FileKey] = {}
+        self._files: dict[FileKey, Mark] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def folders(self) -> int:
+        """How many paths of folders are watched."""
+        return len(self._keys)
 
     def start(self) -> None:
         """Serve from the running event loop."""
@@ -77,28 +99,47 @@ class PathWatcher:
             self._loop = None
         self._group.close()
 
-    def watch(self, decoy: Mark, walk: Walk) -> None:
-        """Watch the way to a decoy, as far as a walk got; again is fine.
+    def watches(self, path: str) -> bool:
+        """Whether a folder at this path is, or was, watched."""
+        return path in self._keys
+
+    def watch_folder(self, fd: int, path: str, state: State, *, entries: bool) -> None:
+        """Watch a folder (O_PATH is enough); again is fine.
 
         Raises:
-            UnavailableError: a file system on the way does not do these events.
+            UnavailableError: its file system does not do these events.
         """
-        self._decoys[decoy.path] = decoy
-        last = walk.directories[-1]
-        for folder in walk.directories[1:]:
-            self._group.mark(folder, _SELF | fanotify.FAN_ONDIR)
-            self._folders.setdefault(_key(folder), set()).add(decoy.path)
-        self._group.mark(last, _ENTRIES | fanotify.FAN_ONDIR)
-        self._entries.setdefault((_key(last), os.fsencode(walk.next_name)), set()).add(decoy.path)
-        if walk.file is not None:
-            self._group.mark(walk.file, fanotify.FAN_MODIFY)
-            self._files[_key(walk.file)] = decoy.path
+        if path == "/" and not entries:
+            return  # it is never moved
+        self._group.mark(fd, (_SELF | _ENTRIES if entries else _SELF) | fanotify.FAN_ONDIR)
+        key = _key(fd)
+        if self._keys.get(path, key) != key:
+            self._forget(path)
+        self._keys[path] = key
+        self._folders.setdefault(key, {})[path] = state
+
+    def watch_content(self, fd: int, mark: Mark) -> None:
+        """Watch a decoy's content; again is fine.
+
+        Raises:
+            UnavailableError: its file system does not do these events.
+        """
+        self._group.mark(fd, fanotify.FAN_MODIFY)
+        self._files[_key(fd)] = mark
+
+    def _forget(self, path: str) -> None:
+        """Drop what is kept of a folder's path, and of the folders below it."""
+        for each in [each for each in self._keys if each == path or each.startswith(f"{path}/")]:
+            states = self._folders.get(key := self._keys.pop(each), {})
+            states.pop(each, None)
+            if not states:
+                self._folders.pop(key, None)
 
     def _on_readable(self) -> None:
         try:
             changes = self._group.read_changes()
         except (OSError, AgentBrokerError) as error:
-            _log.exception("changes around decoys were lost")
+            _log.exception("changes around marked files were lost")
             self._overflowed(f"the changes around it could not be read ({error})")
             return
         for change in changes:
@@ -107,47 +148,42 @@ class PathWatcher:
             self._serve(change)
 
     def _overflowed(self, reason: str) -> None:
-        """Changes were lost: nobody knows which, so every path is walked again."""
+        """Changes were lost: nobody knows which."""
         self._reporter.missed(reason)
-        for path in self._decoys:
-            self._recheck(path)
+        self._places.look_everywhere()
 
     def _serve(self, change: Change) -> None:
-        """Report what concerns a decoy, and take over the change's pidfd."""
-        found = self._meaning(change)
-        if not found:
-            _close(change.pidfd)
-            return
-        actor = Actor(change.pid, change.pidfd, self._actors.snapshot(change.pidfd))
-        verdict = self._actors.recall(actor)
-        for path, verb in found:
-            decoy = self._decoys[path]
-            if verb and not is_exempt(verdict, decoy):
-                self._reporter.report(Event(decoy, _copy(actor), verdict, ONLY_SEEN, change=verb))
-            if verb != _WROTE:
-                self._recheck(path)
-        actor.close()
+        """Report what concerns a decoy, look again where something changed, and take over the change's pidfd."""
+        told, moved = self._meaning(change)
+        if told:
+            actor = Actor(change.pid, change.pidfd, self._actors.snapshot(change.pidfd))
+            verdict = self._actors.recall(actor)
+            for mark, verb in told:
+                if verb and not is_exempt(verdict, mark):
+                    self._reporter.report(Event(mark, _copy(actor), verdict, ONLY_SEEN, change=verb))
+            actor.close()
+        elif change.pidfd >= 0:
+            os.close(change.pidfd)
+        for path in moved:
+            self._places.look_again(path)
 
-    def _meaning(self, change: Change) -> list[tuple[str, str]]:
-        """Return (path of a decoy, what was done to it) for each decoy concerned; nothing done: only look again."""
+    def _meaning(self, change: Change) -> tuple[list[tuple[Mark, str]], list[str]]:
+        """Return the decoys concerned with what was done to each, and the paths to look at again."""
         written = self._files.get(change.inode)
         if change.mask & fanotify.FAN_MODIFY and written is not None:
-            return [(written, _WROTE)]
+            return [(written, "changed the content of")], []
+        folders = dict(self._folders.get(change.directory, {}))
         if change.mask & _SELF:
             verb = "moved a folder that holds" if change.mask & fanotify.FAN_MOVE_SELF else ""
-            return [(path, verb) for path in sorted(self._folders.get(change.directory, ()))]
-        paths = sorted(self._entries.get((change.directory, change.name), ()))
-        return [(path, _verb(change, path)) for path in paths]
-
-
-_WROTE = "changed the content of"
-
-
-def _verb(change: Change, path: str) -> str:
-    """Say what happened to the entry of this name; nothing if it is a folder on the way to the decoy."""
-    if change.name != os.fsencode(PurePosixPath(path).name):
-        return ""
-    return " and ".join(verb for bit, verb in _VERBS if change.mask & bit)
+            told = [(mark, verb) for path in sorted(folders) for mark in self._places.marks_below(path)]
+            for path in folders:
+                self._forget(path)
+            return told, sorted(folders)
+        name = os.fsdecode(change.name)
+        paths = [str(PurePosixPath(path, name)) for path, state in sorted(folders.items()) if state.step(name)]
+        found = [(self._places.mark_at(path), path) for path in paths]
+        verb = " and ".join(verb for bit, verb in _VERBS if change.mask & bit)
+        return [(mark, verb) for mark, _ in found if mark is not None and mark.role == "decoy"], paths
 
 
 def _copy(actor: Actor) -> Actor:
@@ -163,8 +199,3 @@ def _key(fd: int) -> FileKey:
     if key is None:
         raise UnavailableError("its file system has no file handles, so renames are not seen")
     return key
-
-
-def _close(fd: int) -> None:
-    if fd >= 0:
-        os.close(fd)

@@ -131,6 +131,8 @@ class MonitorStatus(Struct, frozen=True, tag="status"):
     problems: tuple[str, ...]
     sight: Sight = Sight()
     """What is denied or seen of attacks on a running agent."""
+    credentials_watched: int = 0
+    """Files at credential paths that are marked now."""
 
 
 class IncidentPush(Struct, frozen=True, tag="incident"):

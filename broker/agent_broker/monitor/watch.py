@@ -1,27 +1,42 @@
-"""The decoys of the registry, watched: marks where the files are, and again wherever they reappear.
+"""Everything that is marked: decoys and credential paths, where the files are, and again wherever they reappear.
 
-What is guaranteed: when ``apply_registry`` returns, every decoy that it did not name as a problem is marked; decoys
-that stay enrolled keep their marks throughout. A decoy that is missing, replaced by something that is not a regular
-file, or on a file system that is not mounted yet, is a problem, and is marked as soon as its path leads to a file
-again. No descriptor of a user's file or folder is kept open, so homes can be unmounted.
+What is guaranteed: when ``apply_registry`` returns, every decoy that it did not name as a problem, and every file that
+matches a credential path, is marked; those that stay keep their marks throughout. A decoy that is missing, replaced
+by something that is not a regular file, or on a file system that is not mounted yet, is a problem, and is marked as
+soon as its path leads to a file again. A credential path need not be there: it is marked when it appears. No
+descriptor of a user's file or folder is kept open, so homes can be unmounted.
+
+Bounds: MAX_FOUND files that match ``*``, MAX_FOLDERS folders; what is over them is a problem. Paths without ``*`` are
+always watched.
 """
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from agent_broker.clock import Clock
 from agent_broker.errors import AgentBrokerError
+from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.identity.registry import Enrollment
 from agent_broker.kernel.events import FileFacts
 from agent_broker.monitor.actor import Actors, AttestorPort
+from agent_broker.monitor.credentials import Credentials
 from agent_broker.monitor.decoys import DecoyListener
 from agent_broker.monitor.directories import PathWatcher
 from agent_broker.monitor.fingerprint import Fingerprints, HashStore
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.mounts import MountWatch
-from agent_broker.monitor.pathwalk import Walk
+from agent_broker.monitor.pattern import State, Wanted, is_glob, tree_of
 from agent_broker.monitor.report import Publish, Reporter, Watcher
+from agent_broker.monitor.survey import lies_on_way_to, survey
+
+MAX_FOUND = 50_000
+MAX_FOLDERS = 20_000
+_REST_S = 0.1  # between two looks at everything, and ten times what the last one took
+_REST_TIMES = 10
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +54,7 @@ class DecoyWatch:
         clock: Clock,
         watcher: Watcher,
         permission: bool,
+        credentials: Credentials | None = None,
     ) -> None:
         """Make the groups; nothing is watched, and no thread runs, before ``apply_registry``.
 
@@ -52,6 +68,7 @@ class DecoyWatch:
             clock: for the incidents' times.
             watcher: this monitor's epoch and tier.
             permission: whether the kernel lets openers wait for us (tiers.Tier).
+            credentials: which credential paths there are, and who may open them; None: none are watched.
 
         Raises:
             UnavailableError: the kernel refuses fanotify.
@@ -64,91 +81,197 @@ class DecoyWatch:
             clock=clock,
             watcher=watcher,
         )
+        self._credentials = Credentials.none(facts_of) if credentials is None else credentials
         self._decoys: dict[str, Mark] = {}
+        self._root = State()
+        self._patterns: set[str] = set()
+        self._marked: dict[str, Mark] = {}
+        self._seen: set[str] = set()
+        self._above: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
-        self._listener = DecoyListener(self._actors, self._reporter, permission=permission)
+        self._listener = DecoyListener(self._actors, self._reporter, self._credentials, permission=permission)
         self._paths = self._new_paths()
-        self._mounts = MountWatch(self._recheck_all)
+        self._mounts = MountWatch(self.look_everywhere)
+        self._resting: asyncio.TimerHandle | None = None
 
     @property
     def decoys_watched(self) -> int:
         """Decoys that are marked now."""
-        return len(self._decoys) - len(self._problems)
+        return sum(1 for path in self._decoys if path not in self._problems)
+
+    @property
+    def credentials_watched(self) -> int:
+        """Files at credential paths that are marked now."""
+        return sum(1 for mark in self._marked.values() if mark.role == "credential")
+
+    @property
+    def marked(self) -> tuple[Mark, ...]:
+        """Every file that is marked now."""
+        return tuple(self._marked.values())
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence for each decoy that is not, or not wholly, watched now."""
+        """A sentence for each path that is not, or not wholly, watched now."""
         return tuple(self._problems.values())
 
-    def apply_registry(self, enrollments: Iterable[Enrollment]) -> tuple[str, ...]:
-        """Watch exactly the decoys of these enrolments; return ``problems``, and each path that is enrolled twice."""
+    def apply_registry(
+        self, enrollments: Iterable[Enrollment], planted: Iterable[PlantedDecoy] = ()
+    ) -> tuple[str, ...]:
+        """Watch exactly these decoys, and the credential paths of their owners.
+
+        Returns:
+            ``problems``, and each path that is enrolled twice.
+        """
         self._listener.start()
-        wanted, doubles = _decoys_of(enrollments)
-        gone = self._decoys.keys() - wanted.keys()
-        for path in gone:
-            self._forget(path)
-        self._decoys = wanted
-        if gone:
-            self._replace_paths()
-        for path in wanted:
-            self._recheck(path)
+        enrollments, planted = tuple(enrollments), tuple(planted)
+        self._decoys, doubles = _decoys_of(enrollments, planted)
+        owners = {each.owner_uid for each in enrollments} | {each.owner_uid for each in planted}
+        wanted = [Wanted(path, mark, required=True) for path, mark in self._decoys.items()]
+        wanted += self._credentials.wanted(owners)
+        left = self._patterns - {each.pattern for each in wanted}
+        self._patterns = {each.pattern for each in wanted}
+        self._root = tree_of(wanted)
+        old = self._paths
+        if left:  # the new folders' marks are set before the old ones go
+            self._paths = self._new_paths()
+        for path in self._look("/"):
+            if path in self._decoys:
+                self._listener.leave(path)
+            else:
+                self._forget(path)
+        if left:
+            old.close()
         return (*self.problems, *doubles)
 
     async def close(self) -> None:
         """Stop watching; openers that wait go on; what was seen is published when this returns."""
+        if self._resting is not None:
+            self._resting.cancel()
         self._mounts.close()
         self._paths.close()
         self._listener.close()
         await asyncio.sleep(0)  # the loop takes over what the listener's thread answered
+        await self._credentials.close()
         await self._reporter.close()
 
+    # -- what directories.PathWatcher asks --------------------------------------------------------------------
+
+    def mark_at(self, path: str) -> Mark | None:
+        """Return the decoy whose place this path is, or what is marked there; None: neither."""
+        return self._decoys.get(path) or self._marked.get(path)
+
+    def marks_below(self, path: str) -> Iterable[Mark]:
+        """Return the decoys whose place lies below this path."""
+        return [mark for place, mark in self._decoys.items() if place.startswith(f"{path}/")]
+
+    def look_again(self, path: str) -> None:
+        """Look at one path, and what lies below it, and mark what is there now."""
+        for gone in self._look(path):
+            self._listener.leave(gone)
+
+    def look_everywhere(self) -> None:
+        """Look at every path, now, or when the last such look is long enough ago: it holds up the event loop."""
+        if self._resting is not None:
+            return
+        started = time.monotonic()
+        self.look_again("/")
+        rest_s = max(_REST_S, _REST_TIMES * (time.monotonic() - started))
+        self._resting = asyncio.get_running_loop().call_later(rest_s, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+
+    # -- what survey finds ------------------------------------------------------------------------------------
+
+    def folder(self, fd: int, path: str, state: State, *, entries: bool) -> bool:
+        """Watch a folder; see survey.Findings."""
+        known = self._paths.watches(path)
+        if not known and self._paths.folders >= MAX_FOLDERS and not _leads_to_known_names(state):
+            self._problems["folders"] = f"only {MAX_FOLDERS} folders are watched: {path} and others are not"
+            return False
+        try:
+            self._paths.watch_folder(fd, path, state, entries=entries)
+        except AgentBrokerError as error:
+            self._problems[f"{path}/"] = f"{path} is not wholly watched: {error.message} ({error.next_step})"
+        return True
+
+    def file(self, fd: int, path: str, wanted: Wanted) -> None:
+        """Mark a file; see survey.Findings."""
+        if wanted.mark is None:
+            return
+        if path not in self._marked and is_glob(wanted.pattern) and len(self._marked) >= MAX_FOUND:
+            self._problems["files"] = f"only {MAX_FOUND} files are marked: {path!r} and others are not"
+            return
+        mark = wanted.mark if wanted.mark.path == path else replace(wanted.mark, path=path)
+        try:
+            self._listener.mark(mark, fd)
+            if mark.role == "decoy":
+                self._paths.watch_content(fd, mark)
+        except AgentBrokerError as error:
+            self._problems[path] = f"{path} is not wholly watched: {error.message} ({error.next_step})"
+        if path not in self._marked:
+            self._above.update(_folders_of(path))
+        self._marked[path] = mark
+        self._seen.add(path)
+
+    def missing(self, state: State, path: str, why: str) -> None:
+        """Note a decoy that is not there, and a way that is not gone; see survey.Findings."""
+        for wanted in lies_on_way_to(state):
+            if wanted.required:
+                self._problems[wanted.pattern] = f"{wanted.pattern} can't be watched: {why}"
+            elif "symbolic link" in why and wanted.mark is not None:
+                self._problems[path] = f"{path} is a symbolic link and not followed: name its target in [paths] extra"
+
+    def _look(self, way: str) -> list[str]:
+        """Look at a path and what lies below; return the paths that were marked there and lead to no file now."""
+        inside = [way] if way in self._marked else []
+        if way == "/" or way in self._above:
+            inside = [path for path in self._marked if way == "/" or path.startswith(f"{way}/")]
+        self._seen = set()
+        for path in [path for path in self._problems if way == "/" or f"{path}/".startswith(f"{way}/")]:
+            del self._problems[path]
+        survey(self._root, self, way)
+        gone = [path for path in inside if path not in self._seen]
+        for path in gone:
+            del self._marked[path]
+            self._above.subtract(_folders_of(path))
+            for folder in _folders_of(path):
+                if not self._above[folder]:
+                    del self._above[folder]
+        return gone
+
     def _forget(self, path: str) -> None:
-        self._problems.pop(path, None)
         try:
             self._listener.forget(path)
         except AgentBrokerError:
             _log.exception("%s keeps its mark; its opens are not reported", path)
 
     def _new_paths(self) -> PathWatcher:
-        paths = PathWatcher(self._actors, self._reporter, self._recheck)
+        paths = PathWatcher(self._actors, self._reporter, self)
         paths.start()
         return paths
 
-    def _replace_paths(self) -> None:
-        """Start over with the folders' marks: the new ones are set before the old ones go."""
-        old, self._paths = self._paths, self._new_paths()
-        for path in self._decoys:
-            self._recheck(path)
-        old.close()
 
-    def _recheck_all(self) -> None:
-        for path in self._decoys:
-            self._recheck(path)
-
-    def _recheck(self, path: str) -> None:
-        """Walk a decoy's path again and mark what is there; note a problem, or that there is none any more."""
-        decoy = self._decoys.get(path)
-        if decoy is None:
-            return
-        with Walk(path) as walk:
-            problems = [walk.problem] if walk.problem else []
-            try:
-                if walk.file is not None:
-                    self._listener.mark(decoy, walk)
-                self._paths.watch(decoy, walk)
-            except AgentBrokerError as error:
-                problems.append(f"{path} is not wholly watched: {error.message} ({error.next_step})")
-        self._problems.pop(path, None)
-        if problems:
-            self._problems[path] = "; ".join(problems)
+def _folders_of(path: str) -> list[str]:
+    """Return every folder above a path, but ``/``."""
+    return [path[:at] for at, char in enumerate(path) if char == "/" and at]
 
 
-def _decoys_of(enrollments: Iterable[Enrollment]) -> tuple[dict[str, Mark], list[str]]:
+def _leads_to_known_names(state: State) -> bool:
+    return any(branch.names for branch in state.branches)
+
+
+def _decoys_of(enrollments: Iterable[Enrollment], planted: Iterable[PlantedDecoy]) -> tuple[dict[str, Mark], list[str]]:
+    """Return the decoys by path, those of enrolments first, and a sentence for each that is there twice."""
     decoys: dict[str, Mark] = {}
     doubles = []
     for enrollment in enrollments:
         for file in enrollment.decoys:
-            decoy = Mark(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment)
+            decoy = Mark(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment, kind=file.kind)
             if decoys.setdefault(file.path, decoy) != decoy:
                 doubles.append(f"{file.path} is enrolled twice: only {decoys[file.path].agent} is exempt there")
+    for each in planted:
+        decoy = Mark(each.path, None, each.owner_uid, each.deny, kind=each.kind)
+        if decoys.setdefault(each.path, decoy) != decoy:
+            doubles.append(f"{each.path} is planted where an enrolled decoy is: the enrolled one counts")
     return decoys, doubles

@@ -1,0 +1,109 @@
+"""The programs that root allowed to open credential paths, as root wrote them down: read by the monitor at reload.
+
+One JSON file a record in ``registry/allowed``, owned by root and writable by root alone. A program is identified by
+the hash of its bytes at the time of the open, so a changed file is not allowed any more; its path is for people.
+"""
+
+import hashlib
+import re
+import time
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from agent_broker.disk import replace_file, require_root_owned, sync_folder
+from agent_broker.errors import MisuseError
+from agent_broker.ids import Sha256
+
+MAX_REASON_CHARS = 500
+_INTERPRETER = re.compile(
+    r"(?:python|pypy)[\d.]*|node(?:js)?|node-\d+|bun|deno|(?:ba|da|z|k|mk|fi|c|tc|a)?sh\d*|perl[\d.]*|ruby[\d.]*"
+    r"|php[\d.]*|lua[\d.]*|luajit|java|guile[\d.]*|tclsh[\d.]*|busybox|toybox|[mgon]?awk|env|ld-linux.*|ld-musl.*|ld\.so.*"
+)
+
+
+class AllowedProgram(Struct, frozen=True, forbid_unknown_fields=True):
+    """One program that may open one credential path, or all that match one pattern."""
+
+    path: str
+    """Of the program, when it was allowed."""
+    sha256: Annotated[Sha256, Meta(pattern="^[0-9a-f]{64}$")]
+    package: str
+    """``NAME VERSION`` of the distribution's package that owned it then; empty: none."""
+    opens: str
+    """A path, or a pattern of the catalogue with the home written out (monitor.pattern)."""
+    reason: str
+    added_ns: int
+    """CLOCK_REALTIME, as the next."""
+    expires_ns: int
+    """From when on it is not allowed any more; 0: never."""
+    format: int = 1
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file in the registry: one a program and what it opens."""
+        name = f"{self.sha256} {self.opens}".encode("utf-8", "surrogateescape")
+        return f"{hashlib.sha256(name).hexdigest()[:32]}.json"
+
+    def holds_at(self, now_ns: int) -> bool:
+        """Whether it has not expired."""
+        return not self.expires_ns or now_ns < self.expires_ns
+
+
+def is_interpreter(path: str) -> bool:
+    """Whether a program runs whatever it is given, by its name: its own hash says nothing of what it does."""
+    return _INTERPRETER.fullmatch(PurePosixPath(path).name) is not None
+
+
+def allow(folder: Path, program: AllowedProgram) -> None:
+    """Write one record durably; the one of the same program for the same path is replaced.
+
+    Raises:
+        MisuseError: an interpreter, a record without a reason, a path that is not absolute, or one that expired.
+        UnavailableError: the disk refuses.
+    """
+    if problem := _problem(program):
+        raise MisuseError(problem, next_step="allow a program of its own for one path, with a reason")
+    content = msgspec.json.format(msgspec.json.encode(program), indent=2)
+    replace_file(folder / program.file_name, content, mode=0o644)
+
+
+def load_allowed(folder: Path) -> tuple[AllowedProgram, ...]:
+    """Return all records of a registry folder, the oldest first; none if the folder does not exist.
+
+    Raises:
+        IntegrityError: a file (or the folder) that others than root could have written.
+        MisuseError: a file that is not such a record, with the failing field's path.
+    """
+    if not folder.is_dir():
+        return ()
+    require_root_owned(folder, folder.lstat())
+    return tuple(sorted((_load(path) for path in folder.glob("*.json")), key=lambda each: (each.added_ns, each.path)))
+
+
+def remove_allowed(folder: Path, program: AllowedProgram) -> None:
+    """Delete one record durably; a missing file is fine."""
+    (folder / program.file_name).unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _problem(program: AllowedProgram) -> str:
+    if is_interpreter(program.path):
+        return f"{program.path!r} runs whatever it is given: allowing it would allow every script"
+    if not program.reason.strip() or len(program.reason) > MAX_REASON_CHARS:
+        return f"a reason is needed, of no more than {MAX_REASON_CHARS} characters"
+    if not program.path.startswith("/") or not program.opens.startswith("/"):
+        return "the program and what it opens are absolute paths"
+    if re.fullmatch("[0-9a-f]{64}", program.sha256) is None:
+        return "a program is allowed by its SHA-256"
+    return "" if program.holds_at(time.time_ns()) else "it would have expired already"
+
+
+def _load(path: Path) -> AllowedProgram:
+    require_root_owned(path, path.lstat())
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=AllowedProgram)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MisuseError(f"{path} is not an allowed program: {error}", next_step=f"remove it: rm {path}") from error
