@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 import agent_broker
@@ -22,6 +23,7 @@ from agent_broker.enroll.updater import Surroundings, Updater
 from agent_broker.errors import UnavailableError
 from agent_broker.identity.allowed import load_allowed
 from agent_broker.identity.attest import Attestor
+from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
 from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
@@ -39,11 +41,11 @@ from agent_broker.monitor.fingerprint import facts_by_stat
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.messages import MonitorStatus
-from agent_broker.monitor.programs import NoPackages
 from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.report import Watcher
 from agent_broker.monitor.script_starts import ScriptStarts
 from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.session import session_of
 from agent_broker.monitor.sight import Sight, sight_without
 from agent_broker.monitor.spool import Spool
 from agent_broker.monitor.tamper import TamperReporter
@@ -113,7 +115,9 @@ class Monitor:
         self._syncing: asyncio.Task[None] | None = None
         self._problems: tuple[str, ...] = ()
         self._learning = Learning(layout.learnt_file)
+        self._packages = Distribution()
         self._credentials = self._make_credentials(config)
+        self._per_family = config.incidents.per_family
         self._watch = self._make_watch()
         self._updater = self._make_updater(config)
         self._port = config.inject.port
@@ -274,14 +278,20 @@ class Monitor:
             facts_of=self._facts_of,
             publish=self.publish,
             clock=SystemClock(),
-            watcher=Watcher(epoch=self._epoch, tier=self._tier.name),
+            watcher=Watcher(
+                epoch=self._epoch,
+                tier=self._tier.name,
+                packages=self._packages,
+                session_of=partial(session_of, self._store.captured),
+                per_family=self._per_family,
+            ),
             permission=self._tier.permission,
             credentials=self._credentials,
         )
 
     def _make_credentials(self, config: Config) -> Credentials:
         options = PathOptions(config.paths.enabled, config.paths.deny, config.paths.extra, config.paths.ignore)
-        return Credentials.shipped(options, NoPackages(), self._hashes, self._facts_of, self._learning)
+        return Credentials.shipped(options, self._packages, self._hashes, self._facts_of, self._learning)
 
     def _make_updater(self, config: Config) -> Updater | None:
         if self.sensor is None:

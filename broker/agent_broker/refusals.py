@@ -1,33 +1,33 @@
-"""What happens after a no: the journal has it in full, a person gets one alert, a flood gets counted.
+"""What happens after a no: the journal has it, a person gets one alert, a flood gets counted.
 
-An attacker can be refused as often as it likes, so what it can write here is bounded: the same process refused by
-the same rule for the same credential is told once in ``REPEAT_S``, all refusals of the children of one process at most
-``PER_FAMILY_PER_MINUTE`` times, and those of one user ``PER_USER_PER_MINUTE`` times; what was left out is counted in
-the next entry. So one process that asks by ever new children does not use up what there is room for of its user. The
-refusals themselves are not bounded: the answer stays no.
+An attacker can be refused as often as it likes, so what it can write here is bounded: refusals of one line (of one
+process, its children, its tool; monitor.lines) by one rule for one credential are one incident, journalled and told at
+once, in full, and then as often as its count has grown and monitor.fold allows. One process that asks by ever new
+children does not use up what there is room for of its user. The refusals themselves are not bounded: the answer stays
+no.
 """
 
+import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from agent_broker.audit.journal import Journal
 from agent_broker.clock import Clock
-from agent_broker.errors import RefusedError
+from agent_broker.errors import AgentBrokerError, RefusedError
 from agent_broker.identity.evidence import Evidence, Unknown, offenders
-from agent_broker.ids import AgentName, Epoch, ProcId
+from agent_broker.ids import AgentName, Epoch
 from agent_broker.issue import INJECT, Ask
-from agent_broker.lineage.record import Step
+from agent_broker.monitor.fold import Folder, Seen
 from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.lines import line_of
+from agent_broker.monitor.teller import Teller
 
 RaiseAlert = Callable[[Incident], Awaitable[None]]
 """Stores an incident durably and does what its severity asks for."""
 
-REPEAT_S = 10
-PER_USER_PER_MINUTE = 120
-PER_FAMILY_PER_MINUTE = 20
-_REMEMBERED = 4096
-_MINUTE_NS = 60_000_000_000
+_REMEMBERED = 4096  # incidents whose journal entry is repeated with a count; more than can be open
 
 _EXPECTED_RULES = frozenset({"policy", "frozen"})
 """Refusals of a verified agent: journalled, but nobody needs to be woken for them."""
@@ -37,74 +37,83 @@ _KIND_OF_RULE = {"taint": "agent-tainted", "updated": "agent-updated"}
 _NEXT_STEP = "look at the lineage: the first program in it that you did not start is the intruder"
 
 
-class RefusalLog:
-    """See the module."""
+_LOG = logging.getLogger(__name__)
 
-    def __init__(self, journal: Journal, raise_alert: RaiseAlert, clock: Clock) -> None:
+
+class RefusalLog:
+    """See the module. Belongs to one event loop."""
+
+    def __init__(self, journal: Journal, raise_alert: RaiseAlert, clock: Clock, folder: Folder | None = None) -> None:
         self._journal = journal
         self._raise_alert = raise_alert
         self._clock = clock
-        self._last: OrderedDict[tuple[object, ...], int] = OrderedDict()
-        self._windows: OrderedDict[tuple[object, ...], tuple[int, int]] = OrderedDict()
-        self._left_out = 0
+        self._teller = Teller(self._tell_later, clock, folder)
+        self._bodies: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def refused(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> None:
-        """Journal one refusal and raise its alert, within the bounds.
+        """Journal one refusal and raise its alert, or count it with the ones before.
 
         Raises:
             UnavailableError: the journal can't be written. The caller's answer is no in any case.
         """
-        if not self._is_due(ask, refusal, verdict):
-            self._left_out += 1
+        kind, severity = _kind(ask, refusal), _severity(ask, refusal, verdict)
+        deed = f"{refusal.rule} {ask.credential} {ask.mode}"
+        seen = Seen(kind, "refused", severity, ask.channel, self._clock.wall_ns(), deed)
+        made: list[Incident] = []
+
+        def make() -> Incident:
+            made.append(self._incident(ask, refusal, verdict))
+            return made[-1]
+
+        incident_id = self._teller.add(line_of(verdict), seen, make)
+        if incident_id is None:
             return
-        left_out, self._left_out = self._left_out, 0
-        await self._journal.append(
-            "refusal",
-            {
-                "rule": refusal.rule,
-                "why": refusal.detail,
-                "credential": ask.credential,
-                "mode": ask.mode,
-                "channel": ask.channel,
-                "uid": verdict.uid,
-                "lineage": [step.image.filename for step in verdict.steps],
-                "left_out_before": left_out,
-            },
-        )
-        if refusal.rule not in _EXPECTED_RULES:
-            await self._raise_alert(self._incident(ask, refusal, verdict))
+        self._bodies[incident_id] = {
+            "rule": refusal.rule,
+            "why": refusal.detail,
+            "credential": ask.credential,
+            "mode": ask.mode,
+            "channel": ask.channel,
+            "uid": verdict.uid,
+            "lineage": [step.image.filename for step in verdict.steps],
+        }
+        while len(self._bodies) > _REMEMBERED:
+            self._bodies.popitem(last=False)
+        told = self._teller.folder.tell(incident_id, self._clock.boot_ns(), made[-1])
+        if told is not None:
+            await self._tell(told)
 
-    def _is_due(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> bool:
-        now_ns = self._clock.boot_ns()
-        who = verdict.steps[0].proc_id if verdict.steps else None
-        key = (verdict.uid, who, refusal.rule, ask.credential, ask.mode)
-        last_ns = self._last.get(key)
-        if last_ns is not None and now_ns - last_ns < REPEAT_S * 1_000_000_000:
-            return False
-        self._last[key] = now_ns
-        _bound(self._last, key)
-        parent = _parent_of(verdict.steps)
-        if parent is not None and not self._has_room(("family", parent), PER_FAMILY_PER_MINUTE, now_ns):
-            return False
-        return self._has_room(("user", verdict.uid), PER_USER_PER_MINUTE, now_ns)
+    async def close(self) -> None:
+        """Tell what was counted and not told."""
+        self._teller.close()
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
 
-    def _has_room(self, who: tuple[object, ...], most: int, now_ns: int) -> bool:
-        """Count one more in this minute of somebody's; return whether it may be told."""
-        start_ns, count = self._windows.get(who, (now_ns, 0))
-        if now_ns - start_ns > _MINUTE_NS:
-            start_ns, count = now_ns, 0
-        self._windows[who] = (start_ns, count + 1)
-        _bound(self._windows, who)
-        return count < most
+    def _tell_later(self, incident: Incident) -> None:
+        task = asyncio.get_running_loop().create_task(self._tell_repeats(incident))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_repeats(self, incident: Incident) -> None:
+        try:
+            await self._tell(incident)
+        except AgentBrokerError as error:  # its first telling was durable, and the next one has the count too
+            _LOG.error("%s", error.explain())
+
+    async def _tell(self, incident: Incident) -> None:
+        body = self._bodies.get(incident.id, {})
+        await self._journal.append("refusal", {**body, "incident": incident.id, "count": incident.count})
+        if body.get("rule") not in _EXPECTED_RULES:
+            await self._raise_alert(incident)
 
     def _incident(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> Incident:
         principal = verdict.principal if isinstance(verdict, Evidence) else None
-        kind = "phantom-replayed" if ask.mode == INJECT else "release-refused"
-        kind = _KIND_OF_RULE.get(refusal.rule, kind)
+        kind = _kind(ask, refusal)
         return new_incident(
             kind=kind,
             time_ns=self._clock.wall_ns(),
-            severity="warning" if refusal.rule == "updated" else _severity(ask, verdict),
+            severity=_severity(ask, refusal, verdict),
             what=_sentence(kind, verdict, refusal),
             tier=verdict.tier if isinstance(verdict, Evidence) else "unknown",
             action="refused",
@@ -114,11 +123,18 @@ class RefusalLog:
             next_step=refusal.next_step or _NEXT_STEP,
             epoch=verdict.freshness.epoch if isinstance(verdict, Evidence) else Epoch(""),
             offenders=offenders(verdict.steps, principal),
+            boot_ns=self._clock.boot_ns(),
         )
 
 
-def _severity(ask: Ask, verdict: Evidence | Unknown) -> str:
+def _kind(ask: Ask, refusal: RefusedError) -> str:
+    return _KIND_OF_RULE.get(refusal.rule, "phantom-replayed" if ask.mode == INJECT else "release-refused")
+
+
+def _severity(ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> str:
     """Critical: somebody known uses what it stole, or an agent's tool reaches for the key. A user's own try is not."""
+    if refusal.rule == "updated":
+        return "warning"
     if isinstance(verdict, Unknown):
         return "critical" if verdict.hostile else "warning"
     return "critical" if ask.mode == INJECT or verdict.principal is not None else "warning"
@@ -133,17 +149,3 @@ def _sentence(kind: str, verdict: Evidence | Unknown, refusal: RefusedError) -> 
         "agent-updated": f"{who} asked for a credential in the place of an enrolled agent",
     }[kind]
     return f"{did}; refused: {refusal.message}"
-
-
-def _parent_of(steps: tuple[Step, ...]) -> ProcId | None:
-    """Return the process that forked the refused one; None: unknown."""
-    return next((step.proc_id for step in steps if step.proc_id != steps[0].proc_id), None)
-
-
-_Key = TypeVar("_Key")
-
-
-def _bound(remembered: OrderedDict[_Key, Any], newest: _Key) -> None:
-    remembered.move_to_end(newest)
-    while len(remembered) > _REMEMBERED:
-        remembered.popitem(last=False)

@@ -45,6 +45,9 @@ group = {broker}
 [inject]
 port = {port}
 
+[incidents]
+per_family = 1000
+
 [upstream.anthropic]
 base_url = "{provider}"
 oauth_token_url = "{provider}/v1/oauth/token"

@@ -170,6 +170,7 @@ def _configure(world: World) -> None:
     file.write_text(
         f'[daemon]\nuser = "{world.account.pw_name}"\ngroup = "{world.account.pw_name}"\n\n'
         f"[inject]\nport = {world.port}\n\n"
+        "[incidents]\nper_family = 1000\n\n"
         f'[upstream.anthropic]\nbase_url = "{world.provider.base_url}"\n'
         f'oauth_token_url = "{world.provider.base_url}/v1/oauth/token"\n'
     )

@@ -44,21 +44,24 @@ class World:
         self.epoch = Epoch("fake")
         self.tier = "observe+"
         self.strangers = strangers
+        self.follow_parents = False
+        """Strangers are children of whom /proc says, as far as they are of the same user; they run what those run."""
         self.owner = 1000
         self.processes: dict[int, Process] = {}
+        self._by_number: dict[ProcId, Process] = {}
         self.unknown_at_once: set[int] = set()
         """pids of which ``recall`` knows the lineage, and ``attest`` all."""
         self._numbers = itertools.count(1)
 
     def process(self, pid: int, filename: str = "/bin/sh", *, uid: int = 1000, agent: str = "") -> Process:
         process = Process(ProcId(next(self._numbers)), pid, uid, None)
-        self.processes[pid] = process
+        self.processes[pid] = self._by_number[process.proc_id] = process
         self.execute(process, filename, agent=agent)
         return process
 
     def fork(self, parent: Process, pid: int) -> Process:
         child = Process(ProcId(next(self._numbers)), pid, parent.uid, parent, [parent.image])
-        self.processes[pid] = child
+        self.processes[pid] = self._by_number[child.proc_id] = child
         return child
 
     def execute(self, process: Process, filename: str, *, agent: str = "", taints: tuple[str, ...] = ()) -> Image:
@@ -88,7 +91,7 @@ class World:
         return None if process is None else TaskRecord(process.proc_id, process.image.exec_id, process.taints)
 
     def recall(self, record: TaskRecord) -> Verdict:
-        process = next(each for each in self.processes.values() if each.proc_id == record.proc_id)
+        process = self._by_number[record.proc_id]
         if process.pid in self.unknown_at_once:
             return Unknown("the enrolled file was not hashed yet", "", Uid(process.uid), self._steps(process))
         return self._evidence(process)
@@ -117,7 +120,13 @@ class World:
         except OSError:
             return
         uid = int(status.partition("\nUid:")[2].split()[0])
-        self.process(pid, exe, uid=uid)
+        parent = int(status.partition("\nPPid:")[2].split()[0])
+        if self.follow_parents and parent not in self.processes:
+            self._introduce(parent)
+        if self.follow_parents and parent in self.processes and self.processes[parent].uid == uid:
+            self.fork(self.processes[parent], pid)
+        else:
+            self.process(pid, exe, uid=uid)
 
     def _evidence(self, process: Process) -> Evidence:
         steps = self._steps(process)
@@ -134,11 +143,10 @@ class World:
     def _principal(self, steps: tuple[Step, ...]) -> tuple[Principal | None, tuple[str, ...]]:
         taints: list[str] = []
         depth = 0
-        holders = {each.proc_id: each for each in self.processes.values()}
         for step in steps:
             depth += step.relation == "fork"
             taints += step.image.taints
-            agent = holders[step.proc_id].agents.get(step.image.exec_id)
+            agent = self._by_number[step.proc_id].agents.get(step.image.exec_id)
             if agent and step.relation != "exec":
                 principal = Principal(
                     agent=AgentName(agent),

@@ -1,6 +1,7 @@
 import asyncio
 import gc
 
+import msgspec
 import pytest
 
 from agent_broker.audit import alerts
@@ -182,7 +183,53 @@ async def test_only_so_many_ids_are_remembered(reopen, monkeypatch):
     monkeypatch.setattr(alerts, "REMEMBERED_IDS", 10)
     log = reopen()
     await asyncio.gather(*(log.record(an_incident(number)) for number in range(50)))
-    assert len(log._ids) == 10
+    assert len(log._revisions) == 10
+    assert not log._writing
+
+
+def revised(incident, revision, **changes):
+    return msgspec.structs.replace(incident, revision=revision, count=revision + 1, **changes)
+
+
+async def test_a_follower_gets_every_revision_and_recent_has_the_newest_once(path, reopen):
+    log, first, other = reopen(), an_incident(1), an_incident(2)
+    follower = log.follow()
+    told = [first, other, revised(first, 1), revised(first, 3)]
+    assert [await log.record(each) for each in told] == [True] * 4
+    assert log.recent(10) == (other, told[3])
+    assert reopen().recent(10) == (other, told[3])
+    assert [each async for each in follower] == told
+    assert verify(path).entries == 4
+
+
+async def test_a_revision_that_comes_late_is_known(reopen):
+    log, first = reopen(), an_incident()
+    await log.record(revised(first, 2))
+    assert [await log.record(revised(first, number)) for number in (0, 1, 2)] == [False] * 3
+    assert log.recent(10)[0].revision == 2
+
+
+async def test_two_revisions_at_once_are_both_durable_and_the_higher_one_stays(path, reopen):
+    log, first = reopen(), an_incident()
+    assert await asyncio.gather(log.record(revised(first, 1)), log.record(first)) == [True, True]
+    assert verify(path).entries == 2
+    assert log.recent(10) == (revised(first, 1),)
+    assert reopen().recent(10) == (revised(first, 1),)
+
+
+async def test_a_damaged_disk_does_not_make_the_next_revision_known(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        log, first = AlertLog.open(disk / "alerts.log", FakeClock()), an_incident()
+        await log.record(first)
+        filler = fill(disk)
+        with pytest.raises(UnavailableError):
+            for number in range(1, 100):  # the last page has room for some
+                await log.record(revised(first, number))
+        failed = log.recent(1)[0].revision + 1
+        filler.unlink()
+        assert await log.record(revised(first, failed)) is True
+        assert log.recent(10) == (revised(first, failed),)
+        log.close()
 
 
 def test_what_is_no_incident_is_refused(path):

@@ -72,6 +72,65 @@ def test_a_full_spool_drops_the_newest_and_counts_it_durably(folder):
     again.close()
 
 
+def revised(first, revision):
+    return msgspec.structs.replace(first, revision=revision, what=f"revision {revision}")
+
+
+def test_a_newer_revision_replaces_what_the_broker_has_not_acknowledged(folder):
+    spool = Spool(folder)
+    first, other = incident("first"), incident("other")
+    for each in (first, other, revised(first, 1)):
+        spool.append(each)
+    assert [(entry.sequence, entry.incident.what) for entry in spool.unacknowledged()] == [
+        (2, "other"), (3, "revision 1"),
+    ]  # fmt: skip
+    spool.acknowledge(1)  # of the older one, which was sent before
+    assert sequences(spool) == [2, 3]
+    spool.close()
+
+    again = Spool(folder)
+
+    assert [entry.incident.what for entry in again.unacknowledged()] == ["other", "revision 1"]
+    assert again.append(revised(first, 2)).sequence == 4
+    again.close()
+
+
+def test_an_older_revision_changes_nothing(folder):
+    spool = Spool(folder)
+    first = incident()
+    newest = spool.append(revised(first, 2))
+
+    assert [spool.append(revised(first, number)) for number in (0, 1, 2)] == [newest] * 3
+    assert spool.unacknowledged() == (newest,)
+    spool.close()
+
+
+def test_a_revision_needs_no_room_of_its_own(folder):
+    spool = Spool(folder, limit=1)
+    first = incident()
+    spool.append(first)
+
+    assert spool.append(revised(first, 1)) is not None
+    assert spool.dropped == 0
+    spool.close()
+
+
+def test_many_revisions_do_not_grow_the_file(folder):
+    spool = Spool(folder)
+    first = incident()
+    spool.append(first)
+    size_bytes = (folder / "incidents").stat().st_size
+    for number in range(1, 2000):
+        spool.append(revised(first, number))
+
+    assert (folder / "incidents").stat().st_size < 300 * size_bytes
+    assert sequences(spool) == [2000]
+    spool.close()
+    again = Spool(folder)
+    assert [entry.incident.revision for entry in again.unacknowledged()] == [1999]
+    again.close()
+
+
 def test_a_torn_last_line_is_cut_and_the_rest_kept(folder):
     spool = Spool(folder)
     spool.append(incident("whole"))

@@ -1,7 +1,8 @@
-"""The alerts: incidents on the disk, once each, and handed to whoever follows.
+"""The alerts: incidents on the disk, each revision once, and handed to whoever follows.
 
-The law of this module: an incident is durable before ``record`` returns and before a follower sees it; a slow follower
-loses incidents visibly (``Missed``) and never delays a record.
+The law of this module: an incident is durable before ``record`` returns and before a follower sees it; a higher
+revision of an incident replaces the lower one, and a lower one that comes late is known already; a slow follower loses
+incidents visibly (``Missed``) and never delays a record.
 """
 
 import asyncio
@@ -37,8 +38,10 @@ class AlertLog:
     def __init__(self, journal: Journal) -> None:
         """Use an open journal; ``open`` also loads what it holds."""
         self._journal = journal
-        self._recent: deque[Incident] = deque(maxlen=RECENT)
-        self._ids: OrderedDict[str, asyncio.Future[int] | None] = OrderedDict()
+        self._recent: OrderedDict[str, Incident] = OrderedDict()
+        self._revisions: OrderedDict[str, int] = OrderedDict()
+        """The highest revision of each id that is durable."""
+        self._writing: dict[tuple[str, int], asyncio.Future[int]] = {}
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
     @classmethod
@@ -61,25 +64,29 @@ class AlertLog:
         return log
 
     async def record(self, incident: Incident) -> bool:
-        """Store an incident; return True when it is durable, False if it was stored before (and is durable).
+        """Store a revision of an incident; return True when it is durable, False if it, or a higher one, was before.
 
         Raises:
             UnavailableError: the disk refused; it may be recorded again later.
         """
-        if incident.id in self._ids:
-            under_way = self._ids[incident.id]
-            if under_way is not None:
-                await asyncio.shield(under_way)
+        under_way = self._writing.get((incident.id, incident.revision))
+        if under_way is not None:
+            await asyncio.shield(under_way)
+            return False
+        if self._revisions.get(incident.id, -1) >= incident.revision:
             return False
         writing = asyncio.ensure_future(self._journal.append(KIND, msgspec.to_builtins(incident)))
-        self._ids[incident.id] = writing
+        self._writing[incident.id, incident.revision] = writing
         writing.add_done_callback(lambda done: self._written(incident, done))
         await asyncio.shield(writing)
         return True
 
     def recent(self, limit: int) -> tuple[Incident, ...]:
-        """Return the last incidents, the newest last; at most ``limit`` and at most RECENT."""
-        return tuple(self._recent)[-limit:] if limit > 0 else ()
+        """Return the incidents that were told last, in their newest revisions, the last one last.
+
+        At most ``limit``, and at most RECENT.
+        """
+        return tuple(self._recent.values())[-limit:] if limit > 0 else ()
 
     def follow(self) -> "Follower":
         """Return a stream of the incidents that are recorded from this call on."""
@@ -99,18 +106,24 @@ class AlertLog:
 
     def _written(self, incident: Incident, done: asyncio.Future[int]) -> None:
         """Runs once the journal answered, even if the task that recorded was cancelled meanwhile."""
+        del self._writing[incident.id, incident.revision]
         if done.cancelled() or done.exception() is not None:
-            self._ids.pop(incident.id, None)
             return
         self._remember(incident)
         for follower in tuple(self._followers):
             follower.offer(incident)
 
     def _remember(self, incident: Incident) -> None:
-        self._recent.append(incident)
-        self._ids[incident.id] = None
-        while len(self._ids) > REMEMBERED_IDS:
-            self._ids.popitem(last=False)
+        if incident.revision < self._revisions.get(incident.id, -1):
+            return  # two revisions were written at once: the higher one stays
+        self._revisions[incident.id] = incident.revision
+        self._revisions.move_to_end(incident.id)
+        while len(self._revisions) > REMEMBERED_IDS:
+            self._revisions.popitem(last=False)
+        self._recent[incident.id] = incident
+        self._recent.move_to_end(incident.id)
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
 
 
 class Follower(AsyncIterator[Incident | Missed]):

@@ -97,6 +97,14 @@ class MonitorOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Size of the kernel's event ring: a power of two (BPF_MAP_TYPE_RINGBUF wants it)."""
 
 
+class IncidentOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[incidents]``."""
+
+    per_family: Annotated[int, Meta(ge=1, le=1000)] = 32
+    """Programs of one agent, or of one user, with incidents of their own at a time; further ones share one
+    (monitor.fold, PER_FAMILY)."""
+
+
 class Decoys(Struct, frozen=True, forbid_unknown_fields=True):
     """``[decoys]``."""
 
@@ -152,6 +160,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     inject: Inject = Inject()
     vault: VaultOptions = VaultOptions()
     monitor: MonitorOptions = MonitorOptions()
+    incidents: IncidentOptions = IncidentOptions()
     decoys: Decoys = Decoys()
     paths: Paths = Paths()
     freeze: Freeze = Freeze()

@@ -12,15 +12,19 @@ from agent_broker.daemon.enrolled import Enrolled
 from agent_broker.errors import AgentBrokerError
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Ledger
+from agent_broker.ids import ProcId
 from agent_broker.inject.phantom import PhantomBook
 from agent_broker.issue import Issuer
 from agent_broker.monitor.client import MonitorClient
+from agent_broker.monitor.fold import Folder
 from agent_broker.monitor.incident import Incident
 from agent_broker.policy.document import load_policy
 from agent_broker.policy.rule import Policy
 from agent_broker.refusals import RefusalLog
 from agent_broker.vault.file import Vault
 from agent_broker.vault.secret import Secret
+
+_REMEMBERED = 4096  # critical incidents of which it is known whom they froze
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,13 +48,15 @@ class Parts:
         self.journal = Journal.open(layout.audit_log, self.clock)
         self.alerts = AlertLog.open(layout.alerts_log, self.clock)
         self.frozen = FreezeList(layout.frozen_file)
+        self._frozen_for: dict[str, frozenset[ProcId]] = {}
         self.ledger = Ledger(self.clock)
         self.policy = Policy(())
         self.enrolled = Enrolled(layout.registry_folder, self.vault)
         self.phantoms = PhantomBook(self.vault)
         self.standings = Standings()
         self.monitor = MonitorClient(layout.monitor_socket, self.standings)
-        self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock)
+        folder = Folder(per_family=config.incidents.per_family)
+        self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock, folder)
         self.issuer = Issuer(
             vault=self.vault,
             policy=lambda: self.policy,
@@ -67,20 +73,30 @@ class Parts:
     async def raise_alert(self, incident: Incident) -> None:
         """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
 
+        Each offender is frozen once for an incident: a later revision freezes who is new in it, and nobody anew whom
+        the operator has thawed meanwhile. A broker that was restarted does not know who was, and freezes again.
+
         Raises:
             UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
         """
-        is_frozen = self._freeze_offenders(incident)
+        frozen = self._freeze_offenders(incident)
         await self.alerts.record(incident)
-        if is_frozen:
+        if frozen:
             self.frozen.save()
+            self._frozen_for[incident.id] = self._frozen_for.get(incident.id, frozenset()) | frozen
+            while len(self._frozen_for) > _REMEMBERED:
+                del self._frozen_for[next(iter(self._frozen_for))]
 
-    def _freeze_offenders(self, incident: Incident) -> bool:
-        if incident.severity != "critical" or not incident.offenders or not self.config.freeze.on_critical:
-            return False
-        self.ledger.end_for(incident.offenders)
-        self.frozen.freeze_processes(incident.epoch, incident.offenders, incident.what, save=False)
-        return True
+    def _freeze_offenders(self, incident: Incident) -> frozenset[ProcId]:
+        """Freeze whom this incident did not freeze before; return them."""
+        if incident.severity != "critical" or not self.config.freeze.on_critical:
+            return frozenset()
+        known = self._frozen_for.get(incident.id, frozenset())
+        offenders = tuple(each for each in incident.offenders if each not in known)
+        if offenders:
+            self.ledger.end_for(offenders)
+            self.frozen.freeze_processes(incident.epoch, offenders, incident.what, save=False)
+        return frozenset(offenders)
 
     def reload(self) -> None:
         """Read policy, registry and phantoms again; what was in force stays in force if one of them is broken.
@@ -96,6 +112,7 @@ class Parts:
     async def close(self) -> None:
         """Let go of everything; says what could not be closed well."""
         await self.monitor.close()
+        await self.refusals.close()
         for part in (self.alerts, self.journal, self.vault):
             try:
                 part.close()

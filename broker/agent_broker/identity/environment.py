@@ -32,6 +32,11 @@ ENROLLED_RUNTIMES = frozenset({LOADER, "bun", "node"})
 _ANY = re.compile("|".join(family.names for family in FAMILIES))
 _EACH = tuple((re.compile(family.names), family) for family in FAMILIES)
 _HOME = b"HOME="
+_SESSIONS = {
+    "CLAUDE_CODE_SESSION_ID": re.compile(rb"CLAUDE_CODE_SESSION_ID=([0-9A-Za-z-]{8,64})"),
+    "TRACEPARENT": re.compile(rb"TRACEPARENT=(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})"),
+}
+"""What Claude Code sets for its children; the second (W3C Trace Context) with CLAUDE_CODE_PROPAGATE_TRACEPARENT."""
 _SETS = "its environment sets"
 _SENTENCE = re.compile(rf"{_SETS} (.+?): ")
 
@@ -48,7 +53,7 @@ def allow(name: bytes, value: bytes) -> Allowance:
 
 
 def scan_strings(arguments: bytes, environment: bytes) -> Captured:
-    """Return what is kept of a registered image's strings, as captured at exec: of variables, no value.
+    """Return what is kept of a registered image's strings, as captured at exec: of variables, no value but a session's.
 
     An entry without "=" names no variable, but shows that somebody built the block by hand: that is a problem.
     Raises nothing, whatever the bytes are.
@@ -62,7 +67,7 @@ def scan_strings(arguments: bytes, environment: bytes) -> Captured:
         problem = f"{_SETS} more than {_MAX_KEPT} variables that make programs run foreign code"
     home = next((entry[len(_HOME) :] for entry in entries if entry.startswith(_HOME)), None)
     digest = None if home is None else Sha256(hashlib.sha256(home).hexdigest())
-    return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem, digest)
+    return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem, digest, _session(entries))
 
 
 def injected(captured: Captured, runtimes: Iterable[str], allowed: Iterable[Allowance]) -> tuple[str, ...]:
@@ -91,6 +96,12 @@ def way_out(agent: str, taint: str) -> str:
         f"start {agent} without {found[1]}; if your own set-up needs it, allow exactly its value: sudo agent-broker "
         f"unenroll {agent}, then sudo agent-broker enroll {agent} --allow-env {found[1]}=VALUE"
     )
+
+
+def _session(entries: Iterable[bytes]) -> str:
+    """Return the session that the entries name, else the trace; empty: neither, or it is not of that form."""
+    found = {name: match for name, form in _SESSIONS.items() for each in entries if (match := form.fullmatch(each))}
+    return next((found[name][1].decode("ascii") for name in _SESSIONS if name in found), "")
 
 
 def _injections(entries: Iterable[bytes]) -> Iterator[Injection]:

@@ -30,6 +30,8 @@ class Captured(Struct, frozen=True):
     """Why the strings say nothing about this image; then nothing is released to it."""
     home_sha256: Sha256 | None = None
     """Of the first HOME; None: there is none."""
+    session: str = ""
+    """The agent's session, or the trace, that the environment names; for display."""
 
 
 class Image(Struct, frozen=True):

@@ -38,6 +38,7 @@ from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold
 from agent_broker.monitor.glimpse import glimpse
+from agent_broker.monitor.intake import Intake
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
@@ -86,6 +87,7 @@ class DecoyListener:
         self._left: deque[Inode] = deque()
         self._denied = 0
         self._loop = asyncio.get_running_loop()
+        self._intake = Intake(self._loop, self._settle, reporter.missed)
         self._thread = threading.Thread(target=self._listen, name="decoy-listener", daemon=True)
         self._stopping = False
         self._bell = os.memfd_create("agent-broker-bell", os.MFD_CLOEXEC)
@@ -102,6 +104,7 @@ class DecoyListener:
         if self._thread.is_alive():  # it waits in read(2): an open of a file of our own ends that
             os.close(os.open(f"/proc/self/fd/{self._bell}", os.O_RDONLY | os.O_CLOEXEC))
             self._thread.join()
+        self._intake.close()
         self._group.close()
         os.close(self._bell)
 
@@ -183,10 +186,16 @@ class DecoyListener:
             os.close(event_fd)
             os.close(pidfd)
         else:
-            actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid), glimpse(pid, pidfd))
+            record = self._actors.snapshot(pidfd)
+            if not self._denied and self._intake.join(event_fd, record):
+                self._answer(event_fd, FAN_ALLOW)
+                os.close(event_fd)
+                os.close(pidfd)
+                return
+            actor = Actor(pid, pidfd, record, hold(pid), glimpse(pid, pidfd))
             response = self._strict_response(event_fd, actor) if self._denied else FAN_ALLOW
             self._answer(event_fd, response)
-            self._in_loop(self._settle, event_fd, actor, response)
+            self._intake.put(event_fd, actor, response)
 
     def _strict_response(self, event_fd: int, actor: Actor) -> int:
         """Decide between allow and deny."""
@@ -232,7 +241,7 @@ class DecoyListener:
         if self._permission:
             self._group.answer(event_fd, response)
 
-    def _settle(self, event_fd: int, actor: Actor, response: int) -> None:
+    def _settle(self, event_fd: int, actor: Actor, response: int, times: int) -> None:
         """Find out who it was, and report it unless it is exempt; takes over all descriptors."""
         mark = self._mark_of(event_fd)
         opened_as = _path_of(event_fd)
@@ -245,14 +254,17 @@ class DecoyListener:
             actor.close()
         elif mark.role == "credential":
             self._credentials.decide(
-                mark, verdict, actor, lambda opener: self._settled(mark, opened_as, (actor, verdict, response), opener)
+                mark,
+                verdict,
+                actor,
+                lambda opener: self._settled(mark, opened_as, (actor, verdict, response, times), opener),
             )
         else:
-            self._report(mark, opened_as, (actor, verdict, response))
+            self._report(mark, opened_as, (actor, verdict, response, times))
 
     def _settled(self, mark: Mark, opened_as: str, opened: "_Opened", opener: Opener) -> None:
         """Report who opened a credential, unless it may, or is being learnt."""
-        actor, verdict, response = opened
+        actor, verdict, response, _ = opened
         refused = self._permission and response == FAN_DENY
         if not refused and (opener.is_allowed or self._credentials.learns(mark, verdict, opener)):
             actor.close()
@@ -260,15 +272,15 @@ class DecoyListener:
             self._report(mark, opened_as, opened)
 
     def _report(self, mark: Mark, opened_as: str, opened: "_Opened") -> None:
-        actor, verdict, response = opened
+        actor, verdict, response, times = opened
         other = opened_as if opened_as != mark.path else ""
         served = SERVED if mark.role == "decoy" and self._permission else ONLY_SEEN
         action = DENIED if self._permission and response == FAN_DENY else served
-        self._reporter.report(Event(mark, actor, verdict, action, other_name=other))
+        self._reporter.report(Event(mark, actor, verdict, action, other_name=other, times=times))
 
 
-_Opened = tuple[Actor, Verdict, int]
-"""Who opened, what is recorded of it, and the answer it got."""
+_Opened = tuple[Actor, Verdict, int, int]
+"""Who opened, what is recorded of it, the answer it got, and how often."""
 
 
 def _inode_of(fd: int) -> Inode:

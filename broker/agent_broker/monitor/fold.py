@@ -9,7 +9,7 @@ The law:
    long after each further one, up to LONGEST_WAIT_S; or when it has been quiet for PAUSE_S.
 5. After QUIET_S without an event it is over: told a last time if that is due, and forgotten.
 6. State is bounded: PER_FAMILY lines of one family are incidents of their own, all further ones are one incident of
-   the family; so are families beyond PER_FAMILY, and everything beyond MAX_OPEN.
+   the family, whatever the deed; so are families beyond PER_FAMILY, and everything beyond MAX_OPEN.
 
 Pure: time comes in with each call. Whoever holds a Folder calls ``due`` every now and then (monitor.teller).
 """
@@ -53,7 +53,7 @@ class Seen:
     time_ns: int
     """CLOCK_REALTIME."""
     deed: str = ""
-    """Tells apart what is different within a kind: how a file was changed. One of few."""
+    """Tells apart what is different within a kind: how a file was changed, which credential was asked for."""
 
 
 @dataclass(slots=True)
@@ -171,8 +171,8 @@ class Folder:
 
     def _place(self, line: Line, seen: Seen) -> tuple[Hashable, Hashable | None, int]:
         """Return the key of the incident that an event belongs to, the family it is counted in, and the level."""
-        what = (seen.kind, seen.action, seen.deed)
-        one, family, everybody = (what, 0, line.line), (what, 1, line.family), (what, 2)
+        what = (seen.kind, seen.action)
+        one, family, everybody = (what, 0, line.line, seen.deed), (what, 1, line.family), (what, 2)
         for key, level in ((one, 0), (family, 1)):
             if key in self._folds:
                 return key, self._folds[key].family, level

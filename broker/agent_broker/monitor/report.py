@@ -27,7 +27,7 @@ from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
-from agent_broker.monitor.fold import Seen
+from agent_broker.monitor.fold import PER_FAMILY, Folder, Seen
 from agent_broker.monitor.glimpse import offender_of
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.lines import UNIDENTIFIED, Line, line_of
@@ -88,6 +88,7 @@ class Watcher:
     packages: Packages | None = None
     session_of: Callable[[tuple[Step, ...]], str] = lambda _: ""
     """Returns the agent's session that a lineage belongs to, as far as it is recorded."""
+    per_family: int = PER_FAMILY
 
 
 _Found = tuple[Fingerprint, Package | None]
@@ -102,7 +103,7 @@ class Reporter:
     def __init__(
         self, *, actors: Actors, fingerprints: Fingerprints, publish: Publish, clock: Clock, watcher: Watcher
     ) -> None:
-        self.teller = Teller(publish, clock)
+        self.teller = Teller(publish, clock, Folder(per_family=watcher.per_family))
         self._watcher = watcher
         self._actors = actors
         self._fingerprints = fingerprints

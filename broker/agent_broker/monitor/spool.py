@@ -5,7 +5,9 @@ The law:
    disk when ``sync`` returned or the broker has it; or it is counted as dropped.
 2. The spool is bounded. When it is full the newest is dropped, not the oldest: whoever floods it can't push out the
    evidence of what came before. Drops are counted on the disk, and told.
-3. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
+3. A newer revision of an incident that is still here replaces it, and goes to the end of the line; the broker gets it
+   with a sequence of its own, whether it was sent the older one or not. It needs no room of its own.
+4. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
 
 Format: one JSON line an entry, ``{"sequence": n, "incident": {...}}``; the file ``acknowledged`` holds the highest
 sequence that the broker has stored and the number of drops. Both are root's alone.
@@ -60,8 +62,11 @@ class Spool:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             self._mark = _read_mark(self._mark_file)
-            self._entries = [each for each in _read(self._file) if each.sequence > self._mark.acknowledged]
-            self._last = max([self._mark.acknowledged, *(each.sequence for each in self._entries)])
+            self._entries: dict[str, Entry] = {}
+            for each in _read(self._file):
+                if each.sequence > self._mark.acknowledged:
+                    self._put(each)
+            self._last = max([self._mark.acknowledged, *(each.sequence for each in self._entries.values())])
             self._stale = 0
             self._fd = -1
             self._rewrite()
@@ -75,22 +80,27 @@ class Spool:
 
     def unacknowledged(self) -> tuple[Entry, ...]:
         """Return what the broker has not stored yet, in order."""
-        return tuple(self._entries)
+        return tuple(self._entries.values())
 
     def append(self, incident: Incident) -> Entry | None:
-        """Keep an incident; None: there was no room, and it was counted.
+        """Keep an incident, or a newer revision of one; None: there was no room, and it was counted.
 
         Raises:
             UnavailableError: the disk refuses; the incident is kept in memory only (``unacknowledged`` has it).
         """
-        if len(self._entries) >= self._limit:
+        older = self._entries.get(incident.id)
+        if older is not None and older.incident.revision >= incident.revision:
+            return older
+        if older is None and len(self._entries) >= self._limit:
             self._set_mark(_Mark(self._mark.acknowledged, self._mark.dropped + 1))
             return None
         self._last += 1
         entry = Entry(self._last, incident)
-        self._entries.append(entry)
+        self._put(entry)
         try:
             self._write(_line(entry))
+            if older is not None:
+                self._shrink(1)
         except OSError as error:
             raise _disk(self._file, error) from error
         return entry
@@ -115,23 +125,33 @@ class Spool:
         Raises:
             UnavailableError: the disk refuses; after a restart the broker gets them again, and knows their ids.
         """
-        kept = [each for each in self._entries if each.sequence > sequence]
-        if len(kept) == len(self._entries):
+        gone = [key for key, each in self._entries.items() if each.sequence <= sequence]
+        if not gone:
             return
-        self._stale += len(self._entries) - len(kept)
-        self._entries = kept
+        for key in gone:
+            del self._entries[key]
         self._set_mark(_Mark(min(sequence, self._last), self._mark.dropped))
-        if self._stale >= _COMPACT_AT:
-            try:
-                self._rewrite()
-            except OSError as error:
-                raise _disk(self._file, error) from error
+        try:
+            self._shrink(len(gone))
+        except OSError as error:
+            raise _disk(self._file, error) from error
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _put(self, entry: Entry) -> None:
+        """Take an entry in as the last one, in the place of an older revision."""
+        self._entries.pop(entry.incident.id, None)
+        self._entries[entry.incident.id] = entry
+
+    def _shrink(self, stale: int) -> None:
+        """Count lines that are not needed any more; rewrite the file if they are many."""
+        self._stale += stale
+        if self._stale >= _COMPACT_AT:
+            self._rewrite()
 
     def _write(self, line: bytes) -> None:
         size_bytes = os.fstat(self._fd).st_size
@@ -145,7 +165,7 @@ class Spool:
         temporary = self._file.with_suffix(".new")
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            _write_all(fd, b"".join(_line(each) for each in self._entries))
+            _write_all(fd, b"".join(_line(each) for each in self._entries.values()))
             os.fdatasync(fd)
             temporary.replace(self._file)
         except OSError:  # the old file stands, and is still written to

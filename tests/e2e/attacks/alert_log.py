@@ -1,8 +1,11 @@
 """The broker's alert log while the attacks run, as JSON."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.demo.check import eventually
@@ -17,18 +20,23 @@ class AlertLog:
 
     def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
         command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
-        self._decoy = decoy
+        self._decoy, self._folder, self._numbers = decoy, folder, itertools.count()
         self.process = Background("alerts --follow --json", command, folder / "alerts.jsonl", os.environ)
         eventually(lambda: "following" in self.process.said(), "the alerts to be followed", within_s=_WITHIN_S)
 
     def incidents(self) -> list[Incident]:
-        """Return all that came so far, oldest first."""
+        """Return all that came so far, oldest first; what was told again is not new."""
         whole = self.process.said().rpartition("\n")[0].splitlines()
-        return [json.loads(line) for line in whole if line.startswith("{")]
+        told = [json.loads(line) for line in whole if line.startswith("{")]
+        return [each for each in told if each["revision"] == 0]
 
     def settle(self) -> None:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
-        reader = subprocess.Popen(["/bin/cat", self._decoy], stdout=subprocess.DEVNULL)
+        program = (
+            Path(tempfile.mkdtemp(prefix="settle-", dir="/tmp")) / "cat"
+        )  # another program each time: a new incident
+        shutil.copy("/bin/cat", program)
+        reader = subprocess.Popen([program, self._decoy], stdout=subprocess.DEVNULL)
         reader.wait()
         eventually(
             lambda: any(reader.pid in pids_of(each) for each in self.incidents()),
