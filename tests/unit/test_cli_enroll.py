@@ -155,7 +155,7 @@ def _converse(terminal: int, answer: bytes) -> bytes:
     said = b""
     while True:
         ready, _, _ = select.select([terminal], [], [], 0.5)
-        if not ready and b"[y/N]" in said:
+        if not ready and said.rstrip().endswith(b"[y/N]:"):  # an answer is echoed
             os.write(terminal, answer)
         if not ready:
             continue
