@@ -12,6 +12,7 @@ want() { # want CHECK... -- DEBIAN-PACKAGE FEDORA-PACKAGE
 }
 library() { ldconfig -p | grep -q "$1"; }
 new_python() { /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; }
+any_font() { find /usr/share/fonts -name '*.ttf' -print -quit | grep -q .; }
 static_libc() { echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null; }
 
 installable_kernel() { # what the meta package asks for may not be on the mirror yet: then the newest that is there
@@ -37,6 +38,8 @@ case "${1:-}" in
     want have gnome-keyring-daemon -- gnome-keyring gnome-keyring
     want have systemd-creds -- systemd systemd
     want have openssl -- openssl openssl
+    want have chromium -- chromium chromium
+    want any_font -- fonts-dejavu-core dejavu-sans-fonts
     ;;
   --for-vm)
     want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core

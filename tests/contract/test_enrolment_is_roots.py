@@ -43,6 +43,7 @@ OWNER, GROUP = 4711, 4712
 """The enrolled agent's owner (tests.fakes.control), and the group that may read."""
 
 SOMEBODY = pb.AgentOfUser(agent="claude", owner_uid=OWNER)
+ALERT = "4f1d0c9e5b7a4e0f9a6b2c3d4e5f6071"
 CALLS = {
     "Read/Status": pb.Empty(),
     "Read/ListAgents": pb.Empty(),
@@ -50,6 +51,8 @@ CALLS = {
     "Read/ListFrozen": pb.Empty(),
     "Read/Lineage": pb.LineageRequest(pid=4242),
     "Read/Alerts": pb.AlertsRequest(limit=1),
+    "Read/Alert": pb.AlertRequest(id=ALERT),
+    "Admin/AckAlert": pb.AckAlertRequest(id=ALERT, reason="nothing to see here", allowed="/tmp/evil"),
     "Admin/PutCredential": pb.PutCredentialRequest(id="claude/4711/mine", kind="anthropic-api-key", secret=b"mine"),
     "Admin/GetCredential": pb.CredentialId(id="claude/4711/oauth"),
     "Admin/PutOriginal": pb.PutOriginalRequest(id="claude/4711/original/0", path="/etc/passwd", content=b"x"),
@@ -79,12 +82,13 @@ WRITING_COMMANDS = {
     "enroll": ["enroll", "claude", "--user", str(OWNER), "--yes"],
     "approve": ["approve", "claude", "--user", str(OWNER), "--binary", "/bin/true", "--yes"],
     "unenroll": ["unenroll", "claude", "--user", str(OWNER), "--yes"],
+    "alert": ["alert", "ack", ALERT, "--allow", "--reason", "mine"],
     "freeze": ["freeze", "claude", "--reason", "mine"],
     "thaw": ["thaw", "claude"],
     "monitor": ["monitor"],
     "daemon": ["daemon"],
 }
-READING_COMMANDS = {"agents", "credentials", "alerts", "lineage", "doctor", "run", "audit"}
+READING_COMMANDS = {"agents", "credentials", "alerts", "report", "lineage", "doctor", "run", "audit"}
 
 DROP = """import os, sys, json
 os.setgroups({groups})
@@ -127,7 +131,7 @@ print(json.dumps(answers))
 
 COMMANDER = """
 import contextlib, io
-from agent_broker.cli import approve, enroll, freeze, thaw, unenroll
+from agent_broker.cli import alert, approve, enroll, freeze, thaw, unenroll
 from agent_broker.cli.main import main
 import agent_broker.monitor_main, agent_broker.daemon.main, agent_broker.daemon
 {drop}
@@ -163,7 +167,7 @@ def root() -> Iterator[Path]:
 def world() -> FakeBroker:
     made = FakeBroker()
     made.enrollments = [enrollment()]
-    made.incidents = [decoy_opened()]
+    made.incidents = [msgspec.structs.replace(decoy_opened(), id=ALERT)]
     made.originals["claude/4711/original/0"] = ("/home/alice/.claude.json", b"what was there")
     made.freezes = [Freeze(1, "an intruder", 1, agent=AgentName("claude"))]
     return made
@@ -177,7 +181,8 @@ def served(world: FakeBroker, root: Path) -> Iterator[ServedBroker]:
 
 def state(world: FakeBroker) -> str:
     """Everything that could be changed, as text: the world itself is changed in place."""
-    return repr((world.enrollments, world.vault, world.originals, world.freezes, world.reloads, world.policy_rules))
+    changeable = (world.enrollments, world.vault, world.originals, world.freezes, world.acks)
+    return repr((*changeable, world.reloads, world.policy_rules))
 
 
 def calls() -> str:

@@ -32,7 +32,7 @@ class Follower:
     """The command, and what it printed so far."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--limit", "0"]
+        command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--long", "--limit", "0"]
         self.process = Background("alerts --follow", command, folder / "alerts.log", os.environ)
         eventually(
             lambda: self.process.require_alive() and _FOLLOWING in self.process.said(),

@@ -11,6 +11,9 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
+from agent_broker.audit.acks import Ack, Alert, is_settled, rank
 from agent_broker.config.layout import Layout
 from agent_broker.errors import MisuseError
 from agent_broker.grant.freeze import Freeze
@@ -22,7 +25,10 @@ from agent_broker.monitor.incident import Incident, new_incident
 from agent_broker.monitor.messages import LineageAnswer, MonitorStatus, ReloadAnswer
 from agent_broker.monitor.sight import sight_without
 from agent_broker.transport.control_records import (
+    ALL_ALERTS,
+    Acknowledgement,
     AgentTarget,
+    AlertFilter,
     DaemonStatus,
     Everything,
     FreezeTarget,
@@ -134,6 +140,7 @@ class FakeBroker:
         self.vault: dict[str, tuple[Credential, bytes]] = {}
         self.originals: dict[str, tuple[str, bytes]] = {}
         self.freezes: list[Freeze] = []
+        self.acks: dict[str, Ack] = {}
         self.incidents: list[Incident] = []
         self.processes: dict[int, tuple[Step, ...]] = {4242: SCANNER}
         self.monitor: MonitorStatus | None = monitor_status()
@@ -199,17 +206,52 @@ class FakeBroker:
         steps = self.processes.get(pid, ())
         return LineageAnswer(1, steps, "" if steps else "no such process")
 
-    async def alerts(self, limit: int, *, follow: bool) -> AsyncGenerator[Incident | Missed | None]:
+    async def alert(self, id: str) -> Alert:  # noqa: A002 - the port's name for it
+        self._fail_if_told()
+        found = [each for each in self._newest().values() if each.id.startswith(id)]
+        if len(found) != 1:
+            raise MisuseError(f"{'several alerts begin with' if found else 'there is no alert'} {id}")
+        return Alert.of(found[0], self.acks.get(found[0].id))
+
+    async def acknowledge(self, said: Acknowledgement) -> Alert:
+        incident = await self.alert(said.alert)
+        self.acks[incident.id] = Ack(
+            incident.id,
+            said.uid,
+            NOON_NS,
+            said.reason,
+            incident.severity,
+            incident.revision,
+            said.allowed,
+            said.expires_ns,
+        )
+        return await self.alert(incident.id)
+
+    def _newest(self) -> dict[str, Incident]:
+        return {each.id: each for each in self.incidents}
+
+    def _is_wanted(self, incident: Incident, wanted: AlertFilter) -> bool:
+        settled = is_settled(incident, self.acks.get(incident.id))
+        return (
+            rank(incident.severity) >= rank(wanted.min_severity)
+            and max(incident.last_ns, incident.time_ns) >= wanted.since_ns
+            and not (wanted.hide_acked and settled)
+        )
+
+    async def alerts(
+        self, limit: int, *, follow: bool, wanted: AlertFilter = ALL_ALERTS
+    ) -> AsyncGenerator[Incident | bytes | Missed | None]:
         self._fail_if_told()
         queue: asyncio.Queue[Incident | Missed] = asyncio.Queue()
         entry = (asyncio.get_running_loop(), queue)
         self._followers += [entry] if follow else []
         try:
-            stored = self.incidents[-limit:] if limit else []
+            newest = [each for each in self._newest().values() if self._is_wanted(each, wanted)]
+            stored = newest[-limit:] if limit else []
             if follow:
                 yield None
             for incident in stored:
-                yield incident
+                yield msgspec.json.encode(Alert.of(incident, self.acks.get(incident.id)))
             while follow:
                 yield await queue.get()
         finally:

@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from agent_broker.audit import acks
+from agent_broker.audit.acks import Ack
 from agent_broker.audit.journal import Journal, read
 from agent_broker.clock import Clock
 from agent_broker.errors import IntegrityError
@@ -80,6 +82,14 @@ class AlertLog:
         writing.add_done_callback(lambda done: self._written(incident, done))
         await asyncio.shield(writing)
         return True
+
+    async def acknowledge(self, ack: Ack) -> None:
+        """Write down what a person said about an incident; durable on return.
+
+        Raises:
+            UnavailableError: the disk refused.
+        """
+        await self._journal.append(acks.KIND, msgspec.to_builtins(ack))
 
     def recent(self, limit: int) -> tuple[Incident, ...]:
         """Return the incidents that were told last, in their newest revisions, the last one last.

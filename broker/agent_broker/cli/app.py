@@ -20,6 +20,8 @@ COMMANDS = (
     "credentials",
     "paths",
     "alerts",
+    "alert",
+    "report",
     "lineage",
     "freeze",
     "thaw",

@@ -12,13 +12,13 @@ from agent_broker.monitor.incident import Incident
 MAX_COMMAND_CHARS = 300
 _RESET = "\x1b[0m"
 _COLOURS = {"critical": "\x1b[1;31m", "warning": "\x1b[1;33m", "info": "\x1b[1;36m"}
-_TIERS = {
+TIERS = {
     "enforce": "opens and ptrace can be denied",
     "observe+": "opens can be denied while the monitor lives",
     "observe": "watched only, nothing can be denied",
     "none": "no kernel evidence, nothing is released",
 }
-_ACTIONS = {
+ACTIONS = {
     "served-decoy": "it was served the decoy, which opens nothing",
     "denied": "denied",
     "refused": "refused: it got nothing",
@@ -47,8 +47,8 @@ def _rows(incident: Incident) -> Iterable[tuple[str, str]]:
     yield "what", incident.what
     if incident.path:
         yield "path", incident.path
-    yield "done", _ACTIONS.get(incident.action, incident.action)
-    yield "tier", f"{incident.tier}: {_TIERS[incident.tier]}" if incident.tier in _TIERS else incident.tier
+    yield "done", ACTIONS.get(incident.action, incident.action)
+    yield "tier", f"{incident.tier}: {TIERS[incident.tier]}" if incident.tier in TIERS else incident.tier
     if incident.lineage:
         yield "process", process_line(incident.lineage[0].image)
         yield "command", command_line(incident.lineage[0].image)

@@ -152,6 +152,14 @@ class Updates(Struct, frozen=True, forbid_unknown_fields=True):
         return () if self.approve == "ask" else (self.approve,)
 
 
+class Alerts(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[alerts]``: how long the store that answers queries keeps incidents; the journal keeps all."""
+
+    keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
+    """After an incident's last event."""
+    max_incidents: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -166,6 +174,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     freeze: Freeze = Freeze()
     grant: GrantOptions = GrantOptions()
     updates: Updates = Updates()
+    alerts: Alerts = Alerts()
 
 
 def load_config(path: Path) -> Config:

@@ -4,7 +4,8 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 
 import agent_broker
-from agent_broker.audit import alerts as audit_alerts
+from agent_broker.audit.acks import Alert
+from agent_broker.daemon import alert_answers
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
 from agent_broker.grant.freeze import Freeze
@@ -13,7 +14,10 @@ from agent_broker.ids import AgentName, CredentialId, Epoch, Pid, ProcId, Uid, p
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import LineageAnswer, MonitorStatus, ReloadAnswer
 from agent_broker.transport.control_records import (
+    ALL_ALERTS,
+    Acknowledgement,
     AgentTarget,
+    AlertFilter,
     DaemonStatus,
     Everything,
     FreezeTarget,
@@ -59,7 +63,7 @@ class Control:
             grants_live=len(parts.ledger.live()),
             frozen=len(parts.frozen.list()),
             monitor=await self._monitor_status(parts),
-            problems=(),
+            problems=parts.stored_alerts.store.problems,
         )
 
     async def agents(self) -> tuple[Enrollment, ...]:
@@ -78,21 +82,19 @@ class Control:
         """See ReadPort."""
         return await self._ready().monitor.describe_pid(pid)
 
-    async def alerts(self, limit: int, *, follow: bool) -> AsyncGenerator[Incident | Missed | None]:
+    def alerts(
+        self, limit: int, *, follow: bool, wanted: AlertFilter = ALL_ALERTS
+    ) -> AsyncGenerator[Incident | bytes | Missed | None]:
         """See ReadPort."""
-        log = self._ready().alerts
-        follower = log.follow() if follow else None
-        try:
-            for incident in log.recent(limit):
-                yield incident
-            if follower is None:
-                return
-            yield None
-            async for each in follower:
-                yield Missed(each.count) if isinstance(each, audit_alerts.Missed) else each
-        finally:
-            if follower is not None:
-                follower.close()
+        return alert_answers.alerts(self._ready(), limit, wanted, follow=follow)
+
+    async def alert(self, id: str) -> Alert:  # noqa: A002 - the port's name for it
+        """See ReadPort."""
+        return await self._ready().stored_alerts.find(id)
+
+    async def acknowledge(self, said: Acknowledgement) -> Alert:
+        """See AdminPort."""
+        return await alert_answers.acknowledge(self._ready(), said)
 
     async def put_credential(
         self, credential: CredentialId, kind: str, secret: Secret, attributes: Mapping[str, str]

@@ -5,7 +5,9 @@ import logging
 from agent_broker.admission.standing import Standings
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import Journal
-from agent_broker.clock import SystemClock
+from agent_broker.audit.store import AlertStore
+from agent_broker.audit.store_feed import StoreFeed
+from agent_broker.clock import Clock, SystemClock
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
 from agent_broker.daemon.enrolled import Enrolled
@@ -26,6 +28,7 @@ from agent_broker.vault.secret import Secret
 
 _REMEMBERED = 4096  # critical incidents of which it is known whom they froze
 
+_DAY_NS = 86_400 * 10**9
 _LOG = logging.getLogger(__name__)
 
 
@@ -47,6 +50,7 @@ class Parts:
         self.vault = Vault.open(layout.vault_file, root_key, self.clock)
         self.journal = Journal.open(layout.audit_log, self.clock)
         self.alerts = AlertLog.open(layout.alerts_log, self.clock)
+        self.stored_alerts = _stored_alerts(layout, config, self.clock)
         self.frozen = FreezeList(layout.frozen_file)
         self._frozen_for: dict[str, frozenset[ProcId]] = {}
         self.ledger = Ledger(self.clock)
@@ -81,6 +85,7 @@ class Parts:
         """
         frozen = self._freeze_offenders(incident)
         await self.alerts.record(incident)
+        self.stored_alerts.nudge()
         if frozen:
             self.frozen.save()
             self._frozen_for[incident.id] = self._frozen_for.get(incident.id, frozenset()) | frozen
@@ -113,8 +118,15 @@ class Parts:
         """Let go of everything; says what could not be closed well."""
         await self.monitor.close()
         await self.refusals.close()
+        await self.stored_alerts.close()
         for part in (self.alerts, self.journal, self.vault):
             try:
                 part.close()
             except AgentBrokerError as error:
                 _LOG.warning("%s", error.message)
+
+
+def _stored_alerts(layout: Layout, config: Config, clock: Clock) -> StoreFeed:
+    keep_ns = config.alerts.keep_days * _DAY_NS
+    kept = config.alerts.max_incidents
+    return StoreFeed(AlertStore(layout.alerts_store, layout.alerts_log, clock, keep_ns=keep_ns, max_incidents=kept))

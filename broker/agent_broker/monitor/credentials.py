@@ -142,6 +142,10 @@ class Credentials:
         """Let these programs, and no others beside the catalogue's, open what their records say."""
         self._allowed = tuple(allowed)
 
+    def may_allow(self, mark: Mark, verdict: Verdict) -> bool:
+        """Whether root allowed some program to open this file: then ``decide`` says whether it is this one."""
+        return bool(self._records_for(mark, verdict))
+
     def decide(self, mark: Mark, verdict: Verdict, actor: Actor, then: Callable[[Opener], None]) -> None:
         """Find out whether an opener may, and call ``then`` with it in the loop: at once if that is known already.
 
@@ -212,13 +216,19 @@ class Credentials:
             return Opener(is_allowed=False, program=program)
         if self._allows(place, verdict, program) or await self._allows_script(place, verdict, program):
             return Opener(is_allowed=True, program=program)
-        records = [each for each in self._allowed if _opens(each, mark) and each.holds_at(time.time_ns())]
+        records = self._records_for(mark, verdict)
         learning = self._learning is not None and self._learning.is_on
         if actor.exe_fd is None or not (records or learning):
             return Opener(is_allowed=False, program=program)
         sha256 = await self._programs.hash_of(facts, actor.exe_fd)
         allowed = any(each.sha256 == sha256 for each in records) and not is_interpreter(program.path)
         return Opener(is_allowed=allowed, program=program, sha256=sha256)
+
+    def _records_for(self, mark: Mark, verdict: Verdict) -> list[AllowedProgram]:
+        """Return what root allowed for a file; nothing if an agent may stand behind the opener."""
+        if not isinstance(verdict, Evidence) or verdict.principal is not None:
+            return []
+        return [each for each in self._allowed if _opens(each, mark) and each.holds_at(time.time_ns())]
 
     def _allows(self, place: Place | None, verdict: Verdict, program: Program) -> bool:
         """Whether the catalogue lets this program, or this agent, open a place."""

@@ -211,7 +211,7 @@ class DecoyListener:
 
     def _decide(self, mark: Mark, actor: Actor, exempt: "Future[bool]") -> None:
         verdict = self._actors.recall(actor)
-        if is_exempt(verdict, mark) or mark.role != "credential":
+        if is_exempt(verdict, mark) or not (mark.role == "credential" or self._credentials.may_allow(mark, verdict)):
             exempt.set_result(is_exempt(verdict, mark))
         else:
             self._credentials.decide(mark, verdict, actor, lambda opener: exempt.set_result(opener.is_allowed))
@@ -252,7 +252,7 @@ class DecoyListener:
         verdict = self._actors.recall(actor)
         if is_exempt(verdict, mark):
             actor.close()
-        elif mark.role == "credential":
+        elif mark.role == "credential" or self._credentials.may_allow(mark, verdict):
             self._credentials.decide(
                 mark,
                 verdict,

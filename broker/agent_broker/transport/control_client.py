@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, cast
 import grpc
 import msgspec
 
+from agent_broker.audit.acks import Alert
 from agent_broker.errors import IntegrityError, RefusedError, UnavailableError
 from agent_broker.grant.freeze import Freeze
 from agent_broker.identity.registry import Enrollment
@@ -25,7 +26,10 @@ from agent_broker.transport import control_pb2_grpc as services
 from agent_broker.transport.control_channel import CHANNEL_OPTIONS, socket_address
 from agent_broker.transport.control_errors import error_of
 from agent_broker.transport.control_records import (
+    ALL_ALERTS,
+    Acknowledgement,
     AgentTarget,
+    AlertFilter,
     DaemonStatus,
     Everything,
     FreezeTarget,
@@ -89,14 +93,21 @@ class ControlClient:
         """See ControlPort."""
         return _decoded(_call(self._read.Lineage, pb.LineageRequest(pid=pid)).json, LineageAnswer)
 
+    def alert(self, id: str) -> Alert:  # noqa: A002 - what it is
+        """See ControlPort."""
+        return _decoded(_call(self._read.Alert, pb.AlertRequest(id=id)).json, Alert)
+
     @contextmanager
-    def alerts(self, limit: int, *, follow: bool) -> Iterator[Iterator[bytes | Missed]]:
-        """Give an iterator of incidents as JSON of monitor.incident.Incident.
+    def alerts(
+        self, limit: int, *, follow: bool, wanted: AlertFilter = ALL_ALERTS
+    ) -> Iterator[Iterator[bytes | Missed]]:
+        """Give an iterator of incidents as JSON of audit.acks.Alert.
 
         A follower is inside the ``with`` block when no later incident can be missed silently. JSON, since a reader
         that only passes it on need not decode it.
         """
-        call = self._read.Alerts(pb.AlertsRequest(limit=limit, follow=follow))
+        facts = {name: getattr(wanted, name) for name in wanted.__struct_fields__}
+        call = self._read.Alerts(pb.AlertsRequest(limit=limit, follow=follow, **facts))
         try:
             if follow:
                 with _our_errors():
@@ -156,6 +167,13 @@ class ControlClient:
             case Everything():
                 request = pb.ThawRequest(all=True)
         return int(_call(self._admin.Thaw, request).freezes)
+
+    def acknowledge(self, said: Acknowledgement) -> Alert:
+        """See ControlPort."""
+        request = pb.AckAlertRequest(
+            id=said.alert, reason=said.reason, uid=said.uid, allowed=said.allowed, expires_ns=said.expires_ns
+        )
+        return _decoded(_call(self._admin.AckAlert, request).json, Alert)
 
 
 def _require_reachable(path: Path) -> None:

@@ -6,12 +6,21 @@ Each method raises the families of ``errors``; anything else counts as a bug ins
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
+from agent_broker.audit.acks import Alert
 from agent_broker.grant.freeze import Freeze
 from agent_broker.identity.registry import Enrollment
 from agent_broker.ids import AgentName, CredentialId, Pid, Uid
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import LineageAnswer, ReloadAnswer
-from agent_broker.transport.control_records import DaemonStatus, FreezeTarget, Missed, ThawTarget
+from agent_broker.transport.control_records import (
+    ALL_ALERTS,
+    Acknowledgement,
+    AlertFilter,
+    DaemonStatus,
+    FreezeTarget,
+    Missed,
+    ThawTarget,
+)
 from agent_broker.vault.record import Credential
 from agent_broker.vault.secret import Secret
 
@@ -39,11 +48,18 @@ class ReadPort(Protocol):
         """Return the recorded lineage of a live process; no steps and a reason if it is not known."""
         ...
 
-    def alerts(self, limit: int, *, follow: bool) -> AsyncGenerator[Incident | Missed | None]:
+    async def alert(self, id: str) -> Alert:  # noqa: A002 - what it is
+        """Return the alert whose id begins so, with what was said about it."""
+        ...
+
+    def alerts(
+        self, limit: int, *, follow: bool, wanted: AlertFilter = ALL_ALERTS
+    ) -> AsyncGenerator[Incident | bytes | Missed | None]:
         """Yield the newest ``limit`` incidents, oldest first; if ``follow``, then each new one as it is recorded.
 
         A follower's iterator yields None once, at the moment from which no later incident can be missed
-        silently (it must be subscribed before it reads the stored ones; no incident is yielded twice).
+        silently (it must be subscribed before it reads the stored ones; no incident is yielded twice, but a higher
+        revision of one is). Bytes are JSON of audit.acks.Alert.
         """
         ...
 
@@ -87,6 +103,10 @@ class AdminPort(Protocol):
 
     async def thaw(self, target: ThawTarget) -> int:
         """Undo freezes; return how many there were."""
+        ...
+
+    async def acknowledge(self, said: Acknowledgement) -> Alert:
+        """Write down what a person says about an alert; durable on return."""
         ...
 
 

@@ -64,3 +64,32 @@ class Everything(Struct, frozen=True):
 
 FreezeTarget = ProcessTarget | AgentTarget
 ThawTarget = OneFreeze | AgentTarget | Everything
+
+
+class AlertFilter(Struct, frozen=True):
+    """Which alerts a reader wants; the defaults want all."""
+
+    since_ns: int = 0
+    """Whose last event is not older, CLOCK_REALTIME."""
+    min_severity: str = "info"
+    kind: str = ""
+    """Empty: every kind."""
+    hide_acked: bool = False
+    """Leave out what was acknowledged and did not grow in severity since."""
+
+
+class Acknowledgement(Struct, frozen=True):
+    """What a person says about an alert."""
+
+    alert: str
+    """An id or the first letters of one."""
+    reason: str
+    uid: Uid
+    """Who says so."""
+    allowed: str = ""
+    """The program that is allowed with it; empty: none."""
+    expires_ns: int = 0
+    """When that ends, CLOCK_REALTIME; 0: never, or nothing was allowed."""
+
+
+ALL_ALERTS = AlertFilter()

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import msgspec
 
+from agent_broker.audit.acks import SEVERITIES
 from agent_broker.errors import AgentBrokerError, MisuseError
 from agent_broker.ids import AgentName, CredentialId, Pid, Uid
 from agent_broker.transport import control_pb2 as pb
@@ -22,7 +23,9 @@ from agent_broker.transport import control_pb2_grpc as services
 from agent_broker.transport.control_errors import status_of
 from agent_broker.transport.control_port import AdminPort, ReadPort
 from agent_broker.transport.control_records import (
+    Acknowledgement,
     AgentTarget,
+    AlertFilter,
     Everything,
     FreezeTarget,
     Missed,
@@ -99,12 +102,17 @@ class ReadServicer(services.ReadServicer):  # type: ignore[misc]  # generated co
         """See control.proto."""
         return _record(await self._port.lineage(Pid(request.pid)))
 
+    @_answers
+    async def Alert(self, request: pb.AlertRequest) -> pb.Record:
+        """See control.proto."""
+        return _record(await self._port.alert(request.id))
+
     async def Alerts(
         self, request: pb.AlertsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.Alert]:
         """See control.proto."""
-        alerts = self._port.alerts(min(request.limit, MAX_ALERTS), follow=request.follow)
         try:
+            alerts = self._port.alerts(min(request.limit, MAX_ALERTS), follow=request.follow, wanted=_filter(request))
             async with aclosing(alerts):
                 async for alert in alerts:
                     if alert is None:
@@ -112,7 +120,7 @@ class ReadServicer(services.ReadServicer):  # type: ignore[misc]  # generated co
                     elif isinstance(alert, Missed):
                         yield pb.Alert(missed=alert.count)
                     else:
-                        yield pb.Alert(json=msgspec.json.encode(alert))
+                        yield pb.Alert(json=alert if isinstance(alert, bytes) else msgspec.json.encode(alert))
         except Exception as error:  # noqa: BLE001 - see _answers
             await _abort(context, error)
 
@@ -196,6 +204,19 @@ class AdminServicer(services.AdminServicer):  # type: ignore[misc]  # generated 
             case _:
                 raise MisuseError("the request does not say what to thaw")
         return pb.Thawed(freezes=await self._port.thaw(target))
+
+    @_answers
+    async def AckAlert(self, request: pb.AckAlertRequest) -> pb.Record:
+        """See control.proto."""
+        said = Acknowledgement(request.id, request.reason, Uid(request.uid), request.allowed, request.expires_ns)
+        return _record(await self._port.acknowledge(said))
+
+
+def _filter(request: pb.AlertsRequest) -> AlertFilter:
+    severity = request.min_severity or "info"
+    if severity not in SEVERITIES:
+        raise MisuseError(f"a severity is one of {', '.join(SEVERITIES)}")
+    return AlertFilter(request.since_ns, severity, request.kind, request.hide_acked)
 
 
 def _credential_id(text: str) -> CredentialId:

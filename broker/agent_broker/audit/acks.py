@@ -1,0 +1,58 @@
+"""What a person said about an incident, and the incident with that.
+
+Acknowledgements are lines of the alerts' journal, so they survive the store that answers queries (audit.store).
+"""
+
+from typing import Any, Final, Self
+
+from msgspec import Struct
+
+from agent_broker.ids import Uid
+from agent_broker.monitor.incident import Incident
+
+KIND: Final = "acknowledged"
+SEVERITIES: Final = ("info", "warning", "critical")
+MAX_REASON_CHARS: Final = 500
+
+
+class Ack(Struct, frozen=True):
+    """A person looked at an incident."""
+
+    incident: str
+    """Its whole id."""
+    uid: Uid
+    """Who, as root's command line said: the user that called sudo, or root."""
+    time_ns: int
+    """CLOCK_REALTIME."""
+    reason: str
+    severity: str
+    """Of the incident as it was looked at: one that grew since is not settled by it."""
+    revision: int
+    """Of the incident as it was looked at."""
+    allowed: str = ""
+    """The program that was allowed with it; empty: none."""
+    expires_ns: int = 0
+    """When that ends, CLOCK_REALTIME; 0: never, or nothing was allowed."""
+
+
+class Alert(Incident, frozen=True):
+    """An incident as people and scripts get it."""
+
+    acked: Ack | None = None
+    """The last acknowledgement, whether it still settles the incident or not."""
+
+    @classmethod
+    def of(cls, incident: Incident, ack: Ack | None) -> Self:
+        """Join both."""
+        fields: dict[str, Any] = {name: getattr(incident, name) for name in Incident.__struct_fields__}
+        return cls(**fields, acked=ack)
+
+
+def rank(severity: str) -> int:
+    """Return how severe: 0 to 2; a word that is not known counts as critical, so that nothing is hidden by it."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
+
+
+def is_settled(incident: Incident, ack: Ack | None) -> bool:
+    """Tell whether an acknowledgement covers the incident as it is now: one that grew in severity is open again."""
+    return ack is not None and rank(ack.severity) >= rank(incident.severity)

@@ -1,0 +1,73 @@
+"""The commands for people against both daemons: an open of a decoy, told, settled, kept through the store's loss."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.bench.stage import OWNER, stage
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+
+_PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def world():
+    with stage() as made:
+        made.have(monitor=True, broker=True)
+        yield made
+
+
+def ab(world, *words):
+    return subprocess.run(
+        [".venv/bin/agent-broker", "--root", str(world.layout.root), *words],
+        env={**os.environ, "COLUMNS": "250"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def until(condition):
+    end = time.monotonic() + _PATIENCE_S
+    while not (found := condition()) and time.monotonic() < end:
+        threading.Event().wait(0.05)
+    return found
+
+
+def alerts_of(world, path, *words):
+    lines = ab(world, "alerts", "--json", "--limit", "1000", *words).stdout.splitlines()
+    return [each for each in map(json.loads, lines) if each["path"] == str(path)]
+
+
+def test_an_open_is_told_settled_and_stays_settled_when_the_store_is_lost(world, tmp_path):
+    decoy = world.decoys[7]
+    subprocess.run(
+        ["/bin/cat", decoy], user=OWNER, group=OWNER, extra_groups=[], cwd="/", capture_output=True, check=True
+    )
+    (told,) = until(lambda: alerts_of(world, decoy))
+    head, line = ab(world, "alerts").stdout.splitlines()
+    assert head.split() == ["time", "severity", "kind", "who", "path", "n", "id"]
+    assert line.split()[2:5] == ["critical", "decoy-opened", "cat"]
+    assert line.split()[-3:] == [str(decoy), "1", told["id"][:7]]
+    shown = ab(world, "alert", "show", told["id"][:7]).stdout
+    assert "A decoy was opened" in shown
+    assert "└─ cat" in shown
+    assert str(decoy) in shown
+    page = tmp_path / "incident.html"
+    assert ab(world, "report", told["id"], "-o", str(page)).returncode == 0
+    assert page.read_text().count('class="node') == len(told["lineage"])
+
+    settled = ab(world, "alert", "ack", told["id"][:7], "--reason", "a drill")
+    assert (settled.returncode, alerts_of(world, decoy)) == (0, [])
+    assert alerts_of(world, decoy, "--all")[0]["acked"]["reason"] == "a drill"
+
+    world.broker.stop()
+    world.layout.alerts_store.unlink()
+    world.have(monitor=True, broker=True)
+    assert alerts_of(world, decoy, "--all")[0]["acked"]["reason"] == "a drill"
+    assert alerts_of(world, decoy) == []
+    assert "the store of alerts was missing, and was made anew" in " ".join(ab(world, "doctor").stdout.split())
+    assert world.layout.alerts_store.stat().st_mode & 0o777 == 0o600
+    assert world.layout.alerts_store.stat().st_uid != 0
