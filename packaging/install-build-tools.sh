@@ -23,6 +23,10 @@ installable_kernel() { # what the meta package asks for may not be on the mirror
   apt-cache search --names-only '^linux-image-[0-9.]+-[0-9]+-(amd64|generic)$' | cut -d' ' -f1 | sort -V | tail -1
 }
 
+docker_client() { # a package of its own, where there is one
+  apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
+}
+
 want have clang -- clang clang
 want have llvm-strip -- llvm llvm
 want have cc -- gcc gcc
@@ -40,6 +44,10 @@ case "${1:-}" in
     want have openssl -- openssl openssl
     want have chromium -- chromium chromium
     want any_font -- fonts-dejavu-core dejavu-sans-fonts
+    want have git -- git git-core
+    want have ssh-keygen -- openssh-client openssh
+    want have gh -- gh gh
+    want have docker -- docker-cli moby-cli
     ;;
   --for-vm)
     want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core
@@ -55,6 +63,7 @@ if have apt-get; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
   [[ " ${missing[*]} " == *" linux-image-amd64 "* ]] && missing=("${missing[@]/#linux-image-amd64/$(installable_kernel)}")
+  [[ " ${missing[*]} " == *" docker-cli "* ]] && missing=("${missing[@]/#docker-cli/$(docker_client)}")
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 elif have dnf; then
   dnf install -y -q "${missing[@]}"

@@ -173,6 +173,7 @@ class Monitor:
             IntegrityError, MisuseError: the registry is not root's, or has a mistake; the old one stays in force.
         """
         enrollments = load_registry(self._layout.registry_folder)
+        planted = load_planted(self._layout.decoys_folder)
         problems: tuple[str, ...] = ()
         if self.sensor is not None and isinstance(self._attestor, Attestor):
             table, problems = await read_enrolled_files(enrollments, self.sensor, self._hashes)
@@ -188,7 +189,7 @@ class Monitor:
         if problem := self._learning.reload():
             problems = (*problems, problem)
         self._problems = problems
-        doubles_and_unmarked = self._watch.apply_registry(enrollments, load_planted(self._layout.decoys_folder))
+        doubles_and_unmarked = self._watch.apply_registry(enrollments, planted)
         return self._agents, self._watch.decoys_watched, (*problems, *doubles_and_unmarked)
 
     def publish(self, incident: Incident) -> None:

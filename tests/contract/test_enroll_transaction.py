@@ -1,5 +1,6 @@
 """Enroll and unenroll on a real home of another user (needs root)."""
 
+import hashlib
 import json
 import os
 import stat
@@ -98,7 +99,9 @@ def test_the_registry_and_the_policy_say_it(world):
     world.full().enroll()
     (enrollment,) = load_registry(world.site().registry_dir)
     assert (enrollment.agent, enrollment.owner_uid, enrollment.role) == ("claude", UID, RoleRule(("claude",)))
-    assert enrollment.decoys == (DecoyFile(str(world.credentials), "claude-oauth"),)
+    decoy = json.loads(world.credentials.read_text())["claudeAiOauth"]
+    values = (hashlib.sha256(decoy[name].encode()).hexdigest() for name in ("accessToken", "refreshToken"))
+    assert enrollment.decoys == (DecoyFile(str(world.credentials), "claude-oauth", values_sha256=tuple(values)),)
     assert enrollment.binaries[0].path == str(world.binary)
     (rule,) = load_policy(world.site().policy_dir).rules
     assert (rule.owner_uid, rule.credential.text, rule.modes) == (UID, "claude/61234/api-key", {"inject"})

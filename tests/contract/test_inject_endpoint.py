@@ -165,6 +165,24 @@ async def test_a_decoys_value_is_refused_and_reported(world, client):
     assert world.provider.seen == []
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("POST", "/v1/messages", {"x-goog-api-key": "ya29.the-decoys-own-value"}),
+        ("POST", "/v1/messages", {"Cookie": "a=b; session=ya29.the-decoys-own-value"}),
+        ("POST", "/v1/messages", {"Authorization": "Basic eDp5YTI5LnRoZS1kZWNveXMtb3duLXZhbHVl"}),
+        ("POST", "/v1/messages?key=ya29.the-decoys-own-value", {}),
+        ("HEAD", "/api/hello", {"x-api-key": "ya29.the-decoys-own-value"}),
+    ],
+)
+async def test_a_decoys_value_is_found_wherever_it_passes(world, client, method, target, headers):
+    world.decoys.values.add("ya29.the-decoys-own-value")
+    async with client.request(method, target, headers={**world.bearer, **headers}) as response:
+        assert response.status == 401
+    assert world.decoys.reports == [client.headers["X-Test-Channel"]]
+    assert world.provider.seen == []
+
+
 async def test_a_compressed_request_and_unknown_headers_pass_untouched(world, client):
     body = gzip.compress(json.dumps(WHOLE).encode())
     headers = {**world.bearer, "Content-Encoding": "gzip", "anthropic-beta": "a,b", "User-Agent": "claude-cli/2"}

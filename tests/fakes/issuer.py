@@ -173,8 +173,9 @@ class PlainDecoys:
         """See endpoint.DecoyWatch."""
         return value in self.values
 
-    async def report_decoy_used(self, _caller: Caller, channel: str) -> None:
+    async def report_decoy_used(self, _caller: Caller, channel: str, value: str) -> None:
         """See endpoint.DecoyWatch."""
+        assert value in self.values
         self.reports.append(channel)
 
 

@@ -16,6 +16,7 @@ COMMANDS = (
     "enroll",
     "approve",
     "unenroll",
+    "decoy",
     "agents",
     "credentials",
     "paths",

@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def decoys_folder(self) -> Path:
-        """Planted decoys, one JSON file each (never a value): root:root 0755, files 0644."""
+        """Planted decoys, one JSON file each (never a value): root:broker's group 0750, files 0644."""
         return self.state_folder / "registry/decoys"
 
     @property

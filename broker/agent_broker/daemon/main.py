@@ -20,6 +20,7 @@ from agent_broker.config.document import Config
 from agent_broker.config.folders import make_folders
 from agent_broker.config.layout import Layout
 from agent_broker.daemon.control import Control
+from agent_broker.daemon.decoy_requests import refusing_decoys
 from agent_broker.daemon.feed import IncidentFeed
 from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
@@ -81,7 +82,8 @@ async def _live(layout: Layout, config: Config) -> None:
 async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     endpoint = make_endpoint(parts)
     protocols = Protocols(agents=parts.enrolled, callers=parts.monitor, issuer=parts.issuer)
-    agent_socket = AgentSocket.from_listening(bound.agent, protocols.handle, standings=parts.standings)
+    handle = refusing_decoys(protocols.handle, parts.decoy_use, parts.monitor)
+    agent_socket = AgentSocket.from_listening(bound.agent, handle, standings=parts.standings)
     feed = asyncio.create_task(IncidentFeed(parts).follow())
     await endpoint.serve(list(bound.inject))
     agent_socket.start()

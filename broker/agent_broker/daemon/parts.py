@@ -10,6 +10,8 @@ from agent_broker.audit.store_feed import StoreFeed
 from agent_broker.clock import Clock, SystemClock
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
+from agent_broker.daemon.decoy_book import DecoyBook
+from agent_broker.daemon.decoy_use import DecoyUse
 from agent_broker.daemon.enrolled import Enrolled
 from agent_broker.errors import AgentBrokerError
 from agent_broker.grant.freeze import FreezeList
@@ -55,6 +57,8 @@ class Parts:
         self._frozen_for: dict[str, frozenset[ProcId]] = {}
         self.ledger = Ledger(self.clock)
         self.policy = Policy(())
+        self.decoys = DecoyBook(layout.decoys_folder)
+        self.decoy_use = DecoyUse(self.decoys, self.raise_alert, self.clock)
         self.enrolled = Enrolled(layout.registry_folder, self.vault)
         self.phantoms = PhantomBook(self.vault)
         self.standings = Standings()
@@ -112,6 +116,7 @@ class Parts:
         policy = load_policy(self.layout.policy_folder)
         self.enrolled.reload()
         self.phantoms.reload()
+        self.decoys.reload(self.enrolled.enrollments)
         self.policy = policy
 
     async def close(self) -> None:

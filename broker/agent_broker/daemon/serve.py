@@ -50,6 +50,7 @@ def make_endpoint(parts: Parts) -> Endpoint:
         upstreams=Upstreams(upstream.base_url),
         tokens=TokenKeeper(VaultTokens(parts.vault), parts.clock, token_url=_operators(upstream.oauth_token_url)),
         forwarder=Forwarder(),
+        decoys=parts.decoy_use,
         standings=parts.standings,
     )
 

@@ -30,7 +30,7 @@ from agent_broker.enroll.rewrite import rewritten
 from agent_broker.enroll.undo import undo
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError
-from agent_broker.identity.registry import Enrollment, load_registry, save_enrollment
+from agent_broker.identity.registry import DecoyFile, Enrollment, load_registry, save_enrollment
 from agent_broker.vault.secret import Secret
 
 NEW_FILE_MODE = 0o600
@@ -244,12 +244,17 @@ class _Enrolling:
             owner_name=plan.owner.name,
             binaries=tuple(binary.enrolled for binary in plan.binaries),
             role=plan.recipe.role,
-            decoys=plan.decoys,
+            decoys=tuple(self._with_digests(decoy) for decoy in plan.decoys),
             credentials=tuple(credential.id for credential in plan.credentials),
             enrolled_ns=self._transaction.started_ns,
             allowed_environment=tuple(each.allowance for each in plan.allowed),
             history=first_approvals((each.enrolled for each in plan.binaries), self._transaction.started_ns),
         )
+
+    def _with_digests(self, decoy: DecoyFile) -> DecoyFile:
+        """By the survey that was applied: the plan's had made other values."""
+        made = {self._files.absolute(each.path): each.values_sha256 for each in self._survey.decoys}
+        return msgspec.structs.replace(decoy, values_sha256=made.get(decoy.path, ()))
 
     def _change(self, **changes: object) -> None:
         self._transaction = msgspec.structs.replace(self._transaction, **changes)

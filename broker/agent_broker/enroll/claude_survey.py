@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_broker.enroll.decoy import FAR_FUTURE_MS, decoy_like, fresh_token
 from agent_broker.enroll.json_document import JsonPath, JsonValue
 from agent_broker.enroll.json_file import JsonFile, NotJsonFileError
 from agent_broker.enroll.profile import exports
@@ -33,6 +32,9 @@ from agent_broker.enroll.recipe import (
 )
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import MisuseError
+from agent_broker.honeytoken.likeness import FAR_FUTURE_MS, decoy_like, fresh_token
+from agent_broker.honeytoken.presented import digests_of
+from agent_broker.ids import Sha256
 from agent_broker.vault.secret import Secret
 
 _FOLDER = ".claude"
@@ -100,7 +102,7 @@ class ClaudeSurvey:
             files=tuple(self.changed),
             secrets=tuple(self.secrets),
             active=active,
-            decoys=(Decoy(_CREDENTIALS, "claude-oauth"),),
+            decoys=(Decoy(_CREDENTIALS, "claude-oauth", self._decoy_digests()),),
             needles=tuple(self.needles),
             scan_first=(_FOLDER, _CONFIG, *backups),
             rows=tuple(self.rows),
@@ -187,6 +189,11 @@ class ClaudeSurvey:
             self._change(file, edits, "OAuth login", "secret to the vault; a decoy of the same shape instead, watched")
         else:
             self._change(file, _new_decoy(), "no login", "a decoy is put there, watched")
+
+    def _decoy_digests(self) -> tuple[Sha256, ...]:
+        edits = [edit for file in self.changed if file.path == _CREDENTIALS for edit in file.edits]
+        values = [(edit.path[-1], edit.value) for edit in edits if isinstance(edit, SetMember)]
+        return digests_of(value for key, value in values if isinstance(value, str) and _is_token(key, value))
 
     def _take(self, file: JsonFile, path: JsonPath, name: str, kind: str, form: Form = "text") -> list[str]:
         """Note one secret; return its description for the table, if it is there."""

@@ -83,6 +83,18 @@ class CheckFolder(Struct, frozen=True, tag="check-folder"):
     path: str
 
 
+class MakeFolder(Struct, frozen=True, tag="make-folder"):
+    """Make one folder, for the user alone; one that is there is fine. Answered by Done."""
+
+    path: str
+
+
+class RemoveFolder(Struct, frozen=True, tag="remove-folder"):
+    """Delete a folder if it is empty; a missing one is fine. Answered by Done."""
+
+    path: str
+
+
 class Stage(Struct, frozen=True, tag="stage"):
     """Write a new file beside ``path``, durably; attributes of the file at ``path`` are copied. Answered by Done."""
 
@@ -183,7 +195,20 @@ class Failed(Struct, frozen=True, tag="failed"):
     detail: str = ""
 
 
-Request = Start | Look | Read | ListFolder | CheckFolder | Stage | Swap | Discard | Withdraw | Scan
+Request = (
+    Start
+    | Look
+    | Read
+    | ListFolder
+    | CheckFolder
+    | MakeFolder
+    | RemoveFolder
+    | Stage
+    | Swap
+    | Discard
+    | Withdraw
+    | Scan
+)
 Answer = Seen | Names | Done | Working | Scanned | Failed
 
 

@@ -97,6 +97,27 @@ class Home:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
                 raise FileProblemError("unwritable-folder", path)
 
+    def make_folder(self, path: str) -> None:
+        """Make a folder that only the user can enter, durably; one that is there is fine."""
+        try:
+            with self._folder(path) as (folder, name):
+                os.mkdir(name, 0o700, dir_fd=folder)
+                os.fsync(folder)
+        except FileExistsError:
+            self.check_folder(path)
+        except OSError as error:
+            raise _problem_of(error, path) from error
+
+    def remove_folder(self, path: str) -> None:
+        """Delete a folder, durably, if it is empty; one that is not, or is missing, is fine."""
+        try:
+            with self._folder(path) as (folder, name):
+                os.rmdir(name, dir_fd=folder)
+                os.fsync(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise _problem_of(error, path) from error
+
     def stage(self, order: Stage) -> None:
         """Write a file beside ``path``, durably, with the attributes of the one at ``path``."""
         with self._folder(order.path) as (folder, name):

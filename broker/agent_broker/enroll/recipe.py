@@ -13,7 +13,7 @@ from agent_broker.enroll.json_document import JsonPath, JsonValue
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.identity.registry import RoleRule
-from agent_broker.ids import AgentName
+from agent_broker.ids import AgentName, Sha256
 from agent_broker.vault.secret import Secret
 
 
@@ -98,6 +98,8 @@ class Decoy:
 
     path: str
     kind: str
+    values_sha256: tuple[Sha256, ...] = ()
+    """Of the values that this survey made for it: each survey makes others."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ from agent_broker.enroll.file_protocol import (
     FileState,
     ListFolder,
     Look,
+    MakeFolder,
     Names,
     Read,
+    RemoveFolder,
     Request,
     Scan,
     Scanned,
@@ -194,6 +196,18 @@ class UserFiles:
             UnsafeFileError: they can't.
         """
         self._ask(CheckFolder(path))
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder that only the user can enter; one that is there is fine.
+
+        Raises:
+            UnsafeFileError: something else is there.
+        """
+        self._ask(MakeFolder(path))
+
+    def remove_folder(self, path: str) -> None:
+        """Delete a folder if it is empty; a missing one is fine."""
+        self._ask(RemoveFolder(path))
 
     def stage(  # noqa: PLR0913 - one file's attributes, named arguments only
         self, path: str, *, temporary: str, data: bytes, mode: int, gid: int, times_ns: tuple[int, int] | None = None

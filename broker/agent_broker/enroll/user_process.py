@@ -23,8 +23,10 @@ from agent_broker.enroll.file_protocol import (
     Failed,
     ListFolder,
     Look,
+    MakeFolder,
     Names,
     Read,
+    RemoveFolder,
     Request,
     Scan,
     Seen,
@@ -110,6 +112,10 @@ def _change(home: Home, request: Request) -> None:
     match request:
         case CheckFolder(path):
             home.check_folder(path)
+        case MakeFolder(path):
+            home.make_folder(path)
+        case RemoveFolder(path):
+            home.remove_folder(path)
         case Stage():
             home.stage(request)
         case Swap(path, temporary, expected):

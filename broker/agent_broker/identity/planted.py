@@ -32,6 +32,8 @@ class PlantedDecoy(Struct, frozen=True, forbid_unknown_fields=True):
     """Of each value in it that a thief would present somewhere."""
     deny: bool = False
     """True: others are refused the open (EPERM) where the tier can; False: they are served the decoy."""
+    shared: bool = False
+    """True: the file holds entries of the owner's too, which their own tools read."""
     format: int = 1
 
     @property
@@ -46,11 +48,13 @@ def load_planted(folder: Path) -> tuple[PlantedDecoy, ...]:
     Raises:
         IntegrityError: a file (or the folder) that others than root could have written.
         MisuseError: a file that is not such a record, with the failing field's path.
+        PermissionError: it is not for this user to read.
     """
     if not folder.is_dir():
         return ()
     require_root_owned(folder, folder.lstat())
-    return tuple(sorted((_load(path) for path in folder.glob("*.json")), key=lambda each: each.path))
+    names = [path for path in folder.iterdir() if path.match("*.json") and not path.name.startswith(".")]
+    return tuple(sorted(map(_load, names), key=lambda each: each.path))
 
 
 def save_planted(folder: Path, decoy: PlantedDecoy) -> None:

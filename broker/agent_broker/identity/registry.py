@@ -104,6 +104,8 @@ class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
     """``claude-oauth``; names the maker of the decoy's value."""
     deny: bool = False
     """True: others are refused the open (EPERM) where the tier can; False: they are served the decoy."""
+    values_sha256: tuple[Sha256, ...] = ()
+    """Of each value in it that a thief would present somewhere; none if it was enrolled before these were kept."""
 
 
 class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):

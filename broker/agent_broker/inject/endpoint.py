@@ -2,8 +2,9 @@
 
 The law of this module, in the order of a request:
 1. A request that is not a plain HTTP/1.1 exchange below one path is refused before anything is looked up.
-2. Start-up probes (``HEAD /api/hello``) are answered here: they carry no credential and reach nobody.
-3. A decoy's value is refused and reported; a phantom that is not in the book is refused.
+2. A decoy's value, in whatever header or in the address, is refused and reported.
+3. Start-up probes (``HEAD /api/hello``) are answered here: they carry no credential and reach nobody. A phantom that
+   is not in the book is refused.
 4. The issuer decides, with the connection's peer as the caller; its no is final, and so is "unknown". It runs to
    its end even if the client leaves: whoever presents a stolen phantom and hangs up is recorded all the same.
 5. Only then is the credential put into its header, and the request streamed to the upstream that it is bound to.
@@ -24,6 +25,7 @@ from agent_broker.inject.connections import MAX_CONNECTIONS_PER_USER, Connection
 from agent_broker.inject.forward import Forwarder
 from agent_broker.inject.headers import (
     OAUTH,
+    carried_values,
     check_framing,
     only_phantom,
     presented_tokens,
@@ -55,8 +57,8 @@ class DecoyWatch(Protocol):
         """Whether the value is a decoy's."""
         ...
 
-    async def report_decoy_used(self, caller: Caller, channel: str) -> None:
-        """Raise the alert: somebody presents what it read from a decoy."""
+    async def report_decoy_used(self, caller: Caller, channel: str, value: str) -> None:
+        """Raise the alert: somebody presents what it read from a decoy. The value goes no further."""
         ...
 
 
@@ -115,9 +117,10 @@ class Endpoint:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         check_framing(request.method, request.version, request.headers)
         target = check_target(request.raw_path)
+        caller = self._connections.caller_of(request)
+        await self._refuse_decoys(request, target, caller)
         if request.method in {"HEAD", "GET"} and target.partition("?")[0] in _PROBES:
             return web.json_response({}, headers={"Server": SERVER_NAME})
-        caller = self._connections.caller_of(request)
         issued = await self._authorize(request, caller)
         self._connections.granted(request)
         value = await self._value_of(issued)
@@ -131,13 +134,16 @@ class Endpoint:
             self._tokens.rejected(issued.credential, value)
         return response
 
-    async def _authorize(self, request: web.BaseRequest, caller: ConnectionCaller) -> Issued:
-        channel = caller.channel
-        tokens = presented_tokens(request.headers)
-        if self._decoys is not None and any(map(self._decoys.is_decoy, tokens)):
-            await self._decoys.report_decoy_used(caller, channel)
+    async def _refuse_decoys(self, request: web.BaseRequest, target: str, caller: ConnectionCaller) -> None:
+        if self._decoys is None:
+            return
+        value = next(filter(self._decoys.is_decoy, carried_values(request.headers, target)), None)
+        if value is not None:
+            await self._decoys.report_decoy_used(caller, caller.channel, value)
             raise RequestRefusedError(401, "decoy", "this key is not valid")
-        entry = self._book.find(only_phantom(tokens))
+
+    async def _authorize(self, request: web.BaseRequest, caller: ConnectionCaller) -> Issued:
+        entry = self._book.find(only_phantom(presented_tokens(request.headers)))
         if entry is None:
             raise RequestRefusedError(
                 401,
@@ -145,7 +151,7 @@ class Endpoint:
                 "this phantom token is not known here",
                 next_step="restart the agent; if it stays, run: sudo agent-broker enroll claude",
             )
-        ask = Ask(caller=caller, credential=entry.credential, mode=INJECT, channel=channel)
+        ask = Ask(caller=caller, credential=entry.credential, mode=INJECT, channel=caller.channel)
         return await self._issuer.issue(ask)
 
     async def _value_of(self, issued: Issued) -> str:

@@ -10,12 +10,13 @@ The law of this module:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from agent_broker.errors import IntegrityError
+from agent_broker.honeytoken.presented import pieces_of
 from agent_broker.inject.answer import RequestRefusedError
 from agent_broker.inject.phantom import mentions_phantom
 
@@ -27,6 +28,9 @@ AUTH_TOKEN: Final = "anthropic-auth-token"  # noqa: S105 - the name of a kind of
 
 OAUTH_BETA: Final = "oauth-2025-04-20"
 """The provider takes an OAuth access token only from requests that name this beta."""
+
+MAX_CARRIED_TEXTS: Final = 128
+"""Of a request's headers that are searched for a decoy's value; Claude Code sends some 25."""
 
 _AUTH_HEADERS: Final = ("authorization", "x-api-key")
 _HOP_BY_HOP: Final = frozenset(
@@ -79,6 +83,17 @@ def presented_tokens(headers: Headers) -> tuple[str, ...]:
         raise RequestRefusedError(400, "phantom-place", "a phantom token came in a header where none belongs")
     tokens = [_token_of(name, value) for name in _AUTH_HEADERS for value in headers.getall(name, [])]
     return tuple(dict.fromkeys(token for token in tokens if token))
+
+
+def carried_values(headers: Headers, target: str) -> Iterator[str]:
+    """Yield what in a request may be a stolen value, authentication first: each header's parts, the address's.
+
+    Bounded: MAX_CARRIED_TEXTS headers of the others, and of each what honeytoken.presented looks at.
+    """
+    named = [value for name in _AUTH_HEADERS for value in headers.getall(name, [])]
+    others = [value for name, value in headers.items() if name.lower() not in _AUTH_HEADERS]
+    for text in (*named[:MAX_CARRIED_TEXTS], target, *others[:MAX_CARRIED_TEXTS]):
+        yield from pieces_of(text)
 
 
 def only_phantom(tokens: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from agent_broker.enroll.decoy import decoy_like, fresh_token
+from agent_broker.honeytoken.likeness import decoy_like, fresh_token
 
 
 @pytest.mark.parametrize(
