@@ -39,6 +39,9 @@ case "${1:-}" in
   --for-tests)
     want have npm -- npm npm
     want have dbus-daemon -- dbus dbus-daemon
+    want have dunst -- dunst dunst
+    want have Xvfb -- xvfb xorg-x11-server-Xvfb
+    want test -x /lib/systemd/systemd-journald -- systemd systemd
     want have gnome-keyring-daemon -- gnome-keyring gnome-keyring
     want have systemd-creds -- systemd systemd
     want have openssl -- openssl openssl

@@ -8,7 +8,7 @@ incidents visibly (``Missed``) and never delays a record.
 import asyncio
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from agent_broker.audit import acks
 from agent_broker.audit.acks import Ack
+from agent_broker.audit.chain import Head
 from agent_broker.audit.journal import Journal, read
 from agent_broker.clock import Clock
 from agent_broker.errors import IntegrityError
@@ -45,6 +46,7 @@ class AlertLog:
         """The highest revision of each id that is durable."""
         self._writing: dict[tuple[str, int], asyncio.Future[int]] = {}
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        self._listeners: list[Callable[[], None]] = []
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> "AlertLog":
@@ -104,6 +106,15 @@ class AlertLog:
         self._followers.add(follower)
         return follower
 
+    @property
+    def head(self) -> Head:
+        """The last line of the journal that is durable."""
+        return self._journal.head
+
+    def notify(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after each record from now on; it must return at once."""
+        self._listeners.append(listener)
+
     def close(self) -> None:
         """End all streams and close the journal.
 
@@ -122,6 +133,8 @@ class AlertLog:
         self._remember(incident)
         for follower in tuple(self._followers):
             follower.offer(incident)
+        for listener in self._listeners:
+            listener()
 
     def _remember(self, incident: Incident) -> None:
         if incident.revision < self._revisions.get(incident.id, -1):

@@ -86,6 +86,11 @@ class Journal:
             raise
         return journal
 
+    @property
+    def head(self) -> Head:
+        """The last line that is durable."""
+        return self._head
+
     async def append(self, kind: str, body: dict[str, Any]) -> int:
         """Append an entry and return its number when it is durable.
 

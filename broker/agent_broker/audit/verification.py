@@ -103,6 +103,20 @@ def recover(path: Path, remembered: Head) -> tuple[Head, int]:
         return head, os.fstat(file.fileno()).st_size - head.size_bytes
 
 
+def ends_with(path: Path, head: Head) -> bool:
+    """Tell whether the line that ``head`` remembers stands where it was; what follows it is not looked at.
+
+    Raises:
+        IntegrityError: the journal is missing.
+        UnavailableError: it can't be read.
+    """
+    if not head.seq:
+        return True
+    with _opened(path) as file:
+        last = _line_ending_at(file, head.size_bytes)
+        return last.endswith(b"\n") and digest_of(last) == head.sha256
+
+
 def _line_ending_at(file: BinaryIO, end: int) -> bytes:
     start = max(0, end - MAX_LINE_BYTES)
     file.seek(start)

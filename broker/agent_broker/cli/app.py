@@ -23,6 +23,7 @@ COMMANDS = (
     "alerts",
     "alert",
     "report",
+    "notify",
     "lineage",
     "freeze",
     "thaw",

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from agent_broker.cli.finding import Finding
 from agent_broker.cli.sight_text import sight_findings, sight_gaps
+from agent_broker.cli.sink_text import sink_findings
 from agent_broker.cli.terminal import plural
 from agent_broker.config.document import Config
 from agent_broker.monitor.messages import MonitorStatus
@@ -127,7 +128,7 @@ def _of_broker(status: DaemonStatus) -> list[Finding]:
             Finding("freezes", "warning", f"{status.frozen} in force", "agent-broker freeze --list; agent-broker thaw")
         )
     findings += [Finding("broker", "warning", problem) for problem in status.problems]
-    return findings
+    return findings + sink_findings(status.sinks)
 
 
 def _of_peer_method(method: str) -> Finding:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from agent_broker.config.alert_options import Alerts, alert_problems
 from agent_broker.disk import require_root_owned
 from agent_broker.errors import MisuseError
 from agent_broker.monitor.pattern import pattern_problem
@@ -152,14 +153,6 @@ class Updates(Struct, frozen=True, forbid_unknown_fields=True):
         return () if self.approve == "ask" else (self.approve,)
 
 
-class Alerts(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[alerts]``: how long the store that answers queries keeps incidents; the journal keeps all."""
-
-    keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
-    """After an incident's last event."""
-    max_incidents: Annotated[int, Meta(ge=100, le=10_000_000)] = 100_000
-
-
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -226,6 +219,7 @@ def _problems(config: Config) -> list[tuple[KeyPath, str]]:
             url: str = getattr(upstream, field)
             if (url or field == "base_url") and (problem := url_problem(url)):
                 problems.append((("upstream", provider, field), problem))
+    problems += alert_problems(config.alerts, url_problem)
     if not is_loopback(config.inject.address):
         problems.append((("inject", "address"), "must be a loopback address: phantoms are not for the network"))
     for key in ("extra", "ignore"):

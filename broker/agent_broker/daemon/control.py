@@ -64,6 +64,7 @@ class Control:
             frozen=len(parts.frozen.list()),
             monitor=await self._monitor_status(parts),
             problems=parts.stored_alerts.store.problems,
+            sinks=parts.sinks.status(),
         )
 
     async def agents(self) -> tuple[Enrollment, ...]:

@@ -24,6 +24,7 @@ from agent_broker.daemon.decoy_requests import refusing_decoys
 from agent_broker.daemon.feed import IncidentFeed
 from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
+from agent_broker.daemon.sinks import make_sinks
 from agent_broker.errors import UnavailableError
 from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.privilege import allow_descriptors, become, hide_memory, take_precedence
@@ -66,11 +67,12 @@ async def _live(layout: Layout, config: Config) -> None:
     account = broker_account(config.daemon)
     make_folders(layout, account)
     bound = _bind(layout, config)
+    sinks = make_sinks(layout, config.alerts, account)
     control = Control()
     server = ControlServer(control)
     await server.start(admin=layout.admin_socket, read=layout.read_socket, read_gid=account.gid)
     become(account.uid, account.gid)
-    parts = Parts(layout, config, bound.root_key)
+    parts = Parts(layout, config, bound.root_key, sinks)
     bound.root_key.wipe()
     try:
         await _serve(parts, bound, control)
@@ -87,6 +89,7 @@ async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     feed = asyncio.create_task(IncidentFeed(parts).follow())
     await endpoint.serve(list(bound.inject))
     agent_socket.start()
+    parts.sinks.start()
     control.ready(parts, agent_socket.peer_method())
     await parts.journal.append("started", {"pid": os.getpid(), "uid": os.getuid()})
     settle()

@@ -1,10 +1,13 @@
 """Everything the broker is made of, opened once it runs as its own user."""
 
 import logging
+from collections.abc import Sequence
 
 from agent_broker.admission.standing import Standings
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import Journal
+from agent_broker.audit.sinks.dispatch import Dispatch, Pace
+from agent_broker.audit.sinks.port import Sink
 from agent_broker.audit.store import AlertStore
 from agent_broker.audit.store_feed import StoreFeed
 from agent_broker.clock import Clock, SystemClock
@@ -37,8 +40,8 @@ _LOG = logging.getLogger(__name__)
 class Parts:
     """The broker's own objects; ``close`` in the end. What the network sees is made in daemon.main."""
 
-    def __init__(self, layout: Layout, config: Config, root_key: Secret) -> None:
-        """Open vault, journals and lists; read policy and registry.
+    def __init__(self, layout: Layout, config: Config, root_key: Secret, sinks: Sequence[Sink] = ()) -> None:
+        """Open vault, journals and lists; read policy and registry. ``sinks`` get every alert once they are started.
 
         Raises:
             IntegrityError: something stored is not what was stored.
@@ -53,6 +56,8 @@ class Parts:
         self.journal = Journal.open(layout.audit_log, self.clock)
         self.alerts = AlertLog.open(layout.alerts_log, self.clock)
         self.stored_alerts = _stored_alerts(layout, config, self.clock)
+        pace = Pace(capacity=config.alerts.backlog)
+        self.sinks = Dispatch(self.alerts, layout.alerts_log, layout.outbox_folder, sinks, pace)
         self.frozen = FreezeList(layout.frozen_file)
         self._frozen_for: dict[str, frozenset[ProcId]] = {}
         self.ledger = Ledger(self.clock)
@@ -124,6 +129,7 @@ class Parts:
         await self.monitor.close()
         await self.refusals.close()
         await self.stored_alerts.close()
+        await self.sinks.close()
         for part in (self.alerts, self.journal, self.vault):
             try:
                 part.close()

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from agent_broker.audit.sinks.port import SinkStatus
 from agent_broker.ids import AgentName, Pid, Uid
 from agent_broker.monitor.messages import MonitorStatus
 
@@ -30,6 +31,8 @@ class DaemonStatus(Struct, frozen=True):
     """None: the monitor does not answer, and nothing is released."""
     problems: tuple[str, ...]
     """Sentences; empty: none known."""
+    sinks: tuple[SinkStatus, ...] = ()
+    """Where alerts go besides the broker's own log."""
 
 
 class Missed(Struct, frozen=True):
