@@ -35,13 +35,17 @@ from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.lineage.store import Store
 from agent_broker.lineage.text import plain
+from agent_broker.monitor.bell import BellRinger
 from agent_broker.monitor.blind import BlindAttestor
 from agent_broker.monitor.credentials import Credentials, PathOptions
+from agent_broker.monitor.defence import Defence
 from agent_broker.monitor.fingerprint import facts_by_stat
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.halt import Stopping
+from agent_broker.monitor.heartbeat import Heartbeat
 from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.messages import MonitorStatus
 from agent_broker.monitor.provenance import Provenance, not_recorded
+from agent_broker.monitor.publishing import Publisher
 from agent_broker.monitor.report import Watcher
 from agent_broker.monitor.script_starts import ScriptStarts
 from agent_broker.monitor.service import Service, bind_monitor_socket
@@ -49,11 +53,12 @@ from agent_broker.monitor.session import session_of
 from agent_broker.monitor.sight import Sight, sight_without
 from agent_broker.monitor.spool import Spool
 from agent_broker.monitor.tamper import TamperReporter
-from agent_broker.monitor.tiers import detect
+from agent_broker.monitor.tiers import NONE, detect
 from agent_broker.monitor.watch import DecoyWatch
 from agent_broker.privilege import (
     CAP_BPF,
     CAP_DAC_READ_SEARCH,
+    CAP_KILL,
     CAP_LEASE,
     CAP_PERFMON,
     CAP_SYS_ADMIN,
@@ -67,8 +72,6 @@ from agent_broker.privilege import (
 
 _POLL_S = 0.02
 """How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
-_SYNC_AFTER_S = 0.05
-"""How long the broker has to store an incident durably before the monitor does so itself; it takes some 2 ms."""
 _KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH | CAP_LEASE
 
 _LOG = logging.getLogger(__name__)
@@ -104,40 +107,45 @@ class Monitor:
         self._epoch = Epoch(uuid.uuid4().hex)
         self._store = Store(scan_strings, _name_of_pid)
         self._hashes = HashCache()
-        self.sensor, problem = _load_sensor(self._store, config)
+        self._heartbeat = Heartbeat(SystemClock())
+        self.sensor, problem = _load_sensor(self._store, config, self._heartbeat)
         self._tier = detect(bpf_problem=problem)
         self._starts = None if self.sensor is None else ScriptStarts(self.sensor, self._store)
         self._attestor = self._make_attestor(problem)
         self._spool = Spool(layout.spool)
+        self.publish = Publisher(self._spool)
+        self._packages = Distribution()
+        self._defence = self._make_defence(config)
         self._agents = 0
-        self._made = 0
-        self._unsynced = False
-        self._syncing: asyncio.Task[None] | None = None
         self._problems: tuple[str, ...] = ()
         self._learning = Learning(layout.learnt_file)
-        self._packages = Distribution()
         self._credentials = self._make_credentials(config)
         self._per_family = config.incidents.per_family
         self._watch = self._make_watch()
+        self._ringer = BellRinger(self._watch.bell, self.reload, self.publish, SystemClock(), self._tier.name)
         self._updater = self._make_updater(config)
         self._port = config.inject.port
         self._tell_tampering()
         self._service = Service(
             listener=listener,
             broker_uid=broker_account(config.daemon).uid,
-            attestor=self._attestor,
+            attestor=self._defence.attestor,
             spool=self._spool,
             reload=self.reload,
             status=self._status,
             subscribed=self._subscribed,
             who_wrote=self._who_wrote,
+            let_go_on=self._defence.halt.let_go_on,
         )
+        self.publish.respond, self.publish.push = self._defence.halt.respond, self._service.publish
 
     async def serve(self) -> None:
         """Answer and watch until told to stop."""
         agents, decoys, problems = await self.reload()
         if self._updater is not None:
             self._updater.start()
+        await self._defence.start()
+        self._ringer.start()
         self._service.start()
         for problem in (*self._tier.problems, *problems):
             _LOG.warning("%s", problem)
@@ -154,14 +162,15 @@ class Monitor:
             draining.cancel()
             stopped.cancel()
             await asyncio.wait([stopped, draining])
+            await self._ringer.close()
+            await self._defence.close()
             await self._watch.close()
             await self._service.close()
             if self._updater is not None:
                 await self._updater.close()
             if self._starts is not None:
                 await self._starts.close()
-            if self._syncing is not None:
-                await self._syncing
+            await self.publish.close()
             self._spool.close()
             if self.sensor is not None:
                 self.sensor.close()
@@ -189,32 +198,8 @@ class Monitor:
         if problem := self._learning.reload():
             problems = (*problems, problem)
         self._problems = problems
-        doubles_and_unmarked = self._watch.apply_registry(enrollments, planted)
-        return self._agents, self._watch.decoys_watched, (*problems, *doubles_and_unmarked)
-
-    def publish(self, incident: Incident) -> None:
-        """Write an incident and push it to the broker at once; wait for the disk later, if the broker is not there."""
-        self._made += 1
-        try:
-            self._spool.append(incident)
-        except UnavailableError as error:
-            _LOG.error("%s", error.message)
-        self._service.publish()
-        self._unsynced = True
-        if self._syncing is None or self._syncing.done():
-            self._syncing = asyncio.get_running_loop().create_task(self._sync())
-
-    async def _sync(self) -> None:
-        """Make the spool durable, unless the broker has stored everything by then: two writers slow each other down."""
-        while self._unsynced:
-            self._unsynced = False
-            await asyncio.sleep(_SYNC_AFTER_S)
-            if not self._spool.unacknowledged():
-                continue
-            try:
-                await self._spool.sync()
-            except UnavailableError as error:
-                _LOG.error("%s", error.message)
+        unmarked = (*self._watch.apply_registry(enrollments, planted), *self._defence.apply_registry(enrollments))
+        return self._agents, self._watch.decoys_watched, (*problems, *unmarked)
 
     async def _drain(self) -> None:
         """Take kernel events before the ring fills; attesting does so too."""
@@ -272,9 +257,24 @@ class Monitor:
             scripts=None if self._starts is None else self._starts.scripts,
         )
 
+    def _make_defence(self, config: Config) -> Defence:
+        freeze = config.freeze
+        return Defence(
+            heartbeat=self._heartbeat,
+            sensor=self.sensor,
+            store=self._store,
+            attestor=self._attestor,
+            publish=self.publish,
+            clock=SystemClock(),
+            epoch=self._epoch,
+            tier=self._tier.name,
+            stopping=Stopping(freeze.stop, freeze.stop_agent, broker_account(config.daemon).uid),
+            packages=self._packages,
+        )
+
     def _make_watch(self) -> DecoyWatch:
         return DecoyWatch(
-            attestor=self._attestor,
+            attestor=self._defence.attestor,
             hashes=self._hashes,
             facts_of=self._facts_of,
             publish=self.publish,
@@ -318,26 +318,38 @@ class Monitor:
     def _facts_of(self, fd: int) -> FileFacts:
         return facts_by_stat(fd) if self.sensor is None else self.sensor.own_file(fd).file
 
+    def _all_problems(self) -> tuple[str, ...]:
+        ringer = (self._ringer.problem,) if self._ringer.problem else ()
+        return (*ringer, *self._tier.problems, *self._problems, *self._watch.problems, *self._defence.problems)
+
     def _status(self, number: int) -> MonitorStatus:
         if self.sensor is not None:
             self.sensor.consume()
         return MonitorStatus(
             id=number,
             epoch=self._epoch,
-            tier=self._tier.name,
+            tier=NONE if self._defence.is_blind else self._tier.name,
             version=agent_broker.__version__,
             processes=self._store.live,
             images=self._store.images,
             events=0 if self.sensor is None else self.sensor.consumed,
             lost_events=0 if self.sensor is None else self.sensor.losses().total,
-            incidents_made=self._made,
+            incidents_made=self.publish.made,
             incidents_unacknowledged=len(self._spool.unacknowledged()),
             spool_dropped=self._spool.dropped,
             agents=self._agents,
             decoys_watched=self._watch.decoys_watched,
             credentials_watched=self._watch.credentials_watched,
-            problems=(*self._tier.problems, *self._problems, *self._watch.problems),
+            problems=(
+                *filter(None, [self._ringer.problem]),
+                *self._tier.problems,
+                *self._problems,
+                *self._watch.problems,
+                *self._defence.problems,
+            ),
             sight=Sight() if self.sensor is None else sight_without(self.sensor.missing),
+            blind=self._defence.blind,
+            proven_age_ns=self._defence.proven_age_ns,
         )
 
 
@@ -346,15 +358,15 @@ async def _live(layout: Layout, config: Config) -> None:
     make_folders(layout, account)
     listener = bind_monitor_socket(layout.monitor_socket, account.gid)
     monitor = Monitor(layout, config, listener)
-    keep_capabilities(_KEPT)
+    keep_capabilities(_KEPT | (CAP_KILL if config.freeze.stop else 0))
     leave_network()
     await monitor.serve()
 
 
-def _load_sensor(store: Store, config: Config) -> tuple[CoreSensor | None, str]:
+def _load_sensor(store: Store, config: Config, heartbeat: Heartbeat) -> tuple[CoreSensor | None, str]:
     """Return the sensor, or why there is none."""
     try:
-        sensor = CoreSensor(store.apply, ring_bytes=config.monitor.ring_bytes)
+        sensor = CoreSensor(heartbeat.tap(store.apply), ring_bytes=config.monitor.ring_bytes)
     except UnavailableError as error:
         return None, error.explain()
     store.link_seeded()

@@ -20,6 +20,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h, as these
 CAP_DAC_READ_SEARCH = 1 << 2
+CAP_KILL = 1 << 5
 CAP_SYS_PTRACE = 1 << 19
 CAP_SYS_ADMIN = 1 << 21
 CAP_LEASE = 1 << 28

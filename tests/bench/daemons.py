@@ -32,6 +32,7 @@ class Daemon:
 
     def __init__(self, name: str, layout: Layout, is_ready: Callable[[Layout], bool]) -> None:
         self.name = name
+        self.options: tuple[str, ...] = ()
         self._layout = layout
         self._is_ready = is_ready
         self._log = layout.root / f"{name}.log"
@@ -62,7 +63,7 @@ class Daemon:
         began = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_COMMAND, "--root", self._layout.root, self.name],
+                [_COMMAND, "--root", self._layout.root, self.name, *self.options],
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,

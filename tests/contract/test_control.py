@@ -9,11 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_broker.audit.acks import Alert
 from agent_broker.errors import IntegrityError, MisuseError, RefusedError, UnavailableError
 from agent_broker.ids import AgentName, CredentialId, Pid, Uid
 from agent_broker.monitor.incident import Incident
+from agent_broker.transport import control_pb2 as pb
 from agent_broker.transport.control_client import ControlClient
-from agent_broker.transport.control_records import AgentTarget, Everything, OneFreeze, ProcessTarget
+from agent_broker.transport.control_records import (
+    Acknowledgement,
+    AgentTarget,
+    AlertFilter,
+    Everything,
+    OneFreeze,
+    ProcessTarget,
+)
 from agent_broker.vault.secret import Secret
 from tests.fakes.control import OWNER, FakeBroker, ServedBroker, decoy_opened, enrollment
 
@@ -160,3 +169,43 @@ def test_stored_alerts_are_the_newest_oldest_first(world: FakeBroker, tmp_path: 
         world.failure = UnavailableError("the log is gone", next_step="look")
         with pytest.raises(UnavailableError, match="the log is gone"):
             collect(client, 1)
+
+
+def test_one_alert_by_the_beginning_of_its_id_and_what_is_said_of_it(broker: Any, world: FakeBroker) -> None:
+    world.incidents = [decoy_opened(what="ü\x1b"), decoy_opened()]
+    id_ = world.incidents[0].id
+    assert broker.alert(id_[:12]) == Alert.of(world.incidents[0], None)
+    done = broker.acknowledge(Acknowledgement(id_, "é", Uid(1 << 31), "/usr/bin/x", 1 << 62))
+    ack = done.acked
+    assert (ack.incident, ack.reason, ack.uid, ack.allowed, ack.expires_ns) == (
+        id_,
+        "é",
+        1 << 31,
+        "/usr/bin/x",
+        1 << 62,
+    )
+    assert broker.alert(id_) == done
+    for wrong in ("f" * 33, ""):
+        with pytest.raises(MisuseError):
+            broker.alert(wrong)
+
+
+def test_alerts_are_filtered_where_they_are_and_an_old_client_gets_all(world: FakeBroker, tmp_path: Path) -> None:
+    world.incidents = [decoy_opened(what=f"{each} {n}", severity=each) for n, each in enumerate(("info", "critical"))]
+    with ServedBroker(world, tmp_path) as served, ControlClient(served.layout.admin_socket) as client:
+
+        def what(wanted: AlertFilter) -> list[str]:
+            with client.alerts(10, follow=False, wanted=wanted) as stream:
+                return [msgspec.json.decode(each, type=Alert).what for each in stream if isinstance(each, bytes)]
+
+        client.acknowledge(Acknowledgement(world.incidents[1].id, "", OWNER))
+        assert what(AlertFilter()) == ["info 0", "critical 1"]
+        assert what(AlertFilter(min_severity="warning")) == ["critical 1"]
+        assert what(AlertFilter(hide_acked=True)) == ["info 0"]
+        assert what(AlertFilter(since_ns=1 << 62)) == []
+        with pytest.raises(MisuseError, match="info, warning, critical"):
+            what(AlertFilter(min_severity="dreadful"))
+        old = client._read.Alerts(pb.AlertsRequest(limit=10, follow=False))
+        assert [msgspec.json.decode(each.json, type=Incident).id for each in old] == [
+            each.id for each in world.incidents
+        ]

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from agent_broker.errors import MisuseError
+from agent_broker.identity.registry import load_registry
 from tests.fakes.enroll_world import ACCESS, API_KEY, OAUTH, PRIMARY_KEY, UID, EnrollWorld
 
 TOKEN = "gateway-token-0123456789"
@@ -178,3 +179,14 @@ def test_a_binary_of_the_user_s_own_is_named(world):
     assert not any("replaced by the user" in warning for warning in world.plan().warnings)
     os.chown(world.binary.parent, UID, -1)
     assert any(f"{world.binary} can be replaced by the user" in warning for warning in world.plan().warnings)
+
+
+def test_the_enrolment_names_the_settings_that_others_may_not_change(world):
+    world.make(world.credentials, json.dumps(OAUTH))
+    world.enroll()
+
+    (enrolled,) = load_registry(world.site().registry_dir)
+
+    assert {str(world.home / name) for name in (".claude/settings.json", ".claude.json")} < {
+        each.path for each in enrolled.settings
+    }

@@ -50,7 +50,7 @@ def run_scanner(world: World, show: Show) -> str:
         asked = follower.wait_for("the key was asked for", lambda alert: alert.kind == "release-refused")
         tried = follower.wait_for("the token was tried", lambda alert: alert.kind == "phantom-replayed")
     _show_loot(world, show, attack)
-    show.command("agent-broker alerts --follow")
+    show.command("agent-broker alerts --follow --long")
     for alert in (opened, asked, tried):
         lineage = alert.rows.get("lineage", "")
         require(_LINEAGE in lineage, f"the lineage {_LINEAGE}…", lineage)

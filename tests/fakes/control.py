@@ -128,6 +128,7 @@ def monitor_status(**changes: object) -> MonitorStatus:
         "decoys_watched": 1,
         "problems": (),
         "sight": sight_without({}),
+        "proven_age_ns": 500_000_000,
     }
     return MonitorStatus(**(facts | changes))  # type: ignore[arg-type]  # a test's shorthand
 

@@ -85,7 +85,8 @@ async def test_what_is_recorded_while_following_begins_comes_once(parts, monkeyp
 
     async def late(asked):
         await parts.alerts.record(one)
-        return await query(asked)
+        async for each in query(asked):
+            yield each
 
     monkeypatch.setattr(parts.stored_alerts, "query", late)
     following = Following(parts)

@@ -12,7 +12,7 @@ from agent_broker.audit.acks import Ack, Alert, is_settled
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.store import AlertStore, Query
 from agent_broker.audit.store_feed import StoreFeed
-from agent_broker.errors import IntegrityError, MisuseError
+from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
 from tests.fakes.clock import SECOND_NS, FakeClock
 from tests.fakes.control import decoy_opened
 from tests.fakes.small_disk import fill, small_disk
@@ -53,7 +53,7 @@ class World:
         self.store.catch_up()
 
     def found(self, query=ALL):
-        return [msgspec.json.decode(each.json, type=Alert) for each in self.store.query(query)]
+        return [msgspec.json.decode(each.json, type=Alert) for each in self.store.fetch(self.store.ids(query))]
 
     def what(self, query=ALL):
         return [each.what for each in self.found(query)]
@@ -246,8 +246,27 @@ async def test_a_full_disk_stops_the_store_and_nothing_else(tmp_path):
             assert await world.log.record(world.incident(number))
         await feed._catch_up()
         filler.unlink()
-        assert len(await feed.query(ALL)) == 200
+        assert len([each async for each in feed.query(ALL)]) == 200
         await feed.close()
+        world.log.close()
+
+
+async def test_a_disk_that_is_full_at_the_start_is_tried_again(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        (tmp_path / "journal").mkdir()
+        world = World(tmp_path / "journal")
+        await world.record(world.incident(1))
+        world.store.close()
+        world.path = disk / "alerts.sqlite3"
+        filler = fill(disk)
+        world.store = world.open()
+        assert "can't be asked for" in world.store.problems[0]
+        with pytest.raises(UnavailableError):
+            world.store.ids(ALL)
+        filler.unlink()
+        world.store.catch_up()
+        assert world.what() == ["number 1"]
+        world.store.close()
         world.log.close()
 
 
@@ -259,7 +278,18 @@ async def test_an_answer_has_all_that_was_recorded_before_it(world, monkeypatch)
         await world.log.record(incident)
         feed.nudge()
         assert (await feed.find(incident.id)).what == f"number {number}"
-    assert len(await feed.query(ALL)) == 50
+    assert len([each async for each in feed.query(ALL)]) == 50
+
+
+async def test_many_come_in_order_a_few_at_a_time(world, monkeypatch):
+    incidents = [world.incident(number) for number in range(500)]
+    await world.record(*incidents)
+    fetched = []
+    fetch = world.store.fetch
+    monkeypatch.setattr(world.store, "fetch", lambda ids: fetched.append(len(ids)) or fetch(ids))
+    feed = StoreFeed(world.store)
+    assert [each.id async for each in feed.query(Query(450))] == [each.id for each in incidents[50:]]
+    assert max(fetched) <= 200
 
 
 async def test_it_fills_itself_while_incidents_come_and_keeps_their_order(world, monkeypatch):

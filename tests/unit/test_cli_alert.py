@@ -253,6 +253,13 @@ def test_an_incomplete_wish_is_misuse(ab, world: FakeBroker, words: tuple[str, .
     assert world.acks == {}
 
 
+def test_an_endless_reason_allows_nothing(ab, world: FakeBroker, served: ServedBroker, program: Path) -> None:
+    served.layout.allowed_folder.mkdir(parents=True)
+    world.incidents = [by(program)]
+    assert ab("alert", "ack", "d05c", "--allow", "--reason", "x" * 501)[0] == MisuseError.exit_code
+    assert list(served.layout.allowed_folder.iterdir()) == []
+
+
 # -- report ----------------------------------------------------------------------------------------------------
 
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,29 @@ def test_a_follower_says_what_it_missed_and_that_the_broker_went(served: ServedB
         served.stop()
         assert process.wait() == UnavailableError.exit_code
         assert process.stderr.read().startswith("agent-broker: the broker went away\n")
+
+
+def on_a_terminal(root: Path, **environment: str) -> str:
+    """What ``alerts`` writes to a terminal of 80 columns."""
+    program = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
+    ours, theirs = pty.openpty()
+    plain = {name: os.environ[name] for name in os.environ if name not in {"NO_COLOR", "TERM", "COLUMNS"}}
+    command = [sys.executable, "-c", program, "--root", str(root), "alerts"]
+    settings = {**plain, "TERM": "xterm", "COLUMNS": "80", **environment}
+    subprocess.run(command, stdout=theirs, env=settings, check=True)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # a terminal whose other end is closed says EIO
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    return said.decode()
+
+
+def test_colours_are_for_terminals_whose_user_wants_them(served: ServedBroker, world: FakeBroker) -> None:
+    world.incidents = [decoy_opened()]
+    root = served.layout.root
+    coloured = on_a_terminal(root)
+    assert "\x1b[1;31mcritical\x1b[0m" in coloured
+    assert "\x1b" not in on_a_terminal(root, NO_COLOR="1") + on_a_terminal(root, TERM="dumb")
+    assert on_a_terminal(root, NO_COLOR="") == coloured

@@ -75,6 +75,7 @@ def test_a_missing_file_is_the_defaults(tmp_path: Path) -> None:
     assert (config.daemon.user, config.vault.root_key, config.grant.lease_s) == ("agent-broker", "file", 300)
     assert config.upstream.anthropic.base_url == "https://api.anthropic.com"
     assert (config.freeze.on_critical, config.decoys.deny) == (True, False)
+    assert (config.freeze.stop, config.freeze.stop_agent) == (False, False)
 
 
 def test_every_key_can_be_set(tmp_path: Path) -> None:
@@ -114,6 +115,8 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         ("[daemon]\nuser = 'root'\n", "config.toml:2: daemon.user: must not be root: the broker needs no privilege"),
         ("[daemon]\ngroup = 0\n", "config.toml:2: daemon.group: must not be root: the broker needs no privilege"),
         ("[daemon]\nuser = 1.5\n", "config.toml:2: daemon.user: expected a whole number or a string, got a number"),
+        ("[alerts]\nkeep_days = 0\n", "config.toml:2: alerts.keep_days: expected a whole number >= 1"),
+        ("[alerts]\nmax_incidents = 7\n", "config.toml:2: alerts.max_incidents: expected a whole number >= 100"),
         ("[grant]\nlease_s = 0\n", "config.toml:2: grant.lease_s: expected a whole number >= 1"),
         ("[decoys]\ndeny = 1\n", "config.toml:2: decoys.deny: expected true or false, got a whole number"),
     ],

@@ -42,9 +42,11 @@ _R = TypeVar("_R")
 _UPSERT = """INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
     revision = excluded.revision, seq = excluded.seq, time_ns = excluded.time_ns, last_ns = excluded.last_ns,
     rank = excluded.rank, kind = excluded.kind, record = excluded.record WHERE excluded.revision > revision"""
-_QUERY = """SELECT i.seq, i.id, i.revision, i.record, a.record FROM incidents i LEFT JOIN acks a ON a.id = i.id
+_IDS = """SELECT i.id FROM incidents i LEFT JOIN acks a ON a.id = i.id
     WHERE i.last_ns >= ? AND i.rank >= ? AND (? = '' OR i.kind = ?) AND (? OR a.rank IS NULL OR a.rank < i.rank)
     ORDER BY i.seq DESC LIMIT ?"""
+_FETCH = """SELECT i.seq, i.id, i.revision, i.record, a.record FROM incidents i LEFT JOIN acks a ON a.id = i.id
+    WHERE i.id IN (SELECT value FROM json_each(?)) ORDER BY i.seq"""
 _TOO_MANY = """DELETE FROM incidents WHERE seq <= (SELECT seq FROM incidents ORDER BY seq DESC LIMIT 1 OFFSET ?)"""
 
 
@@ -76,7 +78,7 @@ class AlertStore:
     """An open store."""
 
     def __init__(self, path: Path, journal: Path, clock: Clock, *, keep_ns: int, max_incidents: int) -> None:
-        """Open the store, or make one; ``catch_up`` fills it.
+        """Open the store, or make one; ``catch_up`` fills it. If the disk refuses, each call tries again.
 
         Args:
             path: of the SQLite file.
@@ -84,9 +86,6 @@ class AlertStore:
             clock: for the age of incidents.
             keep_ns: how long after its last event an incident is kept.
             max_incidents: how many are kept.
-
-        Raises:
-            UnavailableError: the disk refuses.
         """
         self.problems: tuple[str, ...] = ()
         """What a person should know: sentences."""
@@ -97,8 +96,11 @@ class AlertStore:
         self._path, self._journal, self._clock = path, journal, clock
         self._keep_ns, self._max_incidents = keep_ns, max_incidents
         self._lock = threading.Lock()
-        self._connection = self._open()
-        self.seq = self._whole(self._place).seq
+        self._held: sqlite3.Connection | None = None
+        try:
+            self.seq = self._whole(self._place).seq
+        except UnavailableError as error:
+            self.problems = (f"alerts can't be asked for: {error.message}",)
 
     def catch_up(self) -> None:
         """Take what the journal has and the store has not; drop what is too old or too much.
@@ -110,8 +112,8 @@ class AlertStore:
         with self._lock:
             self._whole(self._catch_up)
 
-    def query(self, query: Query) -> list[Found]:
-        """Return what a query finds, oldest revision first.
+    def ids(self, query: Query) -> list[str]:
+        """Return the ids of what a query finds, oldest revision first.
 
         Raises:
             UnavailableError: the store can't be read.
@@ -119,8 +121,19 @@ class AlertStore:
         kind = query.kind
         values = (query.since_ns, rank(query.min_severity), kind, kind, query.with_acked, max(query.limit, 0))
         with self._lock:
-            rows = self._whole(lambda: self._connection.execute(_QUERY, values).fetchall())
-        return [Found(seq, id_, revision, _joined(*records)) for seq, id_, revision, *records in reversed(rows)]
+            rows = self._whole(lambda: self._connection.execute(_IDS, values).fetchall())
+        return [id_ for (id_,) in reversed(rows)]
+
+    def fetch(self, ids: list[str]) -> list[Found]:
+        """Return incidents as they are now, oldest revision first; without those that were dropped meanwhile.
+
+        Raises:
+            UnavailableError: the store can't be read.
+        """
+        wanted = msgspec.json.encode(ids).decode()
+        with self._lock:
+            rows = self._whole(lambda: self._connection.execute(_FETCH, (wanted,)).fetchall())
+        return [Found(seq, id_, revision, _joined(*records)) for seq, id_, revision, *records in rows]
 
     def find(self, prefix: str) -> acks.Alert:
         """Return the incident whose id begins so.
@@ -141,8 +154,20 @@ class AlertStore:
 
     def close(self) -> None:
         """Release the file; twice is fine."""
-        with self._lock, suppress(sqlite3.Error):
-            self._connection.close()
+        with self._lock:
+            self._let_go()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._held is None:
+            self._held = self._open()
+        return self._held
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            with suppress(sqlite3.Error):
+                self._held.close()
+            self._held = None
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -153,7 +178,9 @@ class AlertStore:
             }
         except FileNotFoundError:
             return self._make("was missing" if self._journal.stat().st_size else "")
-        except (sqlite3.DatabaseError, msgspec.DecodeError, IntegrityError):
+        except (sqlite3.DatabaseError, msgspec.DecodeError, IntegrityError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
+                raise _unavailable(self._path, error) from error
             return self._make("was damaged")
         return connection
 
@@ -175,11 +202,10 @@ class AlertStore:
         except (sqlite3.DatabaseError, msgspec.DecodeError, OtherJournalError) as error:
             if isinstance(error, sqlite3.DatabaseError) and not _is_damage(error):
                 raise _unavailable(self._path, error) from error
-            with suppress(sqlite3.Error):
-                self._connection.close()
+            self._let_go()
             why = "was of another journal" if isinstance(error, OtherJournalError) else "was damaged"
         try:
-            self._connection = self._make(why)
+            self._held = self._make(why)
             self._catch_up()
             return work()
         except (sqlite3.DatabaseError, msgspec.DecodeError) as error:

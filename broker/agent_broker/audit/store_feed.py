@@ -6,6 +6,7 @@ a thread; whoever asks the store waits until it has caught up, so an answer neve
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 
 from agent_broker.audit.acks import Alert
 from agent_broker.audit.store import AlertStore, Found, Query
@@ -14,6 +15,7 @@ from agent_broker.errors import AgentBrokerError
 DELAY_S = 0.25
 """How long the store lags at most when nobody asks: an incident's followers have read it by then."""
 
+_AT_ONCE = 200  # incidents, of some 4 KB each
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,10 +32,17 @@ class StoreFeed:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._begin)
 
-    async def query(self, query: Query) -> list[Found]:
-        """See AlertStore.query."""
+    async def query(self, query: Query) -> AsyncGenerator[Found]:
+        """Yield what a query finds, oldest revision first; a few at a time are in memory.
+
+        Raises:
+            UnavailableError, IntegrityError: as AlertStore.
+        """
         await asyncio.to_thread(self.store.catch_up)
-        return await asyncio.to_thread(self.store.query, query)
+        ids = await asyncio.to_thread(self.store.ids, query)
+        for start in range(0, len(ids), _AT_ONCE):
+            for found in await asyncio.to_thread(self.store.fetch, ids[start : start + _AT_ONCE]):
+                yield found
 
     async def find(self, prefix: str) -> Alert:
         """See AlertStore.find."""

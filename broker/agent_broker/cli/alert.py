@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agent_broker.audit.acks import Alert
+from agent_broker.audit.acks import MAX_REASON_CHARS, Alert
 from agent_broker.cli import application
 from agent_broker.cli.alert_rows import ID_CHARS
 from agent_broker.cli.alerts import shows_colour
@@ -61,6 +61,8 @@ def ack(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise MisuseError("--expires goes with --allow")
     if allow and not reason.strip():
         raise MisuseError("what is allowed needs a reason", next_step='--reason "..."')
+    if len(reason) > MAX_REASON_CHARS:
+        raise MisuseError(f"a reason has at most {MAX_REASON_CHARS} characters")
     lasts_ns = parse_span(expires) if expires else 0
     layout = application.of(context).layout
     with administrator(layout) as broker:

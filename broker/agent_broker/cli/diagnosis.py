@@ -148,7 +148,8 @@ def _of_monitor(status: MonitorStatus) -> list[Finding]:
         f"{plural(status.decoys_watched, 'decoy')}, {plural(status.credentials_watched, 'credential file')}; "
         f"made {plural(status.incidents_made, 'incident')}"
     )
-    findings = [Finding("monitor", "ok", text), _of_losses(status), *sight_findings(status.sight)]
+    findings = [Finding("monitor", "ok", text), _of_heartbeat(status), _of_losses(status)]
+    findings += sight_findings(status.sight)
     if status.incidents_unacknowledged:
         findings.append(
             Finding(
@@ -168,6 +169,14 @@ def _of_monitor(status: MonitorStatus) -> list[Finding]:
         )
     findings += [Finding("monitor", "warning", problem) for problem in status.problems]
     return findings
+
+
+def _of_heartbeat(status: MonitorStatus) -> Finding:
+    if status.blind:
+        return Finding("heartbeat", "failed", f"{status.blind}; nothing is released", "restart the monitor")
+    if status.proven_age_ns < 0:
+        return Finding("heartbeat", "warning", "no kernel side is loaded, so nothing is released")
+    return Finding("heartbeat", "ok", f"the kernel side reported {status.proven_age_ns / 1e9:.1f} s ago")
 
 
 def _of_losses(status: MonitorStatus) -> Finding:

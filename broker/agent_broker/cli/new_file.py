@@ -31,7 +31,8 @@ def write_new(path: Path, content: bytes, *, replace: bool = False) -> None:
     folder = _open_folder(path)
     draft = f".{path.name[:100]}.{secrets.token_hex(8)}"
     try:
-        _require_replaceable(folder, path, replace=replace)
+        if replace:
+            _require_regular(folder, path)
         _write(folder, draft, content)
         try:
             if replace:
@@ -41,7 +42,7 @@ def write_new(path: Path, content: bytes, *, replace: bool = False) -> None:
         finally:
             _remove(folder, draft)
     except FileExistsError as error:
-        raise _in_the_way(path) from error
+        raise MisuseError(f"{path} is there already", next_step="--force replaces it") from error
     except OSError as error:
         raise UnavailableError(f"{path} can't be written: {error.strerror}", next_step="choose another -o") from error
     finally:
@@ -65,13 +66,11 @@ def _open_folder(path: Path) -> int:
         raise MisuseError(f"{folder} can't be opened: {error.strerror}", next_step="choose another -o") from error
 
 
-def _require_replaceable(folder: int, path: Path, *, replace: bool) -> None:
+def _require_regular(folder: int, path: Path) -> None:
     try:
         facts = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not replace:
-        raise _in_the_way(path)
     if not stat.S_ISREG(facts.st_mode):
         raise MisuseError(f"{path} is not a regular file, so it is not replaced", next_step="choose another -o")
 
@@ -88,7 +87,3 @@ def _remove(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:  # it was renamed to its place
         return
-
-
-def _in_the_way(path: Path) -> MisuseError:
-    return MisuseError(f"{path} is there already", next_step="--force replaces it")

@@ -130,6 +130,10 @@ class Freeze(Struct, frozen=True, forbid_unknown_fields=True):
 
     on_critical: bool = True
     """Freeze the offender's lineage on a critical incident."""
+    stop: bool = False
+    """And send SIGSTOP to the offender itself; ``monitor --on-critical`` decides otherwise."""
+    stop_agent: bool = False
+    """Also if the offender is an enrolled agent's main process."""
 
 
 class GrantOptions(Struct, frozen=True, forbid_unknown_fields=True):

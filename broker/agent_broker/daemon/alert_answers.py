@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from agent_broker.audit.acks import MAX_REASON_CHARS, Ack, Alert, is_settled, rank
 from agent_broker.audit.alerts import Follower
 from agent_broker.audit.alerts import Missed as MissedByFollower
-from agent_broker.audit.store import Found, Query
+from agent_broker.audit.store import Query
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import MisuseError
 from agent_broker.monitor.incident import Incident
@@ -19,11 +19,11 @@ async def alerts(
     before = parts.stored_alerts.store.seq  # whatever is recorded while following begins has a higher number
     follower = parts.alerts.follow() if follow else None
     try:
-        stored = await _stored(parts, limit, wanted)
-        told = {each.id: each.revision for each in stored if each.seq > before}
-        for found in stored:
+        told: dict[str, int] = {}
+        async for found in parts.stored_alerts.query(_query(limit, wanted)):
+            if found.seq > before:
+                told[found.id] = found.revision
             yield found.json
-        del stored
         if follower is None:
             return
         yield None
@@ -58,12 +58,8 @@ async def acknowledge(parts: Parts, said: Acknowledgement) -> Alert:
     return await parts.stored_alerts.find(incident.id)
 
 
-async def _stored(parts: Parts, limit: int, wanted: AlertFilter) -> list[Found]:
-    if limit <= 0:
-        return []
-    return await parts.stored_alerts.query(
-        Query(limit, wanted.since_ns, wanted.min_severity, wanted.kind, with_acked=not wanted.hide_acked)
-    )
+def _query(limit: int, wanted: AlertFilter) -> Query:
+    return Query(limit, wanted.since_ns, wanted.min_severity, wanted.kind, with_acked=not wanted.hide_acked)
 
 
 async def _live(

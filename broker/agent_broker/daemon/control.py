@@ -7,6 +7,7 @@ import agent_broker
 from agent_broker.audit.acks import Alert
 from agent_broker.daemon import alert_answers
 from agent_broker.daemon.parts import Parts
+from agent_broker.daemon.response import let_go_on
 from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
 from agent_broker.grant.freeze import Freeze
 from agent_broker.identity.registry import Enrollment
@@ -179,6 +180,7 @@ class Control:
     async def thaw(self, target: ThawTarget) -> int:
         """See AdminPort."""
         parts = self._ready()
+        before = parts.frozen.list()
         match target:
             case Everything():
                 count = parts.frozen.thaw_all()
@@ -186,7 +188,8 @@ class Control:
                 count = parts.frozen.thaw_agent(target.agent, target.owner_uid)
             case OneFreeze():
                 count = int(parts.frozen.thaw(target.freeze_id))
-        await parts.journal.append("thawed", {"count": count})
+        continued = await let_go_on(parts.monitor, before, parts.frozen.list())
+        await parts.journal.append("thawed", {"count": count, "continued": continued})
         return count
 
     async def _freeze_process(self, parts: Parts, target: ProcessTarget, reason: str) -> Freeze:

@@ -22,6 +22,7 @@ from agent_broker.config.layout import Layout
 from agent_broker.daemon.control import Control
 from agent_broker.daemon.decoy_requests import refusing_decoys
 from agent_broker.daemon.feed import IncidentFeed
+from agent_broker.daemon.outage import watch_monitor
 from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
 from agent_broker.daemon.sinks import make_sinks
@@ -86,7 +87,7 @@ async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     protocols = Protocols(agents=parts.enrolled, callers=parts.monitor, issuer=parts.issuer)
     handle = refusing_decoys(protocols.handle, parts.decoy_use, parts.monitor)
     agent_socket = AgentSocket.from_listening(bound.agent, handle, standings=parts.standings)
-    feed = asyncio.create_task(IncidentFeed(parts).follow())
+    feeds = [asyncio.create_task(each) for each in (IncidentFeed(parts).follow(), watch_monitor(parts))]
     await endpoint.serve(list(bound.inject))
     agent_socket.start()
     parts.sinks.start()
@@ -97,9 +98,10 @@ async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     try:
         await until_told_to_stop()
     finally:
-        feed.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await feed
+        for feed in feeds:
+            feed.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await feed
         await agent_socket.close()
         await endpoint.close()
 

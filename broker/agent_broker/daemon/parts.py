@@ -16,10 +16,10 @@ from agent_broker.config.layout import Layout
 from agent_broker.daemon.decoy_book import DecoyBook
 from agent_broker.daemon.decoy_use import DecoyUse
 from agent_broker.daemon.enrolled import Enrolled
+from agent_broker.daemon.response import Responses
 from agent_broker.errors import AgentBrokerError
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Ledger
-from agent_broker.ids import ProcId
 from agent_broker.inject.phantom import PhantomBook
 from agent_broker.issue import Issuer
 from agent_broker.monitor.client import MonitorClient
@@ -30,8 +30,6 @@ from agent_broker.policy.rule import Policy
 from agent_broker.refusals import RefusalLog
 from agent_broker.vault.file import Vault
 from agent_broker.vault.secret import Secret
-
-_REMEMBERED = 4096  # critical incidents of which it is known whom they froze
 
 _DAY_NS = 86_400 * 10**9
 _LOG = logging.getLogger(__name__)
@@ -59,8 +57,8 @@ class Parts:
         pace = Pace(capacity=config.alerts.backlog)
         self.sinks = Dispatch(self.alerts, layout.alerts_log, layout.outbox_folder, sinks, pace)
         self.frozen = FreezeList(layout.frozen_file)
-        self._frozen_for: dict[str, frozenset[ProcId]] = {}
         self.ledger = Ledger(self.clock)
+        self._responses = Responses(self.frozen, self.ledger)
         self.policy = Policy(())
         self.decoys = DecoyBook(layout.decoys_folder)
         self.decoy_use = DecoyUse(self.decoys, self.raise_alert, self.clock)
@@ -86,31 +84,16 @@ class Parts:
     async def raise_alert(self, incident: Incident) -> None:
         """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
 
-        Each offender is frozen once for an incident: a later revision freezes who is new in it, and nobody anew whom
-        the operator has thawed meanwhile. A broker that was restarted does not know who was, and freezes again.
-
         Raises:
             UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
         """
-        frozen = self._freeze_offenders(incident)
+        is_frozen = False
+        if self.config.freeze.on_critical:
+            incident, is_frozen = self._responses.to(incident)
         await self.alerts.record(incident)
         self.stored_alerts.nudge()
-        if frozen:
+        if is_frozen:
             self.frozen.save()
-            self._frozen_for[incident.id] = self._frozen_for.get(incident.id, frozenset()) | frozen
-            while len(self._frozen_for) > _REMEMBERED:
-                del self._frozen_for[next(iter(self._frozen_for))]
-
-    def _freeze_offenders(self, incident: Incident) -> frozenset[ProcId]:
-        """Freeze whom this incident did not freeze before; return them."""
-        if incident.severity != "critical" or not self.config.freeze.on_critical:
-            return frozenset()
-        known = self._frozen_for.get(incident.id, frozenset())
-        offenders = tuple(each for each in incident.offenders if each not in known)
-        if offenders:
-            self.ledger.end_for(offenders)
-            self.frozen.freeze_processes(incident.epoch, offenders, incident.what, save=False)
-        return frozenset(offenders)
 
     def reload(self) -> None:
         """Read policy, registry and phantoms again; what was in force stays in force if one of them is broken.

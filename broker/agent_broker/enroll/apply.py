@@ -27,6 +27,7 @@ from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Survey, SurveyedFile, Wire
 from agent_broker.enroll.report import Outcome, Report
 from agent_broker.enroll.rewrite import rewritten
+from agent_broker.enroll.settings_places import settings_of
 from agent_broker.enroll.undo import undo
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError
@@ -249,6 +250,7 @@ class _Enrolling:
             enrolled_ns=self._transaction.started_ns,
             allowed_environment=tuple(each.allowance for each in plan.allowed),
             history=first_approvals((each.enrolled for each in plan.binaries), self._transaction.started_ns),
+            settings=settings_of(plan.agent, plan.owner.home),
         )
 
     def _with_digests(self, decoy: DecoyFile) -> DecoyFile:

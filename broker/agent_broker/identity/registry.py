@@ -5,6 +5,7 @@ not is refused, since it decides who is an agent.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -108,6 +109,16 @@ class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
     """Of each value in it that a thief would present somewhere; none if it was enrolled before these were kept."""
 
 
+class SettingsFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A settings file of the agent's: it decides what the agent runs, and whom it believes."""
+
+    path: str
+    """Absolute."""
+    format: Literal["json", "toml", "env"]
+    hot: bool = False
+    """The agent writes it all the time: only what decides what it runs, or whom it trusts, is worth telling."""
+
+
 class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     """One agent of one user."""
 
@@ -122,6 +133,8 @@ class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     """CLOCK_REALTIME."""
     allowed_environment: tuple[Allowance, ...] = ()
     history: tuple[Approval, ...] = ()
+    settings: tuple[SettingsFile, ...] = ()
+    """Whose changes by others are told (monitor.settings_watch); none in records of older versions."""
     format: int = 1
 
     @property

@@ -39,6 +39,7 @@ _INT_FUNCTIONS: _Signatures = {
     "bpf_map__fd": [ctypes.c_void_p],
     "bpf_link__fd": [ctypes.c_void_p],
     "bpf_link__destroy": [ctypes.c_void_p],
+    "bpf_obj_get_info_by_fd": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p],
     "bpf_iter_create": [ctypes.c_int],
     "bpf_map_update_elem": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulonglong],
     "bpf_map_lookup_elem": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p],

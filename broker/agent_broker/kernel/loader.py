@@ -47,10 +47,12 @@ class Programs:
         self._objects: list[int] = []
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
+        self._attached: dict[str, tuple[int, int]] = {}
+        """Each hook's link, and the number that the kernel gave it."""
         try:
             programs = {name: self._load(folder / f"{name}.bpf.o") for name in (*_HOOKS, *_ITERATORS)}
             for name in _HOOKS:
-                self._links.append(self.libbpf.pointer("bpf_program__attach", programs[name]))
+                self._attach(name, programs[name])
             for name in _ITERATORS:
                 self._iterators[name] = programs[name]
             for name in _OPTIONAL_HOOKS:
@@ -60,11 +62,15 @@ class Programs:
             self.close()
             raise
 
+    def _attach(self, name: str, program: int) -> None:
+        link = self.libbpf.pointer("bpf_program__attach", program)
+        self._links.append(link)
+        self._attached[name] = (link, self._link_id(link))
+
     def _attach_if_possible(self, name: str, folder: Path) -> None:
         """Attach a hook that not every kernel has; what does without it is told by ``missing``."""
         try:
-            program = self._load(folder / f"{name}.bpf.o")
-            self._links.append(self.libbpf.pointer("bpf_program__attach", program))
+            self._attach(name, self._load(folder / f"{name}.bpf.o"))
         except UnavailableError as error:
             self.missing[name] = error.message
 
@@ -75,6 +81,19 @@ class Programs:
                 self.missing[name] = self.missing[_LSM_HOOKS[0]]
             else:
                 self._attach_if_possible(name, folder)
+
+    def lost_links(self) -> tuple[str, ...]:
+        """Return the hooks that were attached, and whose link is not what it was: closed, or another's descriptor."""
+        return tuple(name for name, link in self._attached.items() if self._link_id(link[0]) != link[1])
+
+    def _link_id(self, link: int) -> int:
+        """Return the kernel's number of an attached link; 0: its descriptor is none."""
+        info = (ctypes.c_uint * 64)()  # struct bpf_link_info: type, id, prog_id, ...
+        size = ctypes.c_uint(ctypes.sizeof(info))
+        fd = self.libbpf.number("bpf_link__fd", link)
+        if self.libbpf.number_or_error("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(size)) < 0:
+            return 0
+        return int(info[1]) if info[2] else 0
 
     def read_iterator(self, name: str, *, pid: int = 0) -> bytes:
         """Run an iterator over all tasks, or over one process only, and return what it wrote.
@@ -99,7 +118,7 @@ class Programs:
             self.libbpf.number("bpf_link__destroy", link)
         for opened in self._objects:
             self.libbpf.release("bpf_object__close", opened)
-        self._links, self._objects, self.maps = [], [], {}
+        self._links, self._objects, self.maps, self._attached = [], [], {}, {}
 
     def __enter__(self) -> Self:
         return self

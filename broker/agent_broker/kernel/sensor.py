@@ -100,6 +100,7 @@ class CoreSensor:
         self.foreign_mappings = maps.foreign_mappings
         self.watch_endpoints = maps.watch_endpoints
         self.missing = self._programs.missing
+        self.lost_links = self._programs.lost_links
         seed(self._programs)
         self.consume()
 

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -20,6 +20,7 @@ import msgspec
 from agent_broker.admission.standing import Lane, Standings, process_key
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.ids import Epoch, ProcId
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
     Acknowledge,
@@ -29,6 +30,7 @@ from agent_broker.monitor.messages import (
     DescribePid,
     GetStatus,
     IncidentPush,
+    LetGoOn,
     LineageAnswer,
     MonitorStatus,
     ProvenanceAnswer,
@@ -39,6 +41,7 @@ from agent_broker.monitor.messages import (
     Request,
     Subscribe,
     VerdictAnswer,
+    WentOn,
     WhoWrote,
 )
 from agent_broker.monitor.provenance import Provenance
@@ -114,6 +117,11 @@ class MonitorClient:
     async def reload(self) -> ReloadAnswer:
         """Let the monitor read the registry again; it is in force on return. Raises as describe_pid."""
         return _expect(await self._ask(Reload(next(self._numbers))), ReloadAnswer)
+
+    async def let_go_on(self, epoch: Epoch, proc_ids: Iterable[ProcId]) -> int:
+        """Let the monitor continue those of these processes that it stopped; return how many. Raises as above."""
+        answer = await self._ask(LetGoOn(next(self._numbers), epoch, tuple(proc_ids)))
+        return _expect(answer, WentOn).count
 
     async def incidents(self) -> AsyncGenerator[IncidentPush]:
         """Yield every incident that is not acknowledged, then new ones; ends when the connection does.

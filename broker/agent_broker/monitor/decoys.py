@@ -50,6 +50,8 @@ _LEFT_INODES = 4096  # of other files that were moved away, in all
 Inode = tuple[int, int]
 """st_dev and st_ino: ours and the event's descriptor are asked by the same stat, so they agree on every file system."""
 
+_RING_TRIES = 200
+_RING_PAUSE_S = 0.01  # without an answer to wait for, an event comes when the listener is scheduled
 _PAUSE_S = 0.1  # after an error, so that a lasting one does not spin
 
 _log = logging.getLogger(__name__)
@@ -91,7 +93,8 @@ class DecoyListener:
         self._thread = threading.Thread(target=self._listen, name="decoy-listener", daemon=True)
         self._stopping = False
         self._bell = os.memfd_create("agent-broker-bell", os.MFD_CLOEXEC)
-        self._group.mark(self._bell, self._mask)
+        self._heard = 0
+        self.mark_bell()
 
     def start(self) -> None:
         """Start answering; again is fine."""
@@ -107,6 +110,24 @@ class DecoyListener:
         self._intake.close()
         self._group.close()
         os.close(self._bell)
+
+    def mark_bell(self) -> None:
+        """Mark the file whose opens prove that marks are there, and are listened to.
+
+        Raises:
+            UnavailableError: the kernel refuses.
+        """
+        self._group.mark(self._bell, self._mask)
+
+    def ring(self) -> bool:
+        """Open the bell; return whether that was heard. In a thread of its own: it waits for the listener."""
+        heard = self._heard
+        os.close(os.open(f"/proc/self/fd/{self._bell}", os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(_RING_TRIES):
+            if self._heard != heard:  # before the open came back, if it had to wait for an answer
+                return True
+            time.sleep(_RING_PAUSE_S)
+        return False
 
     def mark(self, mark: Mark, fd: int) -> None:
         """Watch the file behind a descriptor (O_PATH is enough); again is fine, and heals a lost mark.
@@ -182,6 +203,7 @@ class DecoyListener:
         if event_fd < 0:
             self._in_loop(self._reporter.missed, "too many events at once")
         elif pid == self._own_pid:
+            self._heard += os.path.sameopenfile(event_fd, self._bell)
             self._answer(event_fd, FAN_ALLOW)
             os.close(event_fd)
             os.close(pidfd)

@@ -7,6 +7,7 @@ Answers carry the request's ``id``; ``IncidentPush`` answers a Subscribe any num
 from msgspec import Struct
 
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
+from agent_broker.ids import Epoch, ProcId
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.provenance import Provenance
@@ -51,6 +52,14 @@ class Reload(Struct, frozen=True, tag="reload"):
     """
 
     id: int
+
+
+class LetGoOn(Struct, frozen=True, tag="let-go-on"):
+    """Continue those of these processes that this monitor stopped (monitor.halt): their freeze was lifted."""
+
+    id: int
+    epoch: Epoch
+    proc_ids: tuple[ProcId, ...]
 
 
 class WhoWrote(Struct, frozen=True, tag="who-wrote"):
@@ -100,6 +109,13 @@ class ProvenanceAnswer(Struct, frozen=True, tag="provenance"):
     provenance: Provenance
 
 
+class WentOn(Struct, frozen=True, tag="went-on"):
+    """Answers LetGoOn: how many were continued."""
+
+    id: int
+    count: int
+
+
 class ReloadAnswer(Struct, frozen=True, tag="reloaded"):
     """Answers Reload; ``problems`` are sentences, one for each thing that could not be watched."""
 
@@ -133,6 +149,10 @@ class MonitorStatus(Struct, frozen=True, tag="status"):
     """What is denied or seen of attacks on a running agent."""
     credentials_watched: int = 0
     """Files at credential paths that are marked now."""
+    blind: str = ""
+    """Why the kernel side is not believed now (monitor.heartbeat); empty: it was proven to report."""
+    proven_age_ns: int = -1
+    """How long ago that was; below 0: never."""
 
 
 class IncidentPush(Struct, frozen=True, tag="incident"):
@@ -150,5 +170,9 @@ class Rejected(Struct, frozen=True, tag="rejected"):
     reason: str
 
 
-Request = Attest | AttestSocket | Recheck | DescribePid | WhoWrote | Reload | GetStatus | Subscribe | Acknowledge
-Answer = VerdictAnswer | LineageAnswer | ProvenanceAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected
+Request = (
+    Attest | AttestSocket | Recheck | DescribePid | WhoWrote | Reload | GetStatus | Subscribe | Acknowledge | LetGoOn
+)
+Answer = (
+    VerdictAnswer | LineageAnswer | ProvenanceAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected | WentOn
+)

@@ -4,7 +4,6 @@ One request is one datagram; an answer carries its number. An attestation that n
 others run as tasks, so that a long hash holds nobody up. Every descriptor that comes with a message is closed here.
 """
 
-import array
 import asyncio
 import logging
 import os
@@ -19,7 +18,9 @@ import msgspec
 
 from agent_broker.errors import AgentBrokerError, UnavailableError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.ids import Epoch, ProcId
 from agent_broker.lineage.record import Step
+from agent_broker.monitor.datagram import close_all, receive
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
     Acknowledge,
@@ -29,6 +30,7 @@ from agent_broker.monitor.messages import (
     DescribePid,
     GetStatus,
     IncidentPush,
+    LetGoOn,
     LineageAnswer,
     MonitorStatus,
     ProvenanceAnswer,
@@ -39,6 +41,7 @@ from agent_broker.monitor.messages import (
     Request,
     Subscribe,
     VerdictAnswer,
+    WentOn,
     WhoWrote,
 )
 from agent_broker.monitor.provenance import Provenance, not_recorded
@@ -47,7 +50,6 @@ from agent_broker.monitor.spool import Spool
 _LOG = logging.getLogger(__name__)
 
 _PEERCRED: Final = struct.Struct("3i")
-_MAX_FDS: Final = 4
 _BACKLOG: Final = 16
 _WINDOW: Final = 16
 """Incidents sent ahead of their acknowledgement: with the longest lineage each, they fit a socket's buffer."""
@@ -107,6 +109,7 @@ class Service:
         status: Callable[[int], MonitorStatus],
         subscribed: Callable[[], None] = lambda: None,
         who_wrote: Callable[[int], Provenance] = lambda _: _NOT_WATCHED,
+        let_go_on: Callable[[Epoch, tuple[ProcId, ...]], int] = lambda _epoch, _ids: 0,
     ) -> None:
         """Take the parts; the listener is closed with the service.
 
@@ -119,6 +122,7 @@ class Service:
             status: makes the answer to GetStatus with this number.
             subscribed: called when somebody subscribes: a broker has started.
             who_wrote: says who wrote the file behind a descriptor.
+            let_go_on: continues what this monitor stopped; returns how many.
         """
         self._listener = listener
         self._broker_uid = broker_uid
@@ -128,6 +132,7 @@ class Service:
         self._status = status
         self._subscribed = subscribed
         self._who_wrote = who_wrote
+        self._let_go_on = let_go_on
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
         self._connections: dict[socket.socket, deque[bytes]] = {}
@@ -179,13 +184,13 @@ class Service:
     def _read(self, connection: socket.socket) -> None:
         for _ in range(_BATCH):
             try:
-                data, descriptors = _receive(connection)
+                data, descriptors = receive(connection)
             except BlockingIOError:
                 return
             except OSError:
                 data, descriptors = b"", []
             if not data:
-                _close_all(descriptors)
+                close_all(descriptors)
                 self._hang_up(connection)
                 return
             self._take(connection, data, descriptors)
@@ -196,12 +201,12 @@ class Service:
         try:
             request = self._decoder.decode(data)
         except msgspec.DecodeError as error:
-            _close_all(descriptors)
+            close_all(descriptors)
             self._send(connection, Rejected(0, f"malformed request: {error}"))
             return
         wanted = 1 if isinstance(request, Attest | WhoWrote) else 0
         if len(descriptors) != wanted:
-            _close_all(descriptors)
+            close_all(descriptors)
             self._send(connection, Rejected(request.id, f"{wanted} descriptors belong to this request"))
             return
         if isinstance(request, WhoWrote):
@@ -227,6 +232,8 @@ class Service:
                 self._subscribe(connection, request.id)
             case Acknowledge():
                 self._acknowledge(request.sequence)
+            case LetGoOn():
+                self._send(connection, WentOn(request.id, self._let_go_on(request.epoch, request.proc_ids)))
 
     def _attest(self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]) -> None:
         """Answer at once if nothing has to be waited for; else as a task, which then owns the descriptor."""
@@ -240,7 +247,7 @@ class Service:
         if verdict is None:
             self._run(self._attest_waiting(connection, request, descriptors))
             return
-        _close_all(descriptors)
+        close_all(descriptors)
         self._send(connection, VerdictAnswer(request.id, verdict))
 
     async def _attest_waiting(
@@ -254,7 +261,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 - as in _attest
             verdict = _failed(error)
         finally:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._send(connection, VerdictAnswer(request.id, verdict))
 
     async def _answer_reload(self, connection: socket.socket, number: int) -> None:
@@ -269,7 +276,7 @@ class Service:
         try:
             provenance = self._who_wrote(descriptors[0])
         finally:
-            _close_all(descriptors)
+            close_all(descriptors)
         self._send(connection, ProvenanceAnswer(number, provenance))
 
     def _subscribe(self, connection: socket.socket, number: int) -> None:
@@ -370,25 +377,9 @@ def _require_unanswered(path: Path) -> None:
     raise UnavailableError(f"another monitor answers on {path}", next_step="stop it first")
 
 
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """Return one datagram and the descriptors that came with it; more than fit are dropped by the kernel."""
-    space = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
-    data, ancillary, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
-    found = array.array("i")
-    for level, kind, raw in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(raw[: len(raw) - len(raw) % found.itemsize])
-    return data, found.tolist()
-
-
 def _failed(error: Exception) -> Unknown:
     """Return the verdict for an attestation that broke; the cause goes to the log."""
     _LOG.error("an attestation failed", exc_info=error)
     return Unknown(
         f"the attestation failed: {error}" if isinstance(error, AgentBrokerError) else "the attestation failed"
     )
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for each in descriptors:
-        os.close(each)

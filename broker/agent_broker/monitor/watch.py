@@ -95,6 +95,11 @@ class DecoyWatch:
         self._resting: asyncio.TimerHandle | None = None
 
     @property
+    def bell(self) -> DecoyListener:
+        """What proves that the marks are there (monitor.bell)."""
+        return self._listener
+
+    @property
     def decoys_watched(self) -> int:
         """Decoys that are marked now."""
         return sum(1 for path in self._decoys if path not in self._problems)

@@ -1,0 +1,69 @@
+"""What the broker does against an offender besides the freeze itself: it says so, and lets go on who is thawed."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from agent_broker.errors import AgentBrokerError
+from agent_broker.grant.freeze import Freeze, FreezeList
+from agent_broker.grant.ledger import Ledger
+from agent_broker.ids import Epoch, ProcId
+from agent_broker.monitor.client import MonitorClient
+from agent_broker.monitor.incident import Incident
+
+_REMEMBERED = 4096  # critical incidents of which it is known whom they froze
+
+
+class Responses:
+    """Freezes offenders, each once for an incident: a later revision freezes who is new in it.
+
+    Nobody is frozen anew by a revision whom the operator has thawed meanwhile. A broker that was restarted does not
+    know who was, and freezes again.
+    """
+
+    def __init__(self, frozen: FreezeList, ledger: Ledger) -> None:
+        self._frozen = frozen
+        self._ledger = ledger
+        self._done: OrderedDict[str, tuple[frozenset[ProcId], str]] = OrderedDict()
+
+    def to(self, incident: Incident) -> tuple[Incident, bool]:
+        """Freeze a critical incident's offenders; return it with all that was done, and whether to save the freezes."""
+        known, said = self._done.get(incident.id, (frozenset(), ""))
+        offenders = [each for each in incident.offenders if each not in known and incident.severity == "critical"]
+        if offenders:
+            ended = self._ledger.end_for(offenders)
+            freeze = self._frozen.freeze_processes(incident.epoch, offenders, incident.what, save=False)
+            said = "; ".join(filter(None, (said, response_to(freeze, ended))))
+            self._done[incident.id] = (known | frozenset(offenders), said)
+            self._done.move_to_end(incident.id)
+            while len(self._done) > _REMEMBERED:
+                self._done.popitem(last=False)
+        response = "; ".join(filter(None, (incident.response, said)))
+        return structs.replace(incident, response=response), bool(offenders)
+
+
+def response_to(freeze: Freeze, ended: int) -> str:
+    """Return the sentence of a freeze of processes and of the grants that ended with it."""
+    count = len(freeze.proc_ids)
+    processes = "1 process" if count == 1 else f"{count} processes"
+    grants = {0: "no grant was live", 1: "1 grant ended"}.get(ended, f"{ended} grants ended")
+    return f"frozen: {processes}, {grants}; undo: sudo agent-broker thaw {freeze.id}"
+
+
+async def let_go_on(monitor: MonitorClient, before: Iterable[Freeze], after: Iterable[Freeze]) -> int:
+    """Have the monitor continue what it stopped and no freeze holds any more; return how many, 0 if it is down."""
+    held = {(freeze.epoch, each) for freeze in after for each in freeze.proc_ids}
+    freed: dict[Epoch, list[ProcId]] = {}
+    for freeze in before:
+        if freeze.epoch is not None:
+            freed.setdefault(freeze.epoch, []).extend(
+                each for each in freeze.proc_ids if (freeze.epoch, each) not in held
+            )
+    count = 0
+    for epoch, proc_ids in freed.items():
+        try:
+            count += await monitor.let_go_on(epoch, dict.fromkeys(proc_ids))
+        except AgentBrokerError:
+            return count  # a monitor that is down, or was started again, has stopped nobody that it knows of
+    return count

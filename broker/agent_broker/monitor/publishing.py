@@ -1,0 +1,62 @@
+"""Incidents on their way out: to the spool and to the broker at once, to the disk soon."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from agent_broker.errors import UnavailableError
+from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.spool import Spool
+
+_SYNC_AFTER_S = 0.05
+"""How long the broker has to store an incident durably before the monitor does so itself; it takes some 2 ms."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Takes incidents (monitor.report.Publish). Lives in the monitor's event loop.
+
+    Attributes:
+        made: incidents, and revisions of them, since the start.
+        respond: does what is to be done against the offender, and returns the incident that says so.
+        push: tells whoever follows that there is something new; to be set, as ``respond``, before anything is published.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self.made = 0
+        self.respond: Callable[[Incident], Incident] = lambda incident: incident
+        self.push: Callable[[], None] = lambda: None
+        self._spool = spool
+        self._unsynced = False
+        self._syncing: asyncio.Task[None] | None = None
+
+    def __call__(self, incident: Incident) -> None:
+        """Write an incident and push it to the broker at once; wait for the disk later, if the broker is not there."""
+        incident = self.respond(incident)
+        self.made += 1
+        try:
+            self._spool.append(incident)
+        except UnavailableError as error:
+            _LOG.error("%s", error.message)
+        self.push()
+        self._unsynced = True
+        if self._syncing is None or self._syncing.done():
+            self._syncing = asyncio.get_running_loop().create_task(self._sync())
+
+    async def close(self) -> None:
+        """Wait until what was published is durable."""
+        if self._syncing is not None:
+            await self._syncing
+
+    async def _sync(self) -> None:
+        """Make the spool durable, unless the broker has stored everything by then: two writers slow each other down."""
+        while self._unsynced:
+            self._unsynced = False
+            await asyncio.sleep(_SYNC_AFTER_S)
+            if not self._spool.unacknowledged():
+                continue
+            try:
+                await self._spool.sync()
+            except UnavailableError as error:
+                _LOG.error("%s", error.message)
