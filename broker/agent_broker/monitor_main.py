@@ -182,7 +182,7 @@ class Monitor:
             IntegrityError, MisuseError: the registry is not root's, or has a mistake; the old one stays in force.
         """
         enrollments = load_registry(self._layout.registry_folder)
-        planted = load_planted(self._layout.decoys_folder)
+        planted, allowed = load_planted(self._layout.decoys_folder), load_allowed(self._layout.allowed_folder)
         problems: tuple[str, ...] = ()
         if self.sensor is not None and isinstance(self._attestor, Attestor):
             table, problems = await read_enrolled_files(enrollments, self.sensor, self._hashes)
@@ -194,7 +194,7 @@ class Monitor:
         if self._updater is not None:
             problems = (*problems, *self._updater.apply_registry(enrollments))
         self._agents = len(enrollments)
-        self._credentials.allow(load_allowed(self._layout.allowed_folder))
+        self._credentials.allow(allowed)
         if problem := self._learning.reload():
             problems = (*problems, problem)
         self._problems = problems

@@ -11,6 +11,7 @@ import pytest
 
 from agent_broker.identity.allowed import AllowedProgram
 from agent_broker.identity.planted import PlantedDecoy
+from agent_broker.monitor.blind import BlindAttestor
 from agent_broker.monitor.learning import begin, load_lessons
 from tests.fakes.credential_paths import USER, CredentialPaths
 
@@ -42,7 +43,7 @@ def opening(path):
 
 def allowed(program, opens):
     sha256 = hashlib.sha256(Path(program).read_bytes()).hexdigest()
-    return AllowedProgram(str(program), sha256, "", str(opens), "a test", 1, 0)
+    return AllowedProgram(str(program), sha256, "", (str(opens),), "a test", 1, 0)
 
 
 async def test_cat_of_an_ssh_key_is_told(paths, key):
@@ -238,7 +239,7 @@ async def test_what_root_did_not_allow_is_told(paths, what):
     if what == "expired":
         record = msgspec.structs.replace(record, expires_ns=1)
     elif what == "for another path":
-        record = msgspec.structs.replace(record, opens=str(paths.home / ".netrc"))
+        record = msgspec.structs.replace(record, opens=(str(paths.home / ".netrc"),))
     else:
         record = allowed("/usr/bin/dash", token)
     paths.start(allowed=[record])
@@ -255,10 +256,11 @@ async def test_denied_to_all_but_those_who_may(paths, key):
 
     with pytest.raises(PermissionError):
         await puppet.do(opening(key))
+    await paths.run("ssh-keygen", "-y", "-f", str(key))
     await paths.settled()
-    said = [await paths.run("ssh-keygen", "-y", "-f", str(key)) for _ in range(2)]
+    said = await paths.run("ssh-keygen", "-y", "-f", str(key))
 
-    assert said[-1].startswith("ssh-ed25519 ")
+    assert said.startswith("ssh-ed25519 ")
     denied = [each for each in await paths.all_told() if f"pid {puppet.pid}" in each.what]
     assert [each.action for each in denied] == ["denied"]
     assert "and was denied" in denied[0].what
@@ -300,3 +302,63 @@ async def test_no_descriptor_is_left_behind(paths, key):
     await paths.all_told()
 
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_backup_that_root_allowed_reads_decoys_and_an_agents_child_does_not(paths):
+    decoy = paths.new_file("decoy")
+    paths.start(allowed=[allowed("/bin/cat", decoy)])
+    paths.enroll(decoy)
+    below = await paths.puppet(parent=await paths.puppet(agent="claude"))
+    paths.world.execute(paths.world.processes[below.pid], "/usr/bin/cat")
+
+    await paths.run("cat", str(decoy))
+    await paths.run("head", str(decoy))
+    await below.become(["/usr/bin/cat", str(decoy)])
+    await below.stop()
+    paths.puppets.remove(below)
+
+    told = await paths.all_told()
+    assert {(each.kind, each.severity) for each in told} == {("decoy-opened", "critical")}
+    assert {each.lineage[0].image.filename for each in told} == {"/usr/bin/head", "/usr/bin/cat"}
+    assert sum(f"pid {below.pid}" in each.what for each in told) == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_decoy_among_the_owners_own_entries_is_left_to_their_tools(paths, shared):
+    file = paths.new_file(".git-credentials", "[x]\ny = z\n")
+    paths.start()
+    paths.enroll(planted=[PlantedDecoy(str(file), "git-password", USER, "ann", "planted", 0, 0, shared=shared)])
+
+    assert "z" in await paths.run("git", "config", "--file", str(file), "x.y")
+    await paths.run("cat", str(file))
+
+    told = await paths.all_told()
+    assert len(told) == (1 if shared else 2)
+    assert {each.kind for each in told} == {"decoy-opened"}
+
+
+async def test_without_bpf_programs_are_known_while_they_wait(paths, key):
+    paths.attestor = BlindAttestor("no BPF here")
+    paths.start()
+    puppet = await paths.puppet()
+
+    said = await puppet.do(f"os.popen('ssh-keygen -y -f {key}; sleep 0.2').read()")
+    await puppet.do(opening(key))
+
+    assert said.startswith("ssh-ed25519 ")
+    (incident,) = await paths.all_told()
+    assert (incident.severity, incident.lineage) == ("warning", ())
+    assert "its lineage is unknown" in incident.what
+
+
+async def test_without_permission_events_an_open_is_only_seen_and_a_program_that_may_is_not_told(paths, key):
+    paths.start(permission=False, deny=True)
+    stranger = await paths.puppet()
+    ssh = await paths.puppet()
+    paths.world.execute(paths.world.processes[ssh.pid], "/usr/bin/ssh-keygen")
+
+    await stranger.do(opening(key))
+    await ssh.do(opening(key))
+
+    (incident,) = await paths.all_told()
+    assert (incident.action, f"pid {stranger.pid}" in incident.what) == ("only-seen", True)

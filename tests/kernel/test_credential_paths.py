@@ -2,12 +2,18 @@
 
 import os
 import subprocess
+from ctypes import CDLL, get_errno
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from agent_broker.monitor import watch
+from agent_broker.monitor.catalogue import Catalogue, Entry
 from tests.fakes.credential_paths import CredentialPaths
+
+LIBC = CDLL(None, use_errno=True)
+MNT_DETACH = 2  # umount(2)
 
 pytestmark = pytest.mark.kernel
 
@@ -157,7 +163,7 @@ async def test_an_overlay_copy_up_keeps_being_watched(paths, layers):
         for each in (lower, base / "upper", base / "work"):
             paths.new_folder(each)
         token = paths.new_file(lower / ".netrc")
-        options = f"lowerdir={lower},upperdir={base / 'upper'},workdir={base / 'work'}"
+        options = f"lowerdir={lower},upperdir={base / 'upper'},workdir={base / 'work'},xino=off"
         subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", home], check=True)
         try:
             paths.start()
@@ -213,6 +219,53 @@ async def test_a_link_on_the_way_is_not_followed_and_is_named(paths):
     assert paths.marked() == set()
 
 
+async def test_a_file_system_that_never_answers_does_not_hold_up_the_monitor(paths):
+    """FUSE, whose daemon is this test: it reads no request. A folder of it would be waited for without end."""
+    folder = paths.new_folder(paths.home / ".config" / "gcloud")
+    token = paths.new_file(".netrc")
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0,allow_other"
+    assert LIBC.mount(b"silent", os.fsencode(folder), b"fuse", 0, options.encode()) == 0, os.strerror(get_errno())
+    try:
+        problems = paths.start()
+        await paths.run("cat", str(token))
+        told = await paths.all_told()
+    finally:
+        os.close(fuse)
+        LIBC.umount2(os.fsencode(folder), MNT_DETACH)
+
+    assert problems == (f"{folder} is not watched: gcloud is a file system that a user answers for",)
+    assert [each.path for each in told] == [str(token)]
+
+
+async def test_a_home_that_is_mounted_right_after_another_one_is_watched(paths):
+    first, second = (paths.new_folder(paths.home / name) for name in (".aws", ".kube"))
+    paths.start()
+    try:
+        for folder, name in ((first, "credentials"), (second, "config")):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "x", folder], check=True)
+            (folder / name).write_text("secret")
+            await paths.settled()
+        await paths.settled(lambda: len(paths.marked()) == 2)
+    finally:
+        subprocess.run(["umount", first, second], check=True)
+
+
+async def test_a_look_at_everything_that_is_due_while_another_one_rests_is_made_up_for(paths, monkeypatch):
+    looks = []
+    monkeypatch.setattr(watch, "survey", lambda _root, _findings, way: looks.append(way))
+    monkeypatch.setattr(watch.MountWatch, "_settled", lambda _self: None)  # others mount things meanwhile
+    paths.start()
+    looks.clear()
+
+    for _ in range(5):
+        paths.watch.look_everywhere()
+    assert looks == ["/"]
+    await paths.settled(lambda: len(looks) > 1)
+
+    assert looks == ["/", "/"]
+
+
 async def test_a_flood_of_matching_names_is_bounded_and_leaves_the_plain_paths_watched(paths, monkeypatch):
     monkeypatch.setattr("agent_broker.monitor.watch.MAX_FOUND", 10)
     for number in range(20):
@@ -228,19 +281,37 @@ async def test_a_flood_of_matching_names_is_bounded_and_leaves_the_plain_paths_w
 
 
 async def test_nothing_is_kept_of_files_that_come_and_go(paths):
-    paths.new_folder(paths.home / ".ssh")
+    paths.new_folder(paths.home / ".config" / "gcloud")
     paths.start()
     puppet = await paths.puppet()
-    ssh = str(paths.home / ".ssh")
+    folder = paths.home / ".config" / "gcloud" / "new"
+    watched = len(paths.watch._paths._keys)
 
-    await puppet.do(
-        f"[(os.close(os.open({ssh!r} + '/id_%d' % i, os.O_CREAT, 0o600)), os.unlink({ssh!r} + '/id_%d' % i),"
-        f" os.mkdir({ssh!r} + '/id_x'), os.rmdir({ssh!r} + '/id_x')) for i in range(500)] and None"
-    )
-    await paths.settled()
-    await paths.settled()
+    for _ in range(5):
+        await puppet.do(f"os.mkdir({str(folder)!r})")
+        await puppet.do(f"os.close(os.open({str(folder / 'key')!r}, os.O_CREAT, 0o600))")
+        await paths.settled(lambda: len(paths.watch.marked) == 1)
+        await puppet.do(f"os.unlink({str(folder / 'key')!r})")
+        await puppet.do(f"os.rmdir({str(folder)!r})")
+        await paths.settled(lambda: not paths.watch.marked)
+        await paths.settled(lambda: len(paths.watch._paths._keys) == watched)
 
-    assert paths.watch.marked == ()
     assert paths.watch._listener._inodes == {}
-    assert not +paths.watch._above
-    assert len(paths.watch._paths._keys) <= 8
+    assert paths.watch._above == {}
+    assert len(paths.watch._paths._folders) == watched
+
+
+async def test_a_way_that_is_made_step_by_step_is_watched_at_every_step(paths):
+    catalogue = Catalogue({}, (Entry("~/a/b/c", "token"),))
+    paths.start(catalogue=catalogue)
+    puppet = await paths.puppet()
+
+    for folder in (paths.home / "a", paths.home / "a/b"):
+        await puppet.do(f"os.mkdir({str(folder)!r})")
+        await paths.settled()
+    await puppet.do(f"os.close(os.open({str(paths.home / 'a/b/c')!r}, os.O_CREAT, 0o600))")
+    await paths.settled(lambda: paths.marked() == {"a/b/c"})
+    await puppet.do(opening(paths.home / "a/b/c"))
+
+    (incident,) = await paths.all_told()
+    assert incident.holds == "token"

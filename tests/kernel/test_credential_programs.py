@@ -1,5 +1,6 @@
 """Programs at credential paths as the kernel side records them: packages' files, scripts, copies, namespaces."""
 
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from agent_broker.identity.environment import scan_strings
 from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.catalogue import Catalogue, Entry, ProgramSpec
-from tests.fakes.credential_paths import CredentialPaths
+from tests.fakes.credential_paths import USER, CredentialPaths
 
 pytestmark = pytest.mark.kernel
 
@@ -106,6 +107,50 @@ async def test_a_script_in_another_mount_namespace_is_told(paths, script):
 
     (incident,) = await paths.all_told()
     assert incident.severity == "info"  # root did it here
+
+
+async def test_another_program_at_the_same_path_in_another_mount_namespace_is_told(paths):
+    token = paths.new_file(".git-credentials", "secret")
+    paths.start()
+    mounting = f"mount --bind /usr/bin/cat /usr/bin/git && exec git {token}"
+
+    assert "secret" in await paths.run("unshare", "-m", "sh", "-c", mounting, uid=0)
+
+    (incident,) = await paths.all_told()
+    assert "/git" in incident.what
+
+
+async def test_a_path_of_another_mount_namespace_is_not_remembered_against_a_program(paths):
+    token = paths.new_file(".git-credentials", "[x]\ny = read\n")
+    paths.start()
+    elsewhere = paths.new_folder(paths.folder / "elsewhere")
+    mounting = f"mount --bind /usr/bin {elsewhere} && exec {elsewhere}/git config --file {token} x.y"
+
+    assert "read" in await paths.run("unshare", "-m", "sh", "-c", mounting, uid=0)
+    await paths.settled()
+    assert "read" in await paths.run("git", "config", "--file", str(token), "x.y")
+
+    assert len(await paths.all_told()) == 1
+
+
+async def test_a_package_s_file_that_its_user_can_change_is_nobody_s(paths):
+    token = paths.new_file(".token", "secret")
+    git = ProgramSpec(("git",), (f"{paths.folder}/*/git",))
+    paths.start(catalogue=Catalogue({"git": git}, (Entry("~/.token", "token", ("git",)),)))
+    copies = []
+    for name in ("users", "writable", "roots"):
+        copies.append(paths.folder / name / "git")
+        copies[-1].parent.mkdir()
+        shutil.copy("/usr/bin/git", copies[-1])
+        paths.distribution.more[str(copies[-1])] = "git"
+    os.chown(copies[0], USER, USER)
+    copies[1].chmod(0o775)
+
+    for each in copies:
+        await paths.run(str(each), "config", "--file", str(token), "x.y")
+
+    told = await paths.all_told()
+    assert {each.lineage[0].image.filename for each in told} == {str(copies[0]), str(copies[1])}
 
 
 async def test_a_changed_script_is_told(paths, script):

@@ -9,11 +9,11 @@ from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.allowed import AllowedProgram, allow, is_interpreter, load_allowed, remove_allowed
 
 NOW_NS = time.time_ns()
-GREP = AllowedProgram("/usr/bin/grep", "ab" * 32, "grep 3.8", "/home/ann/.netrc", "my search", NOW_NS, 0)
+GREP = AllowedProgram("/usr/bin/grep", "ab" * 32, "grep 3.8", ("/home/ann/.netrc",), "my search", NOW_NS, 0)
 
 
 def test_what_is_allowed_is_read_again_and_can_be_taken_back(tmp_path):
-    later = msgspec.structs.replace(GREP, opens="/home/ann/.ssh/id_*", added_ns=NOW_NS + 1)
+    later = msgspec.structs.replace(GREP, opens=("/home/ann/.ssh/id_*",), added_ns=NOW_NS + 1)
 
     allow(tmp_path, later)
     allow(tmp_path, GREP)
@@ -29,8 +29,8 @@ def test_what_is_allowed_is_read_again_and_can_be_taken_back(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"path": "/usr/bin/python3.11"}, {"path": "/usr/bin/node"}, {"path": "/tmp/bash"}, {"path": "grep"},
-        {"path": "/lib64/ld-linux-x86-64.so.2"}, {"reason": " "}, {"reason": "x" * 501}, {"opens": "~/.netrc"},
+        {"program": "/usr/bin/python3.11"}, {"program": "/usr/bin/node"}, {"program": "/tmp/bash"}, {"program": "grep"},
+        {"program": "/lib64/ld-linux-x86-64.so.2"}, {"reason": " "}, {"reason": "x" * 501}, {"opens": ("~/.netrc",)},
         {"sha256": "AB" * 32}, {"sha256": "ab"}, {"expires_ns": NOW_NS - 1},
     ],
 )  # fmt: skip

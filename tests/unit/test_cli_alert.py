@@ -164,11 +164,10 @@ def test_allow_writes_down_the_verified_program_and_reloads(
     code, out, err = ab("alert", "ack", "d05c", "--allow", "--reason", "nightly backup", "--expires", "30d")
     assert (code, out) == (0, "acknowledged: d05c0ff\n")
     assert f"{program} (sha256 " in err
-    records = load_allowed(served.layout.allowed_folder)
-    record = records[0]
-    assert (record.path, record.sha256) == (str(program), world.incidents[0].process_sha256)
+    (record,) = load_allowed(served.layout.allowed_folder)
+    assert (record.program, record.sha256) == (str(program), world.incidents[0].process_sha256)
     assert (record.package, record.reason) == ("rsync 3.2.7-1", "nightly backup")
-    assert {each.opens for each in records} == {"/home/alice/.claude/.credentials.json", "/home/alice/.aws/credentials"}
+    assert record.opens == ("/home/alice/.claude/.credentials.json", "/home/alice/.aws/credentials")
     assert 30 * DAY_NS <= record.expires_ns - before < 31 * DAY_NS
     assert world.reloads == 1
     (ack,) = world.acks.values()

@@ -29,6 +29,11 @@ root_key = "systemd-creds"
 ring_bytes = 1_048_576
 [decoys]
 deny = true
+[paths]
+enabled = false
+deny = true
+extra = ["~/secrets/*.pem", "/etc/app/key"]
+ignore = ["~/.netrc"]
 [freeze]
 on_critical = false
 [grant]
@@ -53,6 +58,13 @@ def test_which_updates_pass_unasked(text: str, ways: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("value", ['"yes"', '["ask"]', "true", '["own-updater", "anybody"]'])
 def test_another_way_for_updates_is_refused(value: str) -> None:
     assert refused(f"[updates]\napprove = {value}\n").startswith("config.toml:2: updates.approve")
+
+
+@pytest.mark.parametrize("key", ["extra", "ignore"])
+def test_a_pattern_that_can_not_match_is_refused_with_its_line(key: str) -> None:
+    complaint = refused(f'[paths]\n{key} = ["~/a",\n"secrets/b"]\n')
+
+    assert complaint == f"config.toml:3: paths.{key}.1: must be an absolute path of a file, or begin with ~/"
 
 
 def refused(text: str) -> str:
@@ -86,6 +98,8 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     assert (config.inject.address, config.inject.port, config.inject.can_be_squatted) == ("127.0.0.2", 1917, True)
     assert (config.vault.root_key, config.monitor.ring_bytes) == ("systemd-creds", 1 << 20)
     assert (config.decoys.deny, config.freeze.on_critical, config.grant.lease_s) == (True, False, 60)
+    assert (config.paths.enabled, config.paths.deny) == (False, True)
+    assert (config.paths.extra, config.paths.ignore) == (("~/secrets/*.pem", "/etc/app/key"), ("~/.netrc",))
 
 
 @pytest.mark.parametrize(

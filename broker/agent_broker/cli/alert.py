@@ -18,7 +18,6 @@ from agent_broker.cli.story_text import story_text
 from agent_broker.cli.terminal import columns, print_json, say, when
 from agent_broker.config.layout import Layout
 from agent_broker.errors import AgentBrokerError, MisuseError
-from agent_broker.identity.allowed import allow as write_allowed
 from agent_broker.ids import Uid
 from agent_broker.transport.control_client import ControlClient
 from agent_broker.transport.control_records import Acknowledgement
@@ -77,25 +76,22 @@ def ack(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def _allow(broker: ControlClient, layout: Layout, alert: Alert, reason: str, lasts_ns: int) -> tuple[str, int]:
     """Write the record, put it in force; return the program and when that ends."""
-    from agent_broker.cli.allowing import allowed_program  # noqa: PLC0415 - for --allow only
+    from agent_broker.cli.allowing import allowed_program, write_allowed  # noqa: PLC0415 - for --allow only
 
-    records = allowed_program(alert, reason.strip(), time.time_ns(), lasts_ns)
-    for each in records:
-        write_allowed(layout.allowed_folder, each)
-    record = records[0]
+    record = allowed_program(alert, reason.strip(), time.time_ns(), lasts_ns)
+    write_allowed(layout.allowed_folder, record)
     until = f" until {when(record.expires_ns, to_the='minute')}" if record.expires_ns else ""
-    opens = _opened([each.opens for each in records])
-    say(f"allowed{until}: {shown(record.path)} (sha256 {record.sha256[:16]}...) opens {opens}")
-    say("every process that runs this very file may now open it without an alert, unless an agent started it")
-    say(f"take it back: sudo agent-broker paths forbid {record.sha256[:16]}")
+    say(f"allowed{until}: {shown(record.program)} (sha256 {record.sha256[:16]}...) opens {_opened(record.opens)}")
+    say("every process that runs this very file may now open it without an alert, whoever started it")
+    say(f"take it back: rm {layout.allowed_folder / record.file_name}, then restart the monitor")
     try:
         broker.reload()
     except AgentBrokerError as error:
         say(f"it is in force when the monitor has read it: {error.message}")
-    return record.path, record.expires_ns
+    return record.program, record.expires_ns
 
 
-def _opened(paths: list[str]) -> str:
+def _opened(paths: tuple[str, ...]) -> str:
     first = shown(paths[0])
     return f"{first} and {len(paths) - 1} more" if len(paths) > 1 else first
 

@@ -17,23 +17,23 @@ from agent_broker.cli.story import shown
 from agent_broker.enroll.beneath import open_without_links
 from agent_broker.enroll.roles import interpreter_of
 from agent_broker.errors import AgentBrokerError, RefusedError
-from agent_broker.identity.allowed import AllowedProgram, is_interpreter
+from agent_broker.identity.allowed import AllowedProgram, allow
 from agent_broker.identity.executable import hash_open_file
 from agent_broker.ids import Sha256
 
 RULE: Final = "allow-program"
 KINDS: Final = ("decoy-opened", "credential-opened")
 """Kinds of alerts that a program raises by opening a file."""
-_OTHER_PROGRAMS: Final = re.compile(
-    r"xargs|php[0-9.]*(-cgi|-fpm)|ghci?|R|Rscript|julia|expect|gdb|lldb[0-9-]*|strace|ld-.*|qemu-.*|ssh|sudo|su|doas"
-    r"|pkexec|runuser|setpriv|systemd-run|nsenter|unshare|chroot|timeout|nohup|nice"
+_OTHER_INTERPRETERS: Final = re.compile(
+    r"(ba|z|k|c|tc|da|a|fi)?sh|busybox|toybox|env|xargs|[gmn]?awk|lua(jit)?[0-9.]*|php[0-9.]*(-cgi|-fpm)?|tclsh[0-9.]*"
+    r"|java|bun|deno|pypy[0-9.]*|ghci?|R|Rscript|julia|guile[0-9.]*|expect|gdb|lldb[0-9-]*|strace|ld(-linux.*)?\.so.*"
+    r"|ld-.*|qemu-.*|ssh|sudo|su|doas|pkexec|runuser|setpriv|systemd-run|nsenter|unshare|chroot|timeout|nohup|nice"
 )
-"""What runs other programs, beside interpreters (identity.allowed)."""
 _MAX_BYTES: Final = 1 << 30  # of an executable that is hashed for this
 
 
-def allowed_program(alert: Alert, reason: str, now_ns: int, lasts_ns: int) -> tuple[AllowedProgram, ...]:
-    """Return a record for each file that an alert's program opened, after looking at the program. Root calls it.
+def allowed_program(alert: Alert, reason: str, now_ns: int, lasts_ns: int) -> AllowedProgram:
+    """Return the record for an alert's program, after looking at the file as it is now. Root calls it.
 
     Args:
         alert: what it did.
@@ -47,19 +47,25 @@ def allowed_program(alert: Alert, reason: str, now_ns: int, lasts_ns: int) -> tu
     for problem in _problems(alert):
         raise _refused(problem)
     place = _checked_place(alert)
-    sha256 = _require_same_bytes(place, alert)
-    return tuple(
-        AllowedProgram(
-            path=place,
-            sha256=sha256,
-            package=alert.offender.package if alert.offender is not None else "",
-            opens=path,
-            reason=reason,
-            added_ns=now_ns,
-            expires_ns=now_ns + lasts_ns if lasts_ns else 0,
-        )
-        for path in dict.fromkeys((alert.path, *alert.paths))
+    offender = alert.offender
+    return AllowedProgram(
+        program=place,
+        sha256=_require_same_bytes(place, alert),
+        package=offender.package if offender is not None else "",
+        opens=tuple(dict.fromkeys((alert.path, *alert.paths))),
+        reason=reason,
+        added_ns=now_ns,
+        expires_ns=now_ns + lasts_ns if lasts_ns else 0,
     )
+
+
+def write_allowed(folder: Path, record: AllowedProgram) -> None:
+    """Write the record where the monitor reads it; in force after a reload.
+
+    Raises:
+        UnavailableError: the disk refuses.
+    """
+    allow(folder, record)
 
 
 def _problems(alert: Alert) -> Iterator[str]:
@@ -92,7 +98,7 @@ def _checked_place(alert: Alert) -> str:
         raise _refused("it was started by a path that depends on its folder, so it can't be found again")
     place = os.path.realpath(name)
     for each in (os.path.basename(name), os.path.basename(place)):  # noqa: PTH119 - of a text
-        if is_interpreter(each) or interpreter_of(each) is not None or _OTHER_PROGRAMS.fullmatch(each):
+        if interpreter_of(each) is not None or _OTHER_INTERPRETERS.fullmatch(each):
             raise _refused(f"{shown(each)} runs what it is given: allowing it would allow every program")
     for path in (Path(place), *Path(place).parents):
         try:

@@ -102,13 +102,13 @@ def allow_proposal(
         raise MisuseError(f"there is no proposal {number}", next_step="agent-broker paths proposals shows them")
     now_ns = time.time_ns()
     expires_ns = now_ns + seconds_of(expires) * 1_000_000_000 if expires else 0
-    record = AllowedProgram(found.program, found.sha256, found.package, found.opens, reason, now_ns, expires_ns)
+    record = AllowedProgram(found.program, found.sha256, found.package, (found.opens,), reason, now_ns, expires_ns)
     allow(layout.allowed_folder, record)
     _tell_monitor(layout)
     if json:
         print_json(allowed_record(record))
     else:
-        console().print(cell(f"allowed: {record.path} may open {record.opens}; undo: agent-broker paths forbid SHA256"))
+        console().print(cell(f"allowed: {record.program} may open {found.opens}"))
 
 
 @app.command()

@@ -43,7 +43,8 @@ def allowed_table(allowed: Iterable[AllowedProgram], now_ns: int) -> Table:
     for each in allowed:
         until = "for ever" if not each.expires_ns else when(each.expires_ns, to_the="minute")
         until = until if each.holds_at(now_ns) else f"expired {until}"
-        made.add_row(cell(each.path), cell(each.sha256[:12]), cell(each.opens), cell(until), cell(each.reason))
+        opens = ", ".join(each.opens)
+        made.add_row(cell(each.program), cell(each.sha256[:12]), cell(opens), cell(until), cell(each.reason))
     return made
 
 

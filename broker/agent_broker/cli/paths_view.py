@@ -3,6 +3,7 @@
 The files are found by the same walk as the monitor's (monitor.survey), which opens none of them.
 """
 
+import os
 from collections import Counter
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
 from agent_broker.identity.planted import load_planted
 from agent_broker.identity.registry import load_registry
+from agent_broker.identity.resolution import mounted_by_users
 from agent_broker.ids import Uid
 from agent_broker.monitor.catalogue import (
     Entry,
@@ -44,6 +46,9 @@ class _Count:
 
     def file(self, fd: int, path: str, wanted: Wanted) -> None:  # noqa: ARG002 - see above
         self.files[wanted.pattern] += wanted.mark is not None and wanted.mark.role == "credential"
+
+    def is_foreign(self, path: str) -> bool:
+        return os.fsencode(path) in mounted_by_users()
 
     def missing(self, state: State, path: str, why: str) -> None:
         """Nothing to count."""

@@ -1,6 +1,7 @@
-"""The programs that root allowed to open credential paths, as root wrote them down: read by the monitor at reload.
+"""The programs that root allowed to open credential paths, or decoys, as root wrote them down.
 
-One JSON file a record in ``registry/allowed``, owned by root and writable by root alone. A program is identified by
+One JSON file a record in ``registry/allowed``, owned by root and writable by root alone; the monitor reads them at
+reload. A program is identified by
 the hash of its bytes at the time of the open, so a changed file is not allowed any more; its path is for people.
 """
 
@@ -25,15 +26,15 @@ _INTERPRETER = re.compile(
 
 
 class AllowedProgram(Struct, frozen=True, forbid_unknown_fields=True):
-    """One program that may open one credential path, or all that match one pattern."""
+    """One program that may open some paths without an alert."""
 
-    path: str
-    """Of the program, when it was allowed."""
+    program: str
+    """Path of its executable, without links, when it was allowed."""
     sha256: Annotated[Sha256, Meta(pattern="^[0-9a-f]{64}$")]
     package: str
     """``NAME VERSION`` of the distribution's package that owned it then; empty: none."""
-    opens: str
-    """A path, or a pattern of the catalogue with the home written out (monitor.pattern)."""
+    opens: tuple[str, ...]
+    """Paths, or patterns of the catalogue with the home written out (monitor.pattern)."""
     reason: str
     added_ns: int
     """CLOCK_REALTIME, as the next."""
@@ -43,9 +44,9 @@ class AllowedProgram(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def file_name(self) -> str:
-        """The name of its file in the registry: one a program and what it opens."""
-        name = f"{self.sha256} {self.opens}".encode("utf-8", "surrogateescape")
-        return f"{hashlib.sha256(name).hexdigest()[:32]}.json"
+        """The name of its file in the registry: one record for one program and one set of paths."""
+        named = "\0".join((self.program, self.sha256, *self.opens))
+        return f"{hashlib.sha256(named.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
 
     def holds_at(self, now_ns: int) -> bool:
         """Whether it has not expired."""
@@ -57,21 +58,21 @@ def is_interpreter(path: str) -> bool:
     return _INTERPRETER.fullmatch(PurePosixPath(path).name) is not None
 
 
-def allow(folder: Path, program: AllowedProgram) -> None:
-    """Write one record durably; the one of the same program for the same path is replaced.
+def allow(folder: Path, record: AllowedProgram) -> None:
+    """Write one record durably; it replaces one for the same program and paths.
 
     Raises:
         MisuseError: an interpreter, a record without a reason, a path that is not absolute, or one that expired.
         UnavailableError: the disk refuses.
     """
-    if problem := _problem(program):
+    if problem := _problem(record):
         raise MisuseError(problem, next_step="allow a program of its own for one path, with a reason")
-    content = msgspec.json.format(msgspec.json.encode(program), indent=2)
-    replace_file(folder / program.file_name, content, mode=0o644)
+    content = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    replace_file(folder / record.file_name, content, mode=0o644)
 
 
 def load_allowed(folder: Path) -> tuple[AllowedProgram, ...]:
-    """Return all records of a registry folder, the oldest first; none if the folder does not exist.
+    """Return all records of a registry folder, expired ones too, ordered by program; none if there is no folder.
 
     Raises:
         IntegrityError: a file (or the folder) that others than root could have written.
@@ -80,25 +81,26 @@ def load_allowed(folder: Path) -> tuple[AllowedProgram, ...]:
     if not folder.is_dir():
         return ()
     require_root_owned(folder, folder.lstat())
-    return tuple(sorted((_load(path) for path in folder.glob("*.json")), key=lambda each: (each.added_ns, each.path)))
+    found = [_load(path) for path in folder.glob("*.json")]
+    return tuple(sorted(found, key=lambda each: (each.program, each.added_ns)))
 
 
-def remove_allowed(folder: Path, program: AllowedProgram) -> None:
+def remove_allowed(folder: Path, record: AllowedProgram) -> None:
     """Delete one record durably; a missing file is fine."""
-    (folder / program.file_name).unlink(missing_ok=True)
+    (folder / record.file_name).unlink(missing_ok=True)
     sync_folder(folder)
 
 
-def _problem(program: AllowedProgram) -> str:
-    if is_interpreter(program.path):
-        return f"{program.path!r} runs whatever it is given: allowing it would allow every script"
-    if not program.reason.strip() or len(program.reason) > MAX_REASON_CHARS:
+def _problem(record: AllowedProgram) -> str:
+    if is_interpreter(record.program):
+        return f"{record.program!r} runs whatever it is given: allowing it would allow every script"
+    if not record.reason.strip() or len(record.reason) > MAX_REASON_CHARS:
         return f"a reason is needed, of no more than {MAX_REASON_CHARS} characters"
-    if not program.path.startswith("/") or not program.opens.startswith("/"):
+    if not record.opens or not all(each.startswith("/") for each in (record.program, *record.opens)):
         return "the program and what it opens are absolute paths"
-    if re.fullmatch("[0-9a-f]{64}", program.sha256) is None:
+    if re.fullmatch("[0-9a-f]{64}", record.sha256) is None:
         return "a program is allowed by its SHA-256"
-    return "" if program.holds_at(time.time_ns()) else "it would have expired already"
+    return "" if record.holds_at(time.time_ns()) else "it would have expired already"
 
 
 def _load(path: Path) -> AllowedProgram:

@@ -6,7 +6,9 @@ The law, for an opener of a file at a credential path, in this order:
 2. The main process of an enrolled agent that the entry names, running for the home's owner, may.
 3. A program that the entry names may: an intact file of one of its packages (monitor.programs). Also below an agent.
 4. A program that the entry names for use without an agent may, if no agent is in its lineage and that is known.
-5. A program whose hash root allowed for this path may, until that expires; an interpreter never.
+5. A program whose hash root allowed for this path may, until that expires; an interpreter never. That counts for decoys
+   too, if no agent is in its lineage: backups and searches read them. A decoy in a file that the owner's own tools
+   read (Mark.shared) follows the rules above as well.
 6. Everybody else is reported (monitor.detection), except while root lets the monitor learn (monitor.learning).
 
 Reload forgets what was found out of packages.
@@ -142,17 +144,36 @@ class Credentials:
         """Let these programs, and no others beside the catalogue's, open what their records say."""
         self._allowed = tuple(allowed)
 
-    def may_allow(self, mark: Mark, verdict: Verdict) -> bool:
-        """Whether root allowed some program to open this file: then ``decide`` says whether it is this one."""
-        return bool(self._records_for(mark, verdict))
+    def concerns(self, mark: Mark) -> bool:
+        """Whether anybody may open this file for what is said here."""
+        return mark.role == "credential" or mark.shared or bool(self._records_of(mark))
 
-    def decide(self, mark: Mark, verdict: Verdict, actor: Actor, then: Callable[[Opener], None]) -> None:
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Executables that may be allowed something: of the catalogue, as far as they are there, and of the records."""
+        globs = [glob for each in self._catalogue.program.values() for glob in each.files]
+        files = {str(path) for glob in globs for path in Path("/").glob(glob[1:])}
+        return tuple(sorted(files | {each.program for each in self._allowed}))
+
+    def decide(
+        self, mark: Mark, verdict: Verdict, actor: Actor, then: Callable[[Opener], None], *, waited: bool
+    ) -> None:
         """Find out whether an opener may, and call ``then`` with it in the loop: at once if that is known already.
 
         The actor's descriptors stay the caller's, and must stay open until then.
+
+        Args:
+            mark: what was opened.
+            verdict: what is recorded of the opener.
+            actor: the opener.
+            then: called once.
+            waited: the opener waited for us while its executable was held, so that it can't be another one.
         """
+        if not self.concerns(mark):
+            then(Opener(is_allowed=False))
+            return
         image = _image_of(verdict)
-        facts = image.file if image is not None else None
+        facts = image.file if image is not None else self._programs.held(actor) if waited else None
         place = self._place_of(mark)
         known = self._programs.known(facts) if facts is not None else None
         if known is not None and (self._allows(place, verdict, known) or _is_refused_at_once(verdict)):
@@ -166,18 +187,19 @@ class Credentials:
         task.add_done_callback(self._tasks.discard)
 
     def learns(self, mark: Mark, verdict: Verdict, opener: Opener) -> bool:
-        """Take an opener that may not as something to propose; False: it is to be reported."""
-        if self._learning is None or not isinstance(verdict, Evidence) or _is_refused_at_once(verdict):
+        """Take an opener that may not, and was let through, as something to propose; False: it is to be reported."""
+        if self._learning is None or mark.role != "credential" or mark.deny or _is_refused_at_once(verdict):
             return False
-        if verdict.principal is not None or not opener.program.is_roots or opener.sha256 is None:
+        program = opener.program
+        if not isinstance(verdict, Evidence) or not _is_alone(verdict) or opener.sha256 is None:
             return False
-        if is_interpreter(opener.program.path):
+        if not program.is_roots or is_interpreter(program.path):
             return False
         place = self._place_of(mark)
         lesson = Lesson(
-            program=opener.program.path,
+            program=program.path,
             sha256=opener.sha256,
-            package=opener.program.title,
+            package=program.title,
             opens=place.pattern if place is not None else mark.path,
             path=mark.path,
             uid=verdict.uid,
@@ -211,13 +233,16 @@ class Credentials:
 
     async def _opener(self, opened: "_Opened", facts: FileFacts) -> Opener:
         mark, place, verdict, actor = opened
-        program = await self._programs.identify(facts, _path_of(actor, verdict))
+        program = UNKNOWN
+        for path in _paths_of(actor, verdict):
+            if not program.is_roots:
+                program = await self._programs.identify(facts, path)
         if _is_refused_at_once(verdict):
             return Opener(is_allowed=False, program=program)
         if self._allows(place, verdict, program) or await self._allows_script(place, verdict, program):
             return Opener(is_allowed=True, program=program)
-        records = self._records_for(mark, verdict)
-        learning = self._learning is not None and self._learning.is_on
+        records = self._records_of(mark) if _is_alone(verdict) else []
+        learning = mark.role == "credential" and self._learning is not None and self._learning.is_on
         if actor.exe_fd is None or not (records or learning):
             return Opener(is_allowed=False, program=program)
         sha256 = await self._programs.hash_of(facts, actor.exe_fd)
@@ -250,12 +275,17 @@ class Credentials:
         return any(given in each.scripts and script.package in each.packages for each in specs)
 
     def _specs(self, entry: Entry, verdict: Verdict) -> list[ProgramSpec]:
-        alone = isinstance(verdict, Evidence) and verdict.principal is None
-        names = (*entry.programs, *entry.without_agent) if alone else entry.programs
+        names = (*entry.programs, *entry.without_agent) if _is_alone(verdict) else entry.programs
         return [self._catalogue.program[name] for name in names]
 
+    def _records_of(self, mark: Mark) -> list[AllowedProgram]:
+        now_ns = time.time_ns()
+        return [each for each in self._allowed if each.holds_at(now_ns) and _opens(each, mark.path)]
+
     def _place_of(self, mark: Mark) -> Place | None:
-        """Return the place that a mark belongs to: the first whose pattern its path matches."""
+        """Return the place that a mark belongs to: the first whose pattern its path matches; a decoy, if it shares."""
+        if mark.role != "credential" and not mark.shared:
+            return None
         if mark.path not in self._rules:
             if len(self._rules) >= _MAX_DECIDED:
                 self._rules.clear()
@@ -290,8 +320,8 @@ def matches_path(path: str, pattern: str) -> bool:
     return state.wanted_as(parts[-1]) is not None
 
 
-def _opens(record: AllowedProgram, mark: Mark) -> bool:
-    return record.opens == mark.path or (is_glob(record.opens) and matches_path(mark.path, record.opens))
+def _opens(record: AllowedProgram, path: str) -> bool:
+    return any(each == path or (is_glob(each) and matches_path(path, each)) for each in record.opens)
 
 
 def _is_file_of(spec: ProgramSpec, program: Program) -> bool:
@@ -309,16 +339,19 @@ def _is_agent_of(place: Place, verdict: Verdict) -> bool:
     )
 
 
+def _is_alone(verdict: Verdict) -> bool:
+    return isinstance(verdict, Evidence) and verdict.principal is None
+
+
 def _is_refused_at_once(verdict: Verdict) -> bool:
     return bool(verdict.taints) if isinstance(verdict, Evidence) else isinstance(verdict, Unknown) and verdict.hostile
 
 
-def _path_of(actor: Actor, verdict: Verdict) -> str:
+def _paths_of(actor: Actor, verdict: Verdict) -> list[str]:
     """Return where an opener's executable may be, in the monitor's own view: its word, to be verified."""
-    if actor.exe_fd is not None:
-        return str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())
+    held = [] if actor.exe_fd is None else [str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())]
     image = _image_of(verdict)
-    return image.filename if image is not None else ""
+    return held if image is None else list(dict.fromkeys((*held, image.filename)))
 
 
 def _image_of(verdict: Verdict) -> Image | None:

@@ -27,6 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 from agent_broker.errors import AgentBrokerError
@@ -36,7 +37,7 @@ from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.credentials import Credentials, Opener
 from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
-from agent_broker.monitor.fingerprint import hold
+from agent_broker.monitor.fingerprint import hold, is_alive
 from agent_broker.monitor.glimpse import glimpse
 from agent_broker.monitor.intake import Intake
 from agent_broker.monitor.mark import Mark
@@ -163,6 +164,10 @@ class DecoyListener:
             if walk.file is not None:
                 self._group.unmark(walk.file, self._mask)
 
+    @property
+    def _denying(self) -> bool:
+        return self._denied > 0
+
     def _set(self, inode: Inode, mark: Mark) -> None:
         self._drop(inode)
         self._marks[inode] = mark
@@ -185,7 +190,7 @@ class DecoyListener:
                     self._serve(event)
                 except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
                     _log.exception("an opener of a decoy was answered, and not looked at")
-                    self._answer(event[1], FAN_DENY if self._denied else FAN_ALLOW)
+                    self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
                     self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
 
     def _read(self) -> list[OpenEvent]:
@@ -209,15 +214,17 @@ class DecoyListener:
             os.close(pidfd)
         else:
             record = self._actors.snapshot(pidfd)
-            if not self._denied and self._intake.join(event_fd, record):
+            if not self._denying and self._intake.join(event_fd, record):
                 self._answer(event_fd, FAN_ALLOW)
                 os.close(event_fd)
                 os.close(pidfd)
                 return
             actor = Actor(pid, pidfd, record, hold(pid), glimpse(pid, pidfd))
-            response = self._strict_response(event_fd, actor) if self._denied else FAN_ALLOW
-            self._answer(event_fd, response)
-            self._intake.put(event_fd, actor, response)
+            if actor.record is None and actor.exe_fd is not None and not is_alive(pidfd):
+                os.close(actor.exe_fd)  # it was killed while it waited: nothing says whose executable this is
+                actor.exe_fd = None
+            self._answer(event_fd, self._strict_response(event_fd, actor) if self._denying else FAN_ALLOW)
+            self._intake.put(event_fd, actor)
 
     def _strict_response(self, event_fd: int, actor: Actor) -> int:
         """Decide between allow and deny."""
@@ -233,10 +240,11 @@ class DecoyListener:
 
     def _decide(self, mark: Mark, actor: Actor, exempt: "Future[bool]") -> None:
         verdict = self._actors.recall(actor)
-        if is_exempt(verdict, mark) or not (mark.role == "credential" or self._credentials.may_allow(mark, verdict)):
+        if is_exempt(verdict, mark) or not self._credentials.concerns(mark):
             exempt.set_result(is_exempt(verdict, mark))
         else:
-            self._credentials.decide(mark, verdict, actor, lambda opener: exempt.set_result(opener.is_allowed))
+            then = lambda opener: exempt.set_result(opener.is_allowed)  # noqa: E731 - one expression
+            self._credentials.decide(mark, verdict, actor, then, waited=True)
 
     def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
         """Have the loop call this soon; a loop that is closed already reports nothing any more."""
@@ -246,15 +254,8 @@ class DecoyListener:
             _log.warning("the event loop ended before the decoy listener: an open was answered and is not reported")
 
     def _mark_of(self, event_fd: int) -> Mark | None:
-        """Return what the opened file is marked as; None: forgotten meanwhile, or moved away too long ago.
-
-        A file on an overlay may have another inode number since it was copied up: then its path counts.
-        """
-        mark = self._marks.get(_inode_of(event_fd))
-        if mark is not None:
-            return mark
-        known = self._inodes.get(_path_of(event_fd))
-        return self._marks.get(known[-1]) if known else None
+        """Return what the opened file is marked as; None: forgotten meanwhile, or moved away too long ago."""
+        return self._marks.get(_inode_of(event_fd))
 
     def _is_bell(self, event_fd: int) -> bool:
         return self._stopping and event_fd >= 0 and os.path.sameopenfile(event_fd, self._bell)
@@ -263,7 +264,7 @@ class DecoyListener:
         if self._permission:
             self._group.answer(event_fd, response)
 
-    def _settle(self, event_fd: int, actor: Actor, response: int, times: int) -> None:
+    def _settle(self, event_fd: int, actor: Actor, times: int) -> None:
         """Find out who it was, and report it unless it is exempt; takes over all descriptors."""
         mark = self._mark_of(event_fd)
         opened_as = _path_of(event_fd)
@@ -274,35 +275,31 @@ class DecoyListener:
         verdict = self._actors.recall(actor)
         if is_exempt(verdict, mark):
             actor.close()
-        elif mark.role == "credential" or self._credentials.may_allow(mark, verdict):
-            self._credentials.decide(
-                mark,
-                verdict,
-                actor,
-                lambda opener: self._settled(mark, opened_as, (actor, verdict, response, times), opener),
-            )
+        elif self._credentials.concerns(mark):
+            settled = partial(self._settled, mark, opened_as, (actor, verdict, times))
+            self._credentials.decide(mark, verdict, actor, settled, waited=self._permission)
         else:
-            self._report(mark, opened_as, (actor, verdict, response, times))
+            self._report(mark, opened_as, (actor, verdict, times))
 
-    def _settled(self, mark: Mark, opened_as: str, opened: "_Opened", opener: Opener) -> None:
-        """Report who opened a credential, unless it may, or is being learnt."""
-        actor, verdict, response, _ = opened
-        refused = self._permission and response == FAN_DENY
-        if not refused and (opener.is_allowed or self._credentials.learns(mark, verdict, opener)):
+    def _settled(self, mark: Mark, opened_as: str, who: "_Opened", opener: Opener) -> None:
+        """Report who opened a file, unless it may, or is being learnt."""
+        if opener.is_allowed or self._credentials.learns(mark, who[1], opener):
+            who[0].close()
             actor.close()
         else:
-            self._report(mark, opened_as, opened)
+            self._report(mark, opened_as, who)
 
-    def _report(self, mark: Mark, opened_as: str, opened: "_Opened") -> None:
-        actor, verdict, response, times = opened
+    def _report(self, mark: Mark, opened_as: str, who: "_Opened") -> None:
+        actor, verdict, times = who
         other = opened_as if opened_as != mark.path else ""
-        served = SERVED if mark.role == "decoy" and self._permission else ONLY_SEEN
-        action = DENIED if self._permission and response == FAN_DENY else served
+        action = ONLY_SEEN
+        if self._permission and (mark.deny or mark.role == "decoy"):
+            action = DENIED if mark.deny else SERVED
         self._reporter.report(Event(mark, actor, verdict, action, other_name=other, times=times))
 
 
-_Opened = tuple[Actor, Verdict, int, int]
-"""Who opened, what is recorded of it, the answer it got, and how often."""
+_Opened = tuple[Actor, Verdict, int]
+"""Who opened, what is recorded of it, and how often."""
 
 
 def _inode_of(fd: int) -> Inode:

@@ -18,14 +18,13 @@ from dataclasses import dataclass
 
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.monitor.actor import Actor
-from agent_broker.monitor.fanotify import FAN_ALLOW
 
 MAX_WAITING_OPENS = 512  # with three descriptors each
 MAX_WAITING_IN_ALL = 4096  # with one
 _AT_A_TIME = 64  # then others in the event loop have their turn
 
-Settle = Callable[[int, Actor, int, int], None]
-"""Takes over the event's descriptor and the actor, with the answer it got and how often; in the event loop."""
+Settle = Callable[[int, Actor, int], None]
+"""Takes over the event's descriptor and the actor, with how often it happened; in the event loop."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +33,6 @@ _log = logging.getLogger(__name__)
 class _Open:
     event_fd: int
     actor: Actor
-    response: int
     times: int = 1
 
 
@@ -51,8 +49,8 @@ class Intake:
         self._scheduled = False
 
     def join(self, event_fd: int, record: TaskRecord | None) -> bool:
-        """Count an allowed open with the same one that waits; False: there is none. Descriptors stay the caller's."""
-        key = _key(event_fd, record, FAN_ALLOW)
+        """Count an open with the same one that waits; False: there is none. The descriptors stay the caller's."""
+        key = _key(event_fd, record)
         with self._lock:
             waiting = self._opens.get(key)
             if waiting is None:
@@ -60,15 +58,15 @@ class Intake:
             waiting.times += 1
             return True
 
-    def put(self, event_fd: int, actor: Actor, response: int) -> None:
+    def put(self, event_fd: int, actor: Actor) -> None:
         """Hand an open over to the loop; takes over all descriptors."""
-        key = _key(event_fd, actor.record, response)
+        key = _key(event_fd, actor.record)
         with self._lock:
             waiting = self._opens.get(key)
             if waiting is not None:
                 waiting.times += 1
             elif len(self._opens) < MAX_WAITING_IN_ALL:
-                self._opens[key] = _Open(event_fd, actor, response)
+                self._opens[key] = _Open(event_fd, actor)
                 if len(self._opens) > MAX_WAITING_OPENS:
                     actor.close()
                 event_fd = -1
@@ -98,7 +96,7 @@ class Intake:
             self._loop.call_soon(self._drain)
         for each in found:
             try:
-                self._settle(each.event_fd, each.actor, each.response, each.times)
+                self._settle(each.event_fd, each.actor, each.times)
             except Exception:  # noqa: BLE001 - whatever went wrong with one, the others are told
                 _log.exception("an open of a decoy was answered, and not looked at")
                 self._missed("the opener could not be looked at", each.times)
@@ -111,9 +109,9 @@ class Intake:
             self._drain()
 
 
-def _key(event_fd: int, record: TaskRecord | None, response: int) -> Hashable:
+def _key(event_fd: int, record: TaskRecord | None) -> Hashable:
     """Return what makes two opens the same; unique if nothing is known of the process."""
     if record is None:
         return object()
     facts = os.fstat(event_fd)
-    return record, response, facts.st_dev, facts.st_ino
+    return record, facts.st_dev, facts.st_ino

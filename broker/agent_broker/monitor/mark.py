@@ -24,5 +24,7 @@ class Mark:
     enrollment: Enrollment | None = None
     """Whose it is in full, to tell an updated agent from a stranger."""
     role: Role = "decoy"
+    shared: bool = False
+    """A decoy in a file that holds entries of the owner's too: who may open such a file may open it."""
     kind: str = ""
     """What it holds, or seems to hold: a kind of honeytoken or of the catalogue (``aws-profile``)."""

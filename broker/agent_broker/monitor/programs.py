@@ -26,6 +26,7 @@ from agent_broker.identity.allowed import is_interpreter
 from agent_broker.ids import Sha256
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Image
+from agent_broker.monitor.actor import Actor
 from agent_broker.monitor.fingerprint import Fingerprints
 
 _MAX_KNOWN = 1024
@@ -131,7 +132,8 @@ class Programs:
             self._looking[facts, path] = looking
             looking.add_done_callback(lambda _: self._looking.pop((facts, path), None))
         found = await asyncio.shield(looking)
-        self._keep(facts, found)
+        if found.is_roots:  # what was not found at this path may be found at another: nobody can have that remembered
+            self._keep(facts, found)
         return found
 
     async def warm(self, paths: Iterable[str]) -> None:
@@ -140,6 +142,15 @@ class Programs:
             facts = self._facts_at(path)
             if facts is not None:
                 await self.identify(facts, path)
+
+    def held(self, actor: Actor) -> FileFacts | None:
+        """Return the numbers of an executable that was held while its process waited: where nothing is recorded."""
+        if actor.exe_fd is None:
+            return None
+        try:
+            return self._facts_of(actor.exe_fd)
+        except (AgentBrokerError, OSError):
+            return None
 
     async def hash_of(self, facts: FileFacts, exe_fd: int) -> Sha256 | None:
         """Return the hash of the file behind a descriptor, if it is the recorded one; None: it could not be taken."""

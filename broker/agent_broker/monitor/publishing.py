@@ -20,7 +20,7 @@ class Publisher:
     Attributes:
         made: incidents, and revisions of them, since the start.
         respond: does what is to be done against the offender, and returns the incident that says so.
-        push: tells whoever follows that there is something new; to be set, as ``respond``, before anything is published.
+        push: tells whoever follows that there is something new. Both are to be set before anything is published.
     """
 
     def __init__(self, spool: Spool) -> None:

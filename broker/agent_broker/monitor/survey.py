@@ -32,6 +32,10 @@ class Findings(Protocol):
         """Watch a regular file."""
         ...
 
+    def is_foreign(self, path: str) -> bool:
+        """Whether a file system that a user answers for is mounted here: it may not answer for ever."""
+        ...
+
     def missing(self, state: State, path: str, why: str) -> None:
         """Take why the way ends before, or at, this path; the state tells what is wanted from there on."""
         ...
@@ -90,6 +94,9 @@ class _Survey:
 
     def _look(self, folder: int, name: str, path: str, state: State, way: tuple[str, ...]) -> bool:
         """Look at one entry; False if there is none."""
+        if self._findings.is_foreign(path):
+            self._findings.missing(state, path, f"{name} is a file system that a user answers for")
+            return True
         try:
             fd = os.open(name, _OPEN, dir_fd=folder)
         except OSError as error:

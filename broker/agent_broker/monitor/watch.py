@@ -12,6 +12,7 @@ always watched.
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from agent_broker.clock import Clock
 from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.identity.registry import Enrollment
+from agent_broker.identity.resolution import mounted_by_users
 from agent_broker.kernel.events import FileFacts
 from agent_broker.monitor.actor import Actors, AttestorPort
 from agent_broker.monitor.credentials import Credentials
@@ -87,12 +89,13 @@ class DecoyWatch:
         self._patterns: set[str] = set()
         self._marked: dict[str, Mark] = {}
         self._seen: set[str] = set()
+        self._foreign: frozenset[bytes] = frozenset()
         self._above: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
         self._listener = DecoyListener(self._actors, self._reporter, self._credentials, permission=permission)
         self._paths = self._new_paths()
         self._mounts = MountWatch(self.look_everywhere)
-        self._resting: asyncio.TimerHandle | None = None
+        self._rest = _Rest()
 
     @property
     def bell(self) -> DecoyListener:
@@ -150,8 +153,7 @@ class DecoyWatch:
 
     async def close(self) -> None:
         """Stop watching; openers that wait go on; what was seen is published when this returns."""
-        if self._resting is not None:
-            self._resting.cancel()
+        self._rest.close()
         self._mounts.close()
         self._paths.close()
         self._listener.close()
@@ -176,15 +178,7 @@ class DecoyWatch:
 
     def look_everywhere(self) -> None:
         """Look at every path, now, or when the last such look is long enough ago: it holds up the event loop."""
-        if self._resting is not None:
-            return
-        started = time.monotonic()
-        self.look_again("/")
-        rest_s = max(_REST_S, _REST_TIMES * (time.monotonic() - started))
-        self._resting = asyncio.get_running_loop().call_later(rest_s, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = None
+        self._rest.do(lambda: self.look_again("/"))
 
     # -- what survey finds ------------------------------------------------------------------------------------
 
@@ -219,16 +213,24 @@ class DecoyWatch:
         self._marked[path] = mark
         self._seen.add(path)
 
+    def is_foreign(self, path: str) -> bool:
+        """Whether a user's file system is mounted here; see survey.Findings."""
+        return os.fsencode(path) in self._foreign
+
     def missing(self, state: State, path: str, why: str) -> None:
         """Note a decoy that is not there, and a way that is not gone; see survey.Findings."""
         for wanted in lies_on_way_to(state):
             if wanted.required:
                 self._problems[wanted.pattern] = f"{wanted.pattern} can't be watched: {why}"
+            elif "user answers for" in why:
+                self._problems[path] = f"{path} is not watched: {why}"
             elif "symbolic link" in why and wanted.mark is not None:
                 self._problems[path] = f"{path} is a symbolic link and not followed: name its target in [paths] extra"
 
     def _look(self, way: str) -> list[str]:
         """Look at a path and what lies below; return the paths that were marked there and lead to no file now."""
+        if way == "/":
+            self._foreign = mounted_by_users()
         inside = [way] if way in self._marked else []
         if way == "/" or way in self._above:
             inside = [path for path in self._marked if way == "/" or path.startswith(f"{way}/")]
@@ -257,6 +259,33 @@ class DecoyWatch:
         return paths
 
 
+class _Rest:
+    """Does something at once, but then not again before a rest: what is asked for meanwhile is done once, after it."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: Callable[[], None] | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._due = work
+            return
+        started = time.monotonic()
+        work()
+        rest_s = max(_REST_S, _REST_TIMES * (time.monotonic() - started))
+        self._timer = asyncio.get_running_loop().call_later(rest_s, self._rested)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _rested(self) -> None:
+        self._timer = None
+        due, self._due = self._due, None
+        if due is not None:
+            self.do(due)
+
+
 def _folders_of(path: str) -> list[str]:
     """Return every folder above a path, but ``/``."""
     return [path[:at] for at, char in enumerate(path) if char == "/" and at]
@@ -276,7 +305,7 @@ def _decoys_of(enrollments: Iterable[Enrollment], planted: Iterable[PlantedDecoy
             if decoys.setdefault(file.path, decoy) != decoy:
                 doubles.append(f"{file.path} is enrolled twice: only {decoys[file.path].agent} is exempt there")
     for each in planted:
-        decoy = Mark(each.path, None, each.owner_uid, each.deny, kind=each.kind)
+        decoy = Mark(each.path, None, each.owner_uid, each.deny, kind=each.kind, shared=each.shared)
         if decoys.setdefault(each.path, decoy) != decoy:
             doubles.append(f"{each.path} is planted where an enrolled decoy is: the enrolled one counts")
     return decoys, doubles
