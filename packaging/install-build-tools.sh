@@ -51,6 +51,7 @@ case "${1:-}" in
     want have ssh-keygen -- openssh-client openssh
     want have gh -- gh gh
     want have docker -- docker-cli moby-cli
+    want have rpmbuild -- rpm rpm-build
     ;;
   --for-vm)
     want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core

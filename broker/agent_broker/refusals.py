@@ -20,6 +20,7 @@ from agent_broker.identity.evidence import Evidence, Unknown, offenders
 from agent_broker.ids import AgentName, Epoch
 from agent_broker.issue import INJECT, Ask
 from agent_broker.monitor.fold import Folder, Seen
+from agent_broker.monitor.glimpse import offender_of
 from agent_broker.monitor.incident import Incident, new_incident
 from agent_broker.monitor.lines import line_of
 from agent_broker.monitor.teller import Teller
@@ -124,6 +125,7 @@ class RefusalLog:
             epoch=verdict.freshness.epoch if isinstance(verdict, Evidence) else Epoch(""),
             offenders=offenders(verdict.steps, principal),
             boot_ns=self._clock.boot_ns(),
+            offender=offender_of(None, verdict.steps, ""),
         )
 
 

@@ -73,7 +73,7 @@ def test_a_file_that_was_made_goes_with_its_folders(world, kind):
     assert place.stat().st_mode & 0o777 == 0o600
     assert place.stat().st_uid == UID
     (decoy,) = world.planted()
-    assert not decoy.shared
+    assert decoy.shared == next(each.tool_reads for each in KINDS if each.name == kind)
     assert world.remove(path_of(kind)).what.startswith("removed")
     assert (world.snapshot(), world.folders()) == ({}, [])
 
@@ -153,6 +153,15 @@ def test_a_path_elsewhere_or_that_can_t_be_shown_is_refused(world, path):
     with pytest.raises(MisuseError, match="path"):
         world.plant("env-file", path)
     assert world.snapshot() == {}
+
+
+def test_a_file_that_the_users_tools_open_is_denied_to_nobody(world):
+    world.file(".env", "A=1\n")
+    for kind, path in (("env-file", ""), ("aws-profile", "")):
+        with pytest.raises(MisuseError, match="own tools"):
+            world.plant(kind, path, deny=True)
+    world.plant("aws-profile", ".aws/old-credentials", deny=True)
+    assert [each.deny for each in world.planted()] == [True]
 
 
 def test_one_decoy_a_file(world):

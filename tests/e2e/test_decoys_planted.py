@@ -125,9 +125,10 @@ def test_planting_renewing_and_removing_raise_no_alert_and_leave_the_file_as_it_
         assert getattr(after, field) == getattr(before, field)
 
 
-def test_whoever_opens_it_is_told(world, planted):
-    place, token = planted
-    assert token in as_owner("/bin/cat", str(place)).stdout
+def test_whoever_opens_it_is_told(world):
+    place = world.home / ".config/github/token"
+    run(world, "decoy", "plant", str(place), "--kind", "github-token", *whose(world), "--yes")
+    assert "ghp_" in as_owner("/bin/cat", str(place)).stdout
     (incident,) = soon(lambda: alerts(world, place))
     assert (incident["kind"], incident["severity"]) == ("decoy-opened", "critical")
     assert incident["lineage"][0]["image"]["filename"].endswith("/cat")

@@ -13,7 +13,7 @@ import pytest
 
 from agent_broker.audit.sinks.journald import MESSAGE_ID
 from tests.bench.stage import BROKER, OWNER, stage
-from tests.fakes.collector import free_port, logs_receiver, values_of
+from tests.fakes.collector import free_roots_port, logs_receiver, values_of
 from tests.fakes.journald import real_journald
 from tests.fakes.posts import Service
 
@@ -47,7 +47,7 @@ def posts():
 @pytest.fixture
 def world(posts):
     with stage() as made:
-        made.otlp_port = free_port()
+        made.otlp_port = free_roots_port()
         with made.layout.config_file.open("a") as config:
             config.write(_CONFIG.format(folder=made.folder, otlp=made.otlp_port))
         for name, text in (("headers", "x-secret: hunter2"), ("urls", f"json://127.0.0.1:{posts.port}/hunter2")):

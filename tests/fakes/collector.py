@@ -1,6 +1,7 @@
 """Receivers of OTLP logs: a real collector (rotel) as a process, and the protocol's own service, which keeps all."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def free_roots_port() -> int:
+    """One that only root can take."""
+    for port in range(1023, 512, -1):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("every port below 1024 is taken")
 
 
 class LogsReceiver(services.LogsServiceServicer):

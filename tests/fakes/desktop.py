@@ -20,7 +20,6 @@ _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuratio
 """  # session.conf of Debian's dbus, without the services that start by themselves
 _OBJECT = ("/org/freedesktop/Notifications", "org.freedesktop.Notifications")
 _DUNST = DBusAddress(*_OBJECT, "org.dunstproject.cmd0")
-_PROPERTIES = DBusAddress(*_OBJECT, "org.freedesktop.DBus.Properties")
 
 
 class RealDesktop:
@@ -75,12 +74,12 @@ class RealDesktop:
         return sorted(plain, key=lambda each: each["timestamp"])
 
     def count(self) -> int:
-        """How many it shows, keeps back or has shown."""
-        total = 0
-        for name in ("displayedLength", "waitingLength", "historyLength"):
-            (answer,) = self._call(new_method_call(_PROPERTIES, "Get", "ss", ("org.dunstproject.cmd0", name)))
-            total += answer[1]
-        return total
+        """How many it has shown; it shows none after this."""
+        return len(self.shown())
+
+    def remembered(self) -> str:
+        """What this user's follower has written down."""
+        return (self._folder / "state/agent-broker/notified.json").read_text()
 
     def end(self) -> None:
         for process in reversed(self._processes):

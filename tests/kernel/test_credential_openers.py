@@ -319,6 +319,7 @@ async def test_a_backup_that_root_allowed_reads_decoys_and_an_agents_child_does_
 
     told = await paths.all_told()
     assert {(each.kind, each.severity) for each in told} == {("decoy-opened", "critical")}
+    assert len(told) == 2
     assert {each.lineage[0].image.filename for each in told} == {"/usr/bin/head", "/usr/bin/cat"}
     assert sum(f"pid {below.pid}" in each.what for each in told) == 1
 

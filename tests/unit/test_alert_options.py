@@ -70,6 +70,14 @@ def test_nothing_is_on_by_default(tmp_path):
             "config.toml:2: alerts.otlp.endpoint: must be scheme, host and port only: gRPC has no path",
         ),
         ("[alerts.otlp]\nendpoint = 'collector:4317'\n", "config.toml:2: alerts.otlp.endpoint: must be an http or"),
+        (
+            "[alerts.otlp]\nendpoint = 'http://127.0.0.1:4317'\nheaders_file = '/h'\n",
+            "config.toml:3: alerts.otlp.headers_file: needs an https endpoint or a port below 1024",
+        ),
+        (
+            "[alerts.otlp]\nendpoint = 'http://127.0.0.1'\nheaders_file = '/h'\n",
+            "config.toml:3: alerts.otlp.headers_file: needs an https endpoint or a port below 1024",
+        ),
         ("[alerts.ocsf]\nmax_bytes = 1\n", "config.toml:2: alerts.ocsf.max_bytes: expected a whole number >= 1048576"),
     ],
 )
@@ -77,6 +85,11 @@ def test_a_mistake_is_named_with_its_line_and_unquoted(text, expected):
     message = refused(text)
     assert message.startswith(expected)
     assert "hunter2" not in message
+
+
+def test_headers_go_over_tls_or_to_a_port_that_only_root_can_take():
+    for endpoint in ("https://collector.example", "http://127.0.0.1:1023"):
+        assert alerts(f"[alerts.otlp]\nendpoint = '{endpoint}'\nheaders_file = '/h'\n").otlp.headers_file == "/h"
 
 
 def private(path: Path, text: str, mode: int = 0o600) -> Path:
@@ -93,7 +106,7 @@ def test_each_sink_that_is_asked_for_is_made(tmp_path):
         alerts(
             "[alerts.journald]\nenabled = true\nseverity = 'critical'\n"
             f"[alerts.ocsf]\npath = '{tmp_path}/log/alerts.jsonl'\n"
-            f"[alerts.otlp]\nendpoint = 'http://[::1]:4317'\nheaders_file = '{headers}'\n"
+            f"[alerts.otlp]\nendpoint = 'http://[::1]:999'\nheaders_file = '{headers}'\n"
             f"[alerts.apprise]\nurls_file = '{urls}'\n"
         ),
         ACCOUNT,
@@ -122,7 +135,7 @@ def test_a_folder_that_is_there_keeps_its_owner(tmp_path):
 
 def test_files_with_secrets_that_others_can_read_stop_the_start(tmp_path):
     headers = private(tmp_path / "headers", "a: b\n", 0o644)
-    text = f"[alerts.otlp]\nendpoint = 'http://[::1]:4317'\nheaders_file = '{headers}'\n"
+    text = f"[alerts.otlp]\nendpoint = 'http://[::1]:999'\nheaders_file = '{headers}'\n"
     with pytest.raises(IntegrityError, match="others than root can read it"):
         make_sinks(Layout(tmp_path), alerts(text), ACCOUNT)
     with pytest.raises(MisuseError, match="ca_file can't be read"):

@@ -118,11 +118,11 @@ def test_targets_show_empty_places_and_plant_takes_them(served, home, capsys):
 
 def test_a_dry_run_changes_nothing_and_needs_no_broker(served, home, capsys):
     served.stop()
-    assert decoy("plant", "--kind", "netrc", *whose(home), "--dry-run", "--json", "--deny", "--expires", "12h") == 0
+    assert decoy("plant", "--kind", "env-file", *whose(home), "--dry-run", "--json", "--deny", "--expires", "12h") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["report"] is None
     (plan,) = answer["plan"]
-    assert (plan["kind"], plan["deny"], plan["lifetime_ns"]) == ("netrc", True, 12 * 3_600_000_000_000)
+    assert (plan["kind"], plan["deny"], plan["lifetime_ns"]) == ("env-file", True, 12 * 3_600_000_000_000)
     assert home.snapshot() == {}
 
 
@@ -153,6 +153,7 @@ MISUSES = {
     "unknown kind": ("plant", "--kind", "bitcoin"),
     "bad time": ("plant", "--kind", "netrc", "--expires", "soon"),
     "json without yes": ("plant", "--kind", "netrc", "--json"),
+    "denied to tools": ("plant", "--kind", "netrc", "--deny"),
     "refresh what": ("refresh",),
     "refresh two": ("refresh", "--all", "--expired"),
     "remove nothing": ("remove", ".env", "--yes"),
@@ -195,3 +196,28 @@ def test_the_list_is_refused_to_others(served, home):
     assert done.returncode == 3, done.stderr
     assert "group" in done.stderr
     assert ".netrc" not in done.stdout + done.stderr
+
+
+def test_a_decoy_is_not_enrolled_as_if_it_were_the_users_login(served, home, capsys):
+    home.make_folder(home.home / ".claude")
+    assert decoy("plant", "--kind", "claude-oauth", *whose(home), "--yes") == 0
+    before = home.snapshot()
+    assert main(["enroll", "claude", *whose(home), "--dry-run"]) == 2
+    assert "decoy remove" in capsys.readouterr().err
+    assert home.snapshot() == before
+
+
+def test_one_decoy_that_can_t_be_renewed_does_not_keep_the_others_from_it(served, home, capsys):
+    for kind in ("env-file", "netrc"):
+        decoy("plant", "--kind", kind, *whose(home), "--yes")
+    (home.home / ".env").unlink()
+    (home.home / ".env").symlink_to("/etc/passwd")
+    before = {each.kind: each.values_sha256 for each in load_planted(served.layout.decoys_folder)}
+    capsys.readouterr()
+    assert decoy("refresh", "--all", "--yes") == 2
+    captured = capsys.readouterr()
+    assert "netrc, refreshed" in captured.out
+    assert "symbolic link" in captured.err
+    after = {each.kind: each.values_sha256 for each in load_planted(served.layout.decoys_folder)}
+    assert after["env-file"] == before["env-file"]
+    assert after["netrc"] != before["netrc"]

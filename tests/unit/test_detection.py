@@ -15,6 +15,9 @@ from agent_broker.monitor.detection import (
     is_exempt,
     printable,
 )
+from agent_broker.monitor.fold import Folder, Seen
+from agent_broker.monitor.glimpse import Glimpse, offender_of
+from agent_broker.monitor.lines import Line
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.messages import MAX_MESSAGE_BYTES, IncidentPush
 from tests.fakes.lineage_records import a_lineage, a_step
@@ -148,7 +151,15 @@ def test_the_longest_lineage_does_not_make_an_incident_too_long_to_be_told():
 
     incident = decide_open(DECOY, verdict, facts(other_name="/" + "z" * 4000, hash_problem="p" * 300))
 
-    assert len(msgspec.msgpack.encode(IncidentPush(1, 1, incident))) < MAX_MESSAGE_BYTES
+    wide = "\U0001f480" * 100_000
+    offender = offender_of(Glimpse(arguments=wide.encode(), cwd=wide.encode()), steps, "p" * 300)
+    folder = Folder(per_family=1)
+    whole = msgspec.structs.replace(incident, offender=offender)
+    for number in range(200):
+        seen = Seen(incident.kind, incident.action, incident.severity, f"/{number}/{'d' * 4000}", 0)
+        folder.add(Line(number, 1, 7, number), seen, 0, lambda: whole)
+    for told in folder.close():
+        assert len(msgspec.msgpack.encode(IncidentPush(1, 1, told))) < MAX_MESSAGE_BYTES
     assert "100 steps in the middle of its lineage are left out" in incident.what
     assert (len(incident.lineage), incident.lineage[0], incident.lineage[-1]) == (28, steps[0], steps[-1])
 

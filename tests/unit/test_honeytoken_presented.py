@@ -6,7 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from agent_broker.honeytoken.presented import MAX_PIECES, MAX_TEXT_CHARS, digest_of, digests_of, pieces_of
-from agent_broker.inject.headers import MAX_CARRIED_TEXTS, carried_values
+from agent_broker.inject.headers import MAX_CARRIED_CHARS, MAX_CARRIED_TEXTS, carried_values
 
 TOKEN = "ghp_0123456789abcdefghijklmnopqrstuvwxyz"
 SECRET = "abc/def+ghi=jkl/mno+pqr=stu/vwx+yz012345"
@@ -51,7 +51,9 @@ def test_the_work_is_bounded():
     assert len(pieces_of(flood)) == MAX_PIECES
     assert max(map(len, pieces_of("x" * 1_000_000))) == MAX_TEXT_CHARS
     headers = CIMultiDict((f"x-{number}", f"{number:020d}") for number in range(1000))
-    assert len(list(carried_values(headers, "/"))) == MAX_CARRIED_TEXTS
+    assert len(list(carried_values(headers, "/"))) == MAX_CARRIED_TEXTS - 1  # the address is one
+    wide = CIMultiDict((f"x-{number}", f"{number:08000d}") for number in range(100))
+    assert sum(map(len, carried_values(wide, "/"))) <= MAX_CARRIED_CHARS
 
 
 def test_authentication_is_looked_at_first_whatever_comes_before():

@@ -205,7 +205,7 @@ async def test_repeats_of_one_program_are_told_as_a_revision_with_their_count(de
     assert len({each.id for each in desk.told}) == 1
     assert (last.count, last.path, last.paths) == (4, "/home/ann/a", ("/home/ann/b", "/home/ann/c"))
     assert (last.role, last.holds) == ("decoy", "env-file")
-    assert "4 times in all, on 3 watched files" in last.what
+    assert "4 times in all, in 3 places" in last.what
 
 
 async def test_what_an_unidentified_program_does_while_it_is_looked_at_is_counted(desk):

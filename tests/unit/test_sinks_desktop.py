@@ -54,11 +54,10 @@ def test_an_alert_is_shown_with_what_to_do_next(roots_desktop, desktop):
 
 
 def test_a_revision_takes_the_place_of_what_was_shown(roots_desktop, desktop):
-    incident = an_incident(2)
+    incident, before = an_incident(2), roots_desktop.count()
     desktop.show(incident)
-    before = roots_desktop.count()
     desktop.show(msgspec.structs.replace(incident, revision=1, what="incident 2, 99 times"))
-    assert roots_desktop.count() == before
+    assert roots_desktop.count() == before + 1
     assert "99 times" in body(roots_desktop.shown()[-1])
 
 
@@ -188,11 +187,12 @@ def test_a_person_sees_each_alert_once_in_order_across_restarts(world, served):
             assert firsts(desktop) == ["incident 1", "incident 4"]
             desktop.stop_notifications()
             world.publish(mine(5))
-            world.publish(mine(6))
+            world.publish(last := mine(6))
             notify.says("start the desktop's notification service")
             desktop.start_notifications()
             until(lambda: desktop.count() == 2)
             assert firsts(desktop) == ["incident 5", "incident 6"]
+            until(lambda: last.id in desktop.remembered())  # the one in flight would come again
         wait_for_followers(world, 0)
         for number in range(7, 7 + 12):
             world.publish(mine(number))
@@ -258,17 +258,25 @@ def test_root_is_told_to_be_himself(served):
 def test_a_follower_remembers_revisions_and_forgets_nothing_between(tmp_path):
     path = state_file({"XDG_STATE_HOME": str(tmp_path)}, Path("/home/u"))
     assert state_file({"XDG_STATE_HOME": "relative"}, Path("/home/u")).is_relative_to("/home/u/.local/state")
-    incidents = [an_incident(number) for number in range(5)]
+    incidents = tuple(an_incident(number) for number in range(200))
     assert Memory(path).missed(()) == ()
-    assert Memory(path).missed(incidents) == tuple(incidents), "it was there before the first"
+    assert Memory(path).missed(incidents) == incidents, "it was there before the first"
     path.unlink()
-    assert Memory(path).missed(incidents) == ()
-    assert Memory(path).missed(incidents) == ()
+    assert Memory(path).missed(incidents[:3]) == ()
+    assert Memory(path).missed(incidents) == incidents[3:]
     memory = Memory(path)
-    memory.tell(incidents[1])
-    grown = msgspec.structs.replace(incidents[1], revision=1)
+    for each in incidents[3:150]:
+        memory.tell(each)
+    assert not memory.is_new(incidents[3])
+    grown = msgspec.structs.replace(incidents[149], revision=1)
+    assert memory.is_new(grown)
     again = Memory(path)
-    assert again.missed([*incidents, grown]) == (*incidents[2:], grown)
-    assert Memory(path).missed(incidents[3:]) == tuple(incidents[3:])
+    assert again.missed((*incidents[:149], *incidents[150:], grown)) == (*incidents[150:], grown)
+    assert again.missed(incidents[160:]) == incidents[160:]
+    (tmp_path / "file").touch()
+    homeless = Memory(tmp_path / "file/state/notified.json")
+    with pytest.raises(UnavailableError, match="can't be made"):
+        homeless.tell(incidents[0])
+    assert not homeless.is_new(incidents[0]), "not shown again and again"
     path.write_bytes(b"nonsense")
     assert Memory(path).missed(incidents) == ()

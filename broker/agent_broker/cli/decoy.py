@@ -1,5 +1,6 @@
 """``agent-broker decoy``: plant credentials that open nothing, and hear of whoever takes them."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -121,18 +122,19 @@ def refresh_command(  # noqa: PLR0913, PLR0917 - one parameter an option
         decoys = (require_decoy_path(path, decoys),)
     elif only_expired:
         decoys = expired(decoys, inert_garden(layout).clock.wall_ns())
-    done: list[PlantOutcome] = []
     if decoys:
         confirm(f"Put fresh values in the place of {plural(len(decoys), 'decoy')}?", yes=yes)
-        with administrator(layout) as client, showing_steps("refreshing") as on_step:
-            garden = garden_of(layout, client, on_step)
-            done = [refresh(each, garden) for each in decoys]
-    if json:
-        print_json({"report": done})
-    elif done:
-        show_outcomes(done, console())
     else:
         say("no decoy is due")
+    done, failed = _refresh_all(layout, decoys)
+    if json:
+        print_json({"report": done})
+    else:
+        show_outcomes(done, console())
+    for each in failed[1:]:
+        say(each.explain())
+    if failed:
+        raise failed[0]
 
 
 @app.command("remove")
@@ -203,6 +205,22 @@ def _plant_all(layout: Layout, plans: list[PlantPlan]) -> list[PlantOutcome]:
                     say(f"planted before that: {', '.join(outcome.path for outcome in done)}")
                 raise error from None
     return done
+
+
+def _refresh_all(layout: Layout, decoys: Sequence[PlantedDecoy]) -> tuple[list[PlantOutcome], list[MisuseError]]:
+    """Renew each; what is wrong with one file keeps no other from it."""
+    done: list[PlantOutcome] = []
+    failed: list[MisuseError] = []
+    if not decoys:
+        return done, failed
+    with administrator(layout) as client, showing_steps("refreshing") as on_step:
+        garden = garden_of(layout, client, on_step)
+        for each in decoys:
+            try:
+                done.append(refresh(each, garden))
+            except MisuseError as error:
+                failed.append(error)
+    return done, failed
 
 
 def _planted(layout: Layout) -> tuple[PlantedDecoy, ...]:

@@ -29,7 +29,8 @@ def show_plans(plans: Sequence[PlantPlan], out: Console) -> None:
         _line(out, "the file", _what_happens(plan))
         _line(out, "harmless", plan.kind.never_outranks)
         if plan.shared:
-            _line(out, "careful", "your own tools read this file; opens of it by programs that are not known are told")
+            why = "the user's own tools read this file" if plan.holds_more else "its tool opens this file by itself"
+            _line(out, "careful", f"{why}: a file that no tool opens tells more surely")
         _line(out, "others", "are denied where the tier can" if plan.deny else "are served the decoy")
 
 

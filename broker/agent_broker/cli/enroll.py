@@ -29,6 +29,7 @@ from agent_broker.enroll.plan import Plan, make_plan
 from agent_broker.enroll.recover import recover as recover_all
 from agent_broker.enroll.report import Report
 from agent_broker.errors import MisuseError
+from agent_broker.identity.planted import load_planted
 from agent_broker.transport.control_client import ControlClient
 
 app = typer.Typer(add_completion=False)
@@ -118,6 +119,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - what the options say
             deny_decoys=config.decoys.deny if deny_decoys is None else deny_decoys,
             allow_env=allow_env,
             progress=progress,
+            planted=load_planted(layout.decoys_folder),
         )
 
 

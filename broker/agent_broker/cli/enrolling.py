@@ -17,6 +17,7 @@ from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.errors import MisuseError, RefusedError
+from agent_broker.identity.planted import load_planted
 from agent_broker.ids import Uid
 from agent_broker.transport.control_client import ControlClient
 
@@ -87,6 +88,7 @@ def site_of(layout: Layout, client: ControlClient, on_step: Callable[[str], None
         policy_dir=layout.policy_folder,
         clock=SystemClock(),
         on_step=on_step,
+        planted=load_planted(layout.decoys_folder),
     )
 
 

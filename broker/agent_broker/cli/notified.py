@@ -1,6 +1,5 @@
 """What a follower has told already: so that a restart tells nothing twice and leaves nothing out."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -9,19 +8,18 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.disk import replace_file
+from agent_broker.errors import UnavailableError
 from agent_broker.monitor.incident import Incident
 
-REMEMBERED: Final = 4_096
+REMEMBERED: Final = 4_096  # by a process
+KEPT: Final = 64  # of the last ones, in the file: an incident that grew since has left its place among the stored ones
 
 
 class Told(Struct, frozen=True):
-    """The last one, as it is kept in the user's state folder."""
+    """A revision of an incident."""
 
     id: str
     revision: int
-
-
-_NONE_YET: Final = Told("", 0)
 
 
 class Memory:
@@ -30,29 +28,28 @@ class Memory:
     def __init__(self, path: Path) -> None:
         """Read what is kept; a file that says nothing sensible is as none."""
         self._path = path
-        self._told: OrderedDict[Told, None] = OrderedDict()
-        try:
-            self._last: Told | None = msgspec.json.decode(path.read_bytes(), type=Told)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            self._last = None
+        kept = _read(path)
+        self._is_new = kept is None
+        self._told = dict.fromkeys(kept or ())
 
     def missed(self, stored: Iterable[Incident]) -> tuple[Incident, ...]:
-        """Return which of the stored incidents (oldest first) came after the last told one.
+        """Return which of the stored incidents came after the last told one.
 
-        A follower that was never there before begins with what comes now; if the last told one is not among the stored
-        ones any more, all of these came after it.
+        A follower that was never there before begins with what comes now; if none that it told is among the stored ones
+        any more, all of these came after them.
+
+        Args:
+            stored: in their newest revisions, the one that was told last at the end.
 
         Raises:
             UnavailableError: as ``tell``.
         """
         incidents = tuple(stored)
-        if self._last is None:
-            self._keep(_key(incidents[-1]) if incidents else _NONE_YET)
+        if self._is_new:
+            self._keep(incidents)
             return ()
-        keys = [_key(each) for each in incidents]
-        if self._last in keys:
-            incidents = incidents[len(keys) - keys[::-1].index(self._last) :]
-        return tuple(each for each in incidents if self.is_new(each))
+        known = [place for place, each in enumerate(incidents, 1) if not self.is_new(each)]
+        return incidents[max(known, default=0) :]
 
     def is_new(self, incident: Incident) -> bool:
         """Tell whether this revision was not told yet."""
@@ -64,15 +61,27 @@ class Memory:
         Raises:
             UnavailableError: the disk refused; it is remembered for as long as this process lives.
         """
-        self._keep(_key(incident))
-        self._told[_key(incident)] = None
-        while len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
+        self._keep((incident,))
 
-    def _keep(self, last: Told) -> None:
-        self._last = last
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_file(self._path, msgspec.json.encode(self._last))
+    def _keep(self, incidents: Iterable[Incident]) -> None:
+        self._is_new = False
+        for each in incidents:
+            self._told.pop(_key(each), None)
+            self._told[_key(each)] = None
+        while len(self._told) > REMEMBERED:
+            del self._told[next(iter(self._told))]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UnavailableError(f"{self._path.parent} can't be made: {error.strerror}") from error
+        replace_file(self._path, msgspec.json.encode(tuple(self._told)[-KEPT:]))
+
+
+def _read(path: Path) -> tuple[Told, ...] | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[Told, ...])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def state_file(environment: Mapping[str, str], home: Path) -> Path:

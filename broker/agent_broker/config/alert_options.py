@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
+from agent_broker.audit.sinks.port import OTLP_PORT
 from agent_broker.toml_document import KeyPath
+
+_FIRST_UNPRIVILEGED_PORT = 1024  # ip(7), ip_unprivileged_port_start
 
 Severity = Literal["info", "warning", "critical"]
 """The least severe alert that a sink gets."""
@@ -88,6 +91,9 @@ def alert_problems(alerts: Alerts, url_problem: Callable[[str], str]) -> list[tu
     ]
     if alerts.otlp.endpoint and (problem := _endpoint_problem(alerts.otlp.endpoint, url_problem)):
         problems.append((("alerts", "otlp", "endpoint"), problem))
+    elif alerts.otlp.headers_file and _can_be_squatted(alerts.otlp.endpoint):
+        sentence = "needs an https endpoint or a port below 1024: any process could take the port and read the headers"
+        problems.append((("alerts", "otlp", "headers_file"), sentence))
     return problems
 
 
@@ -96,3 +102,9 @@ def _endpoint_problem(endpoint: str, url_problem: Callable[[str], str]) -> str:
     if not problem and urlsplit(endpoint).path not in {"", "/"}:
         return "must be scheme, host and port only: gRPC has no path"
     return problem
+
+
+def _can_be_squatted(endpoint: str) -> bool:
+    """Tell whether a process without privilege could take the receiver's place while it is down."""
+    parts = urlsplit(endpoint)
+    return parts.scheme == "http" and (parts.port or OTLP_PORT) >= _FIRST_UNPRIVILEGED_PORT

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from agent_broker.errors import UnavailableError
 from agent_broker.honeytoken.presented import digest_of
-from agent_broker.identity.planted import load_planted
+from agent_broker.identity.planted import PlantedDecoy, load_planted
 from agent_broker.identity.registry import Enrollment
 from agent_broker.ids import AgentName, Sha256, Uid
 
@@ -28,24 +29,30 @@ class DecoyBook:
         self._folder = folder
         self._entries: dict[Sha256, KnownDecoy] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def reload(self, enrollments: Iterable[Enrollment]) -> None:
         """Read the planted decoys again; the former content stays if one of them is broken.
 
         Raises:
             IntegrityError, MisuseError: see load_planted.
+            UnavailableError: the folder is not the broker's group's to read.
         """
         entries: dict[Sha256, KnownDecoy] = {}
         for enrollment in enrollments:
             for file in enrollment.decoys:
                 known = KnownDecoy(file.path, file.kind, enrollment.owner_uid, enrollment.agent)
                 entries.update(dict.fromkeys(file.values_sha256, known))
-        for decoy in load_planted(self._folder):
+        for decoy in self._planted():
             known = KnownDecoy(decoy.path, decoy.kind, decoy.owner_uid, None)
             entries.update(dict.fromkeys(decoy.values_sha256, known))
         self._entries = entries
+
+    def _planted(self) -> tuple[PlantedDecoy, ...]:
+        try:
+            return load_planted(self._folder)
+        except OSError as error:
+            raise UnavailableError(
+                f"{self._folder} can't be read: {error.strerror}", next_step="restart the broker, which sets it right"
+            ) from error
 
     def find(self, value: str) -> KnownDecoy | None:
         """Return the decoy that has this value; a look-up by digest, so its duration tells nothing of any value."""

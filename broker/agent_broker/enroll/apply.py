@@ -206,6 +206,7 @@ class _Enrolling:
         """Look for what was moved, before the decoys are watched; other agents' decoys are passed over."""
         home = self._plan.owner.home.rstrip("/") + "/"
         watched = [decoy.path for other in load_registry(self._site.registry_dir) for decoy in other.decoys]
+        watched += [decoy.path for decoy in self._site.planted]
         order = Scan(
             needles=tuple({needle.reveal() for needle in self._survey.needles if len(needle) >= _NEEDLE_BYTES}),
             first=self._survey.scan_first,

@@ -17,6 +17,7 @@ from agent_broker.enroll.recipe import FoundSecret, Recipe, Row, Survey
 from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
+from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.identity.registry import DecoyFile, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
 
@@ -77,6 +78,7 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
     deny_decoys: bool = False,
     allow_env: Iterable[str] = (),
     progress: Progress | None = None,
+    planted: Iterable[PlantedDecoy] = (),
 ) -> Plan:
     """Look at everything, change nothing.
 
@@ -89,18 +91,18 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         deny_decoys: refuse others the decoy instead of serving it, where the tier can.
         allow_env: ``NAME=VALUE`` each, see parse_allowances.
         progress: told how far the hash of an executable is.
+        planted: decoys that are no enrolment's.
 
     Raises:
-        MisuseError: an allowance that can't be; already enrolled; a file that can't be touched safely; no credential;
-            no executable.
+        MisuseError: an allowance that can't be; already enrolled; a decoy or a file that can't be touched safely in
+            the way; no credential; no executable.
         IntegrityError: an executable that changes while it is hashed.
         UnavailableError: the process that acts as the user does not answer.
     """
     allowed = parse_allowances(allow_env, recipe.agent, recipe.role.runtimes)
-    _require_not_enrolled(registry_dir, recipe.agent, owner)
+    _require_not_enrolled(registry_dir, planted, recipe.agent, owner)
     survey, refused = _look(recipe, owner, allowed)
-    candidates = recipe.binary_candidates(owner, search_path)
-    found, others = find_binaries(binaries, candidates, owner, progress)
+    found, others = find_binaries(binaries, recipe.binary_candidates(owner, search_path), owner, progress)
     home = owner.home.rstrip("/")
     running = running_pids(found, owner.uid)
     return Plan(
@@ -141,13 +143,19 @@ def credential_id(agent: AgentName, owner_uid: Uid, name: str) -> CredentialId:
     return CredentialId(f"{agent}/{owner_uid}/{name}")
 
 
-def _require_not_enrolled(registry_dir: Path, agent: AgentName, owner: Owner) -> None:
+def _require_not_enrolled(registry_dir: Path, planted: Iterable[PlantedDecoy], agent: AgentName, owner: Owner) -> None:
     """Ask before anything is read: the decoy of an enrolled agent is watched, and we are not the agent."""
     for enrollment in load_registry(registry_dir):
         if (enrollment.agent, enrollment.owner_uid) == (agent, owner.uid):
             raise MisuseError(
                 f"{agent} of user {owner.name} is enrolled already",
                 next_step=f"to enroll again: agent-broker unenroll {agent} --user {owner.name} first",
+            )
+    for decoy in planted:
+        if decoy.path.startswith(f"{owner.home.rstrip('/')}/.{agent}"):  # it would be taken for the user's own login
+            raise MisuseError(
+                f"{decoy.path} holds a planted decoy; the enrolment puts its own there",
+                next_step=f"agent-broker decoy remove {decoy.path}",
             )
 
 

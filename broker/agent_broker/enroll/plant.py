@@ -82,9 +82,14 @@ class PlantPlan:
         return f"{self.owner.home.rstrip('/')}/{self.path}"
 
     @property
-    def shared(self) -> bool:
+    def holds_more(self) -> bool:
         """Whether the file holds something of the user's too."""
         return self.version is not None and self.version.state.size_bytes > 0
+
+    @property
+    def shared(self) -> bool:
+        """Whether the owner's own tools open the file."""
+        return self.holds_more or (self.kind.tool_reads and self.path == self.kind.default_path)
 
 
 def relative_path(path: str, owner: Owner) -> str:
@@ -127,7 +132,13 @@ def plan_planting(  # noqa: PLR0913 - what the operator can say, named arguments
     _require_keys(kind, content)
     token = kind.make(content is None)
     with_honeytoken(content.data if content else None, token)
-    return PlantPlan(kind, owner, place, version_of(content), folders, token, deny, lifetime_ns, route)
+    plan = PlantPlan(kind, owner, place, version_of(content), folders, token, deny, lifetime_ns, route)
+    if deny and plan.shared:
+        raise MisuseError(
+            f"{plan.absolute} is opened by the user's own tools, which would be denied it too",
+            next_step="leave --deny out, or name a file with PATH that no tool opens by itself",
+        )
+    return plan
 
 
 def missing_folders(files: UserFiles, place: str) -> tuple[str, ...]:

@@ -48,9 +48,12 @@ def refresh(decoy: PlantedDecoy, garden: Garden) -> PlantOutcome:
                 lifetime_ns=lifetime_ns,
                 route="planted: decoy refresh",
             )
-        except MisuseError:
+        except MisuseError as error:
             garden.journal().forget(transaction)
-            raise
+            raise MisuseError(
+                f"the decoy {decoy.path} is out, and no fresh one could be planted: {error.message}",
+                next_step=error.next_step,
+            ) from error
         return _again(plan, garden, lock.lock_fd, gone)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent_broker.clock import Clock
+from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.ids import AgentName, CredentialId, Uid
 from agent_broker.monitor.messages import ReloadAnswer
 from agent_broker.vault.secret import Secret
@@ -79,3 +80,5 @@ class Site:
     clock: Clock
     on_step: Callable[[str], None] = _no_step
     """Called after each step with its name: for progress, and for tests that stop there."""
+    planted: tuple[PlantedDecoy, ...] = ()
+    """Decoys that are no enrolment's: watched, so nothing opens them on the way."""

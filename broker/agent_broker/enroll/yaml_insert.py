@@ -2,7 +2,7 @@
 
 The law: positions come from the parser, never from a search; the result is parsed again, and must mean exactly what
 the file meant with the new entries added. What could be read in two ways, or could make a parser work without end
-(aliases, several documents, a megabyte of it), is refused. Messages quote nothing of the file.
+(aliases, several documents, a huge one), is refused. Messages quote nothing of the file.
 """
 
 import copy
@@ -16,7 +16,7 @@ import yaml
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.entry import YamlEntries
 
-MAX_BYTES = 1024 * 1024  # PyYAML reads some 100 KB a second
+MAX_BYTES = 256 * 1024  # PyYAML reads some 100 KB a second, and it is read five times
 _DASH = re.compile(r"( *)- ")
 _ELSEWHERE = "name another file with PATH"
 

@@ -37,8 +37,6 @@ class JsonMember:
 
     path: tuple[str, ...]
     value: JsonValue = field(repr=False)
-    follows: tuple[str, ...] = ()
-    """Keys below it that hold the values."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ class Kind:
     """A folder or file, relative to the home, that is there if its tool is in use; empty: its default path's folder."""
     requires: tuple[str, ...] = ()
     """Keys that an existing YAML file must have at its root."""
+    tool_reads: bool = False
+    """Whether a tool opens the default path by itself, with whatever is there."""
 
 
 def _always(make: Callable[[], Honeytoken]) -> Callable[[bool], Honeytoken]:
@@ -41,6 +43,7 @@ KINDS: tuple[Kind, ...] = (
         "a login of Claude Code's",
         "the last credential that Claude looks for; refused where a login is",
         _always(agents.claude_oauth),
+        tool_reads=True,
     ),
     Kind(
         "claude-api-key",
@@ -64,6 +67,7 @@ KINDS: tuple[Kind, ...] = (
         "a Google login of Gemini CLI's",
         "used only with Google login, which would have its file there: refused then",
         _always(agents.gemini_oauth),
+        tool_reads=True,
     ),
     Kind(
         "google-oauth",
@@ -86,15 +90,25 @@ KINDS: tuple[Kind, ...] = (
         "a profile with a long-lived key",
         "a profile of its own name: of the same name it would win over credential_process",
         _always(machines.aws_profile),
+        tool_reads=True,
     ),
     Kind("github-token", ".github_token", "a personal access token", _OWN_FILE, _always(machines.github), ".config/gh"),
-    Kind("npm-token", ".npmrc", "a registry's token", "a registry of its own name", _always(machines.npm), ".npm"),
+    Kind(
+        "npm-token",
+        ".npmrc",
+        "a registry's token",
+        "a registry of its own name",
+        _always(machines.npm),
+        ".npm",
+        tool_reads=True,
+    ),
     Kind(
         "docker-auth",
         ".docker/config.json",
         "a registry login",
         "a registry of its own name; helpers win over it in any case",
         _always(machines.docker_auth),
+        tool_reads=True,
     ),
     Kind(
         "kubeconfig",
@@ -102,6 +116,7 @@ KINDS: tuple[Kind, ...] = (
         "a cluster with a user's token",
         "a context of its own name, never the current one",
         _always(machines.kubeconfig),
+        tool_reads=True,
     ),
     Kind(
         "ssh-private-key",
@@ -111,7 +126,7 @@ KINDS: tuple[Kind, ...] = (
         _always(machines.ssh_key),
     ),
     Kind("env-file", ".env", "a service's password and token", _EARLIER, _always(machines.env_file), "."),
-    Kind("netrc", ".netrc", "a host's login", "a host of its own name", _always(machines.netrc), "."),
+    Kind("netrc", ".netrc", "a host's login", "a host of its own name", _always(machines.netrc), ".", tool_reads=True),
     Kind(
         "git-credentials",
         ".git-credentials",
@@ -119,6 +134,7 @@ KINDS: tuple[Kind, ...] = (
         "a host of its own name; helpers before it win in any case",
         _always(machines.git_credentials),
         ".gitconfig",
+        tool_reads=True,
     ),
     Kind(
         "gh-hosts",
@@ -127,6 +143,7 @@ KINDS: tuple[Kind, ...] = (
         "beside github.com a host of its own name; GH_TOKEN wins over it",
         lambda is_new: machines.gh_hosts(is_new=is_new),
         requires=(machines.GITHUB,),
+        tool_reads=True,
     ),
 )
 

@@ -33,7 +33,7 @@ class PlantedDecoy(Struct, frozen=True, forbid_unknown_fields=True):
     deny: bool = False
     """True: others are refused the open (EPERM) where the tier can; False: they are served the decoy."""
     shared: bool = False
-    """True: the file holds entries of the owner's too, which their own tools read."""
+    """True: the owner's own tools open the file; it holds entries of theirs too, or lies where a tool always looks."""
     format: int = 1
 
     @property

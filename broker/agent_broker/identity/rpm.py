@@ -12,6 +12,7 @@ from agent_broker.errors import UnavailableError
 
 _TOOL = Path("/usr/bin/rpm")
 _DATABASES = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+_FILES = {"rpmdb.sqlite", "Packages.db", "Packages"}  # by backend; files beside them change when somebody only reads
 _LIMIT_S = 10
 _FORMAT = "%{NAME}\\t%{EVR}\\t%{FILEDIGESTALGO}\\n[%{FILENAMES}\\t%{FILEDIGESTS}\\n]"
 _ALGORITHMS = {"1": "md5", "(none)": "md5", "2": "sha1", "8": "sha256", "9": "sha384", "10": "sha512"}
@@ -23,14 +24,16 @@ Owner = tuple[str, str, str, str]
 
 def stamp(root: Path) -> tuple[int, ...]:
     """Return what changes when packages are installed; empty: there is no rpm database."""
-    found = []
-    for folder in _DATABASES:
-        try:
-            with os.scandir(root / folder) as entries:
-                found += [each.stat().st_mtime_ns for each in entries]
-        except OSError:
-            continue
-    return tuple(sorted(found))
+    return tuple(time_ns for each in _DATABASES for time_ns in stamp_of(root / each))
+
+
+def stamp_of(folder: Path) -> tuple[int, ...]:
+    """Return the change times of one database's files; empty: it is not there."""
+    try:
+        with os.scandir(folder) as entries:
+            return tuple(sorted(each.stat().st_mtime_ns for each in entries if each.name in _FILES))
+    except OSError:
+        return ()
 
 
 def owner_of(root: Path, path: str) -> Owner | None:
@@ -39,9 +42,11 @@ def owner_of(root: Path, path: str) -> Owner | None:
     Raises:
         UnavailableError: rpm did not answer in time, or can't be run.
     """
-    if not stamp(root) or not _is_roots(_TOOL):
+    database = next((each for each in _DATABASES if stamp_of(root / each)), None)
+    if database is None or not _is_roots(_TOOL):
         return None
-    command: list[str | Path] = [_TOOL, "--root", root, "-qf", "--queryformat", _FORMAT, path]
+    place: list[str | Path] = ["--root", root, "--dbpath", f"/{database}"]  # whatever the macros of this host say
+    command = [_TOOL, *place, "-qf", "--queryformat", _FORMAT, path]
     try:
         done = subprocess.run(command, env={}, capture_output=True, timeout=_LIMIT_S, check=False, cwd="/")
     except (OSError, subprocess.TimeoutExpired, ValueError) as error:

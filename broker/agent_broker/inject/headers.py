@@ -31,6 +31,8 @@ OAUTH_BETA: Final = "oauth-2025-04-20"
 
 MAX_CARRIED_TEXTS: Final = 128
 """Of a request's headers that are searched for a decoy's value; Claude Code sends some 25."""
+MAX_CARRIED_CHARS: Final = 32 * 1024
+"""Of all of them; Claude Code's have less than 2,000. Nobody keeps the broker busy with headers."""
 
 _AUTH_HEADERS: Final = ("authorization", "x-api-key")
 _HOP_BY_HOP: Final = frozenset(
@@ -88,12 +90,16 @@ def presented_tokens(headers: Headers) -> tuple[str, ...]:
 def carried_values(headers: Headers, target: str) -> Iterator[str]:
     """Yield what in a request may be a stolen value, authentication first: each header's parts, the address's.
 
-    Bounded: MAX_CARRIED_TEXTS headers of the others, and of each what honeytoken.presented looks at.
+    Bounded: MAX_CARRIED_TEXTS headers and MAX_CARRIED_CHARS in all, and of each what honeytoken.presented looks at.
     """
+    left = MAX_CARRIED_CHARS
     named = [value for name in _AUTH_HEADERS for value in headers.getall(name, [])]
     others = [value for name, value in headers.items() if name.lower() not in _AUTH_HEADERS]
-    for text in (*named[:MAX_CARRIED_TEXTS], target, *others[:MAX_CARRIED_TEXTS]):
-        yield from pieces_of(text)
+    for text in (*named, target, *others)[:MAX_CARRIED_TEXTS]:
+        yield from pieces_of(text[:left])
+        left -= len(text)
+        if left <= 0:
+            return
 
 
 def only_phantom(tokens: Iterable[str]) -> str:

@@ -249,12 +249,6 @@ class Credentials:
         allowed = any(each.sha256 == sha256 for each in records) and not is_interpreter(program.path)
         return Opener(is_allowed=allowed, program=program, sha256=sha256)
 
-    def _records_for(self, mark: Mark, verdict: Verdict) -> list[AllowedProgram]:
-        """Return what root allowed for a file; nothing if an agent may stand behind the opener."""
-        if not isinstance(verdict, Evidence) or verdict.principal is not None:
-            return []
-        return [each for each in self._allowed if _opens(each, mark) and each.holds_at(time.time_ns())]
-
     def _allows(self, place: Place | None, verdict: Verdict, program: Program) -> bool:
         """Whether the catalogue lets this program, or this agent, open a place."""
         if place is None:

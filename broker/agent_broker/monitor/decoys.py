@@ -285,7 +285,6 @@ class DecoyListener:
         """Report who opened a file, unless it may, or is being learnt."""
         if opener.is_allowed or self._credentials.learns(mark, who[1], opener):
             who[0].close()
-            actor.close()
         else:
             self._report(mark, opened_as, who)
 

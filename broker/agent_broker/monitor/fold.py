@@ -62,7 +62,7 @@ class _Fold:
 
     key: Hashable
     family: Hashable | None
-    """Whose lines it is counted among; None: of nobody's."""
+    """Whose incidents it is counted among; None: of nobody's."""
     level: int
     """0: one line, 1: a family's further ones, 2: everybody's."""
     content: Incident
@@ -180,7 +180,7 @@ class Folder:
         if not full and self._members[family] < self._most and self._is_welcome(family, everybody):
             return one, family, 0
         if not full and self._members[family]:
-            return family, None, 1
+            return family, family, 1
         return everybody, None, 2
 
     def _is_welcome(self, family: Hashable, everybody: Hashable) -> bool:
@@ -284,6 +284,6 @@ def _repeats(fold: _Fold) -> Iterator[str]:
         return
     yield f"; {fold.count} times in all"
     if len(fold.files) > 1:
-        yield f", on {len(fold.files)} watched files"
+        yield f", in {len(fold.files)} places"
     if fold.unlisted:
-        yield f" and, {fold.unlisted} times, on further ones"
+        yield f" and, {fold.unlisted} times, in further ones"

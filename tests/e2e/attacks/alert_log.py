@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from tests.demo.check import eventually
@@ -32,9 +31,7 @@ class AlertLog:
 
     def settle(self) -> None:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
-        program = (
-            Path(tempfile.mkdtemp(prefix="settle-", dir="/tmp")) / "cat"
-        )  # another program each time: a new incident
+        program = self._folder / f"cat-{next(self._numbers)}"  # another one each time: another incident
         shutil.copy("/bin/cat", program)
         reader = subprocess.Popen([program, self._decoy], stdout=subprocess.DEVNULL)
         reader.wait()

@@ -20,12 +20,12 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 import agent_broker
+from agent_broker.audit.sinks.port import OTLP_PORT
 from agent_broker.audit.sinks.private_file import private_lines
 from agent_broker.errors import MisuseError, RefusedError, UnavailableError
 from agent_broker.monitor.incident import Incident
 
 EVENT_NAME: Final = "agent_broker.incident"
-DEFAULT_PORT: Final = 4317  # the OTLP specification's for gRPC
 _SEVERITIES = {"info": (9, "INFO"), "warning": (13, "WARN"), "critical": (21, "FATAL")}  # SeverityNumber
 _NEVER = {grpc.StatusCode.INVALID_ARGUMENT}
 _CALL_TIMEOUT_S = 20.0
@@ -102,7 +102,7 @@ class Otlp:
     def _connect(self) -> grpc.aio.Channel:
         parts = urlsplit(self._endpoint)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        target = f"{host}:{parts.port or DEFAULT_PORT}"
+        target = f"{host}:{parts.port or OTLP_PORT}"
         if parts.scheme == "http":
             return grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)])
         return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root_certificates=self._roots))

@@ -8,6 +8,8 @@ from agent_broker.monitor.incident import Incident
 
 SEVERITIES: Final = ("info", "warning", "critical")
 """In growing order (monitor.incident)."""
+OTLP_PORT: Final = 4317
+"""The OTLP specification's for gRPC."""
 
 
 class Sink(Protocol):
