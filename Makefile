@@ -11,7 +11,7 @@ PROTO := $(PACKAGE)/transport/control_pb2.py
 BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
 
-.PHONY: setup demo test test-vm lint bench attacks fuzz bpf shim proto wheel clean tools
+.PHONY: setup demo test test-vm lint bench bench-peers attacks fuzz bpf shim proto wheel clean tools
 
 setup: tools .venv/.installed bpf shim proto
 
@@ -65,10 +65,17 @@ lint: setup
 bench: setup
 	@$(PYTHON) -m tests.bench.main $(ARGS)
 
+# auditd, fatrace and opensnoop beside our monitor, in one run with the same watch. Not part of CI: it turns auditing on meanwhile.
+bench-peers: setup
+	@packaging/install-build-tools.sh --for-peers
+	@$(PYTHON) -m tests.bench.peers.main $(ARGS)
+
 # Every known way around the broker, carried out; writes docs/attack-matrix.md. ARGS="--only NAME --verbose": one of them.
+# Then every way to open a watched file; writes docs/open-table.md.
 attacks: setup
 	@packaging/install-build-tools.sh --for-demo
 	@$(PYTHON) -m tests.e2e.attacks.main --write $(ARGS)
+	@$(if $(ARGS),,$(PYTHON) -m tests.e2e.opens.main --write)
 
 # SECONDS_EACH: for each target. A failing input is kept in .build/fuzz.
 SECONDS_EACH ?= 20

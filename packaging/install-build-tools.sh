@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building needs and this machine lacks (--for-demo, --for-tests, --for-vm: those too). Quick when nothing is missing.
+# Installs what building needs and this machine lacks (--for-demo, --for-tests, --for-vm, --for-peers: those too). Quick when nothing is missing.
 # Debian, Ubuntu: apt-get. Fedora: dnf. Elsewhere it says what is needed.
 set -euo pipefail
 
@@ -50,8 +50,20 @@ case "${1:-}" in
     want have git -- git git-core
     want have ssh-keygen -- openssh-client openssh
     want have gh -- gh gh
-    want have docker -- docker-cli moby-cli
     want have rpmbuild -- rpm rpm-build
+    # what tests/e2e/noise runs: programs that read whole homes, and those that own credential files
+    want have rg -- ripgrep ripgrep
+    want test -x /usr/sbin/updatedb.plocate -- plocate plocate
+    want have rsync -- rsync rsync
+    want test -x /usr/bin/ssh-add -- openssh-client openssh-clients
+    want test -x /usr/bin/aws -- awscli awscli2
+    want test -x /usr/bin/docker -- docker.io moby-engine
+    want test -x /usr/bin/kubectl -- kubernetes-client kubernetes-client
+    ;;
+  --for-peers)
+    want test -x /usr/sbin/auditctl -- auditd audit
+    want test -x /usr/sbin/fatrace -- fatrace fatrace
+    want have bpftrace -- bpftrace bpftrace
     ;;
   --for-vm)
     want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core

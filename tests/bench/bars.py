@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DESIGN = "DESIGN section 8"
 ATTESTATION = "attestation"
+MONITOR = "the monitor"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ _BARS = (
     Bar("alert-p50", "decoy opened until a follower reads the alert, p50", 2.0, "ms"),
     Bar("alert-p99", "the same, p99", 10, "ms"),
     Bar("opener-wait", "decoy opened: what the opener itself waits, p50", 200, "us"),
+    Bar(
+        "marked-rate", "opens of decoys a second, 20,000/s asked for 10 s", 20_000, "/s", at_least=True, source=MONITOR
+    ),
+    Bar("marked-lost", "the same: opens that no incident counts", 0, "lost", source=MONITOR),
+    Bar("marked-refused", "the same: opens that failed", 0, "lost", source=MONITOR),
+    Bar("marked-get", "`get` by the agent's helpers meanwhile / without, p99", 2.0, "x", source=MONITOR),
+    Bar("flood-memory", "100,000 opens of a decoy: what the monitor holds more (PSS)", 8, "MB", source=MONITOR),
+    Bar("flood-lines", "the same: incidents", 1, "counted", source=MONITOR),
+    Bar("start-marks", "start of the monitor with 10,000 marks", 2.0, "s", source=MONITOR),
     Bar("burst-lost", "burst of 100,000 execs: lineage events lost", 0, "lost"),
     Bar("forced-loss", "tiny ring: events lost, counted, and the lineage denied", 1, "counted", at_least=True),
     Bar("hash-cold", "hash of a 380 MB binary, not known yet / openssl dgst -sha256", 1.2, "x"),

@@ -28,6 +28,8 @@ BENCHES = (
     "attestation",
     "flood",
     "decoy_alert",
+    "marked_opens",
+    "many_marks",
     "monitor_cost",
     "exec_capture",
     "exec_burst",

@@ -23,7 +23,7 @@ class Report:
     def __init__(self) -> None:
         self.figures: list[Figure] = []
         self.failures: dict[str, str] = {}
-        self._load = os.getloadavg()[0]
+        self._conditions = conditions()
 
     def add(self, figures: list[Figure]) -> None:
         """Take the figures of one bench."""
@@ -49,7 +49,7 @@ class Report:
             )
         if self.figures:
             console.print(table)
-            console.print(f"[dim]{self._conditions()}[/]")
+            console.print(f"[dim]{self._conditions}[/]")
         for name, why in self.failures.items():
             console.print(f"[bold red]not measured:[/] {name}: {escape(why)}")
 
@@ -68,12 +68,14 @@ class Report:
             }
             for figure in self.figures
         ]
-        document = {"conditions": self._conditions(), "figures": rows, "not_measured": self.failures}
+        document = {"conditions": self._conditions, "figures": rows, "not_measured": self.failures}
         path.write_text(json.dumps(document, indent=2) + "\n")
 
-    def _conditions(self) -> str:
-        version = ".".join(map(str, sys.version_info[:3]))
-        return (
-            f"Linux {platform.release()}, {os.cpu_count()} cores, Python {version}; "
-            f"load average at the start {self._load:.2f}"
-        )
+
+def conditions() -> str:
+    """What a figure depends on, as it is now: the kernel, the cores, the load."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"Linux {platform.release()}, {os.cpu_count()} cores, Python {version}; "
+        f"load average at the start {os.getloadavg()[0]:.2f}"
+    )

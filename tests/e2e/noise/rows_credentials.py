@@ -1,0 +1,65 @@
+"""Programs that open credential files: their own, which is normal use, and those of others."""
+
+from tests.e2e.noise.row import Row
+from tests.e2e.noise.world import World
+
+
+def _ssh(made: World) -> None:
+    """A key is loaded into an agent, and its public half is asked for."""
+    key = made.home / ".ssh/id_ed25519"
+    made.as_user("ssh-agent", "sh", "-c", f"ssh-add {key} && ssh-add -l")
+    made.as_user("ssh-keygen", "-y", "-f", key)
+
+
+def _git(made: World) -> None:
+    """What git does when a remote asks for a password."""
+    asked = "protocol=https\nhost=git.example.org\n\n"
+    assert "made-up" in made.as_user("git", "credential", "fill", stdin=asked)
+
+
+def _aws(made: World) -> None:
+    assert "shared-credentials-file" in made.as_user("aws", "configure", "list")
+
+
+def _docker(made: World) -> None:
+    made.as_user("docker", "context", "ls")
+
+
+def _kubectl(made: World) -> None:
+    assert "example" in made.as_user("kubectl", "config", "get-contexts")
+
+
+def _npm(made: World) -> None:
+    assert "registry.example.org" in made.as_user("npm", "config", "list", cwd=made.project)
+
+
+def _cat(made: World) -> None:
+    made.as_user("cat", made.home / ".aws/credentials")
+
+
+def _copy_of_ssh(made: World) -> None:
+    """A name is no identity: a copy of a program that may is not that program."""
+    copy = made.home / "ssh-keygen"
+    made.as_user("cp", "/usr/bin/ssh-keygen", copy)
+    made.as_user(copy, "-y", "-f", made.home / ".ssh/id_ed25519")
+    copy.unlink()
+
+
+def _scanner(made: World) -> None:
+    """One program that takes all there is is one story."""
+    made.as_user(
+        "sh", "-c", "exec cat ~/.aws/credentials ~/.docker/config.json ~/.git-credentials ~/.kube/config ~/.netrc"
+    )  # fmt: skip
+
+
+ROWS = (
+    Row("ssh-agent, ssh-add, ssh-keygen", _ssh),
+    Row("git with its credential store", _git),
+    Row("aws configure list", _aws),
+    Row("docker context ls", _docker),
+    Row("kubectl config get-contexts", _kubectl),
+    Row("npm with its own .npmrc", _npm),
+    Row("cat ~/.aws/credentials", _cat, 1, "warning"),
+    Row("a copy of ssh-keygen reads the key", _copy_of_ssh, 1, "warning"),
+    Row("cat of five credential files", _scanner, 1, "warning"),
+)

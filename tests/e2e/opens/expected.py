@@ -1,0 +1,79 @@
+"""What each cell is to be: by the mechanism's kind, and where the form of the path makes it another."""
+
+from msgspec import Struct
+
+from tests.e2e.opens.mechanisms import CHANGES, LOOKS, OPENS, RECEIVES, Mechanism
+from tests.e2e.opens.places import OVERLAYS
+from tests.e2e.opens.trial import DENIED, LEFT_OUT, NAMED, REFUSED, SENDER, TOLD, UNSEEN, Mode
+
+
+class Reason(Struct, frozen=True):
+    """Why a cell is not ``yes`` or ``told``, and which tier sees more."""
+
+    letter: str
+    text: str
+
+
+LOOKED = Reason("a", "nothing is opened, and neither the path nor the content changes: told in no tier")
+OTHER_NAME = Reason(
+    "b", "what changes is another name, or an overlay's own copy: the watched file stays as it is where it is, watched"
+)
+NOT_REACHED = Reason(
+    "c", "refused before any hook of any tier, by owner and mode, or because there is no file: nothing was read"
+)
+RECEIVER = Reason(
+    "d", "the open is told, with the process that sends; who gets the descriptor is seen by the tier *enforce* alone"
+)
+KERNEL = Reason("-", "the kernel itself refuses that here, or there is no such path")
+REASONS = (LOOKED, OTHER_NAME, NOT_REACHED, RECEIVER, KERNEL)
+
+_DEFAULTS = {
+    OPENS: {"observe+": NAMED, "observe": TOLD},
+    CHANGES: {"observe+": TOLD, "observe": TOLD},
+    RECEIVES: {"observe+": SENDER, "observe": TOLD},
+    LOOKS: {"observe+": UNSEEN, "observe": UNSEEN},
+}
+_OTHER_NAMES = ("symlink", "hard link")
+_RENAMES = ("unlink", "rename", "rename-over", "rename-exchange", "tmpfile-link")
+_READ_BY_COPY_UP = "read by copy-up"
+_EXCEPTIONS: dict[tuple[str, str], str] = {
+    **{(change, form): UNSEEN for change in _RENAMES for form in _OTHER_NAMES},
+    **{(change, "through lower"): UNSEEN for change in ("creat", "unlink", "rename-over", "tmpfile-link")},
+    **{(look, "through lower"): _READ_BY_COPY_UP for look in ("link", "chmod")},
+    **{(change, "bind file"): REFUSED for change in _RENAMES},
+    **{("openat2", form): REFUSED for form in ("/proc/PID/root", "/proc/self/cwd")},
+    **{("handle", form): REFUSED for form in ("other mount ns", "chroot", *OVERLAYS)},
+    **{("proc-root", form): REFUSED for form in ("relative", "chroot")},
+    ("opath-proc", "chroot"): REFUSED,
+}
+"""Of one mechanism on one form, in every mode. openat2 is asked with RESOLVE_NO_MAGICLINKS; a chroot here has no /proc;
+an overlay gives no file handles unless it is mounted to (nfs_export), and a user namespace's root may not open any."""
+
+
+def expected(mechanism: Mechanism, form: str, mode: Mode) -> str:
+    """Return the result that a cell is to have."""
+    if mechanism.forms and form not in mechanism.forms:
+        return LEFT_OUT
+    exception = _EXCEPTIONS.get((mechanism.name, form))
+    if exception == _READ_BY_COPY_UP:
+        return _DEFAULTS[OPENS][mode.tier]
+    if exception is not None:
+        return exception
+    if mode.deny and mechanism.kind == OPENS:
+        return DENIED
+    if mode.deny and mechanism.kind == RECEIVES:
+        return NAMED
+    return _DEFAULTS[mechanism.kind][mode.tier]
+
+
+def reason(mechanism: Mechanism, result: str) -> Reason | None:
+    """Return why a cell is not seen as an open, or not with who did it; None: it is."""
+    if result == REFUSED:
+        return KERNEL
+    if result == SENDER:
+        return RECEIVER
+    if result != UNSEEN:
+        return None
+    if mechanism.kind != LOOKS:
+        return OTHER_NAME
+    return NOT_REACHED if mechanism.call == "open" else LOOKED
