@@ -25,7 +25,7 @@ tools:
 
 bpf: $(OBJECTS)
 
-$(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h bpf/taint.h bpf/code.h | tools
+$(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h bpf/taint.h bpf/code.h bpf/marks.h bpf/denials.h bpf/ours.h | tools
 	@mkdir -p $(@D)
 	clang $(BPF_FLAGS) -c $< -o $@
 	@llvm-strip -g $@

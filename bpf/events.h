@@ -13,6 +13,7 @@ enum event_kind {
 	EVENT_SEED = 4,    /* a process older than the monitor */
 	EVENT_STRINGS = 5, /* a piece of a registered image's arguments and environment, before its EXEC */
 	EVENT_TAINT = 6,   /* somebody took hold of a process that runs a registered image */
+	EVENT_DENIAL = 7,  /* somebody was denied something, or did it to us; in a ring of its own */
 };
 
 enum exec_flag {
@@ -45,6 +46,20 @@ enum use {
 	USE_TOLD = 1 << 3,  /* only in a record: that somebody was denied a hold on the process was told */
 };
 
+/* What somebody wanted of a marked file, or of us. */
+enum operation {
+	OPERATION_OPEN = 1,
+	OPERATION_RECEIVE = 2, /* a descriptor that another process sent, or that was taken from it */
+	OPERATION_TRUNCATE = 3,
+	OPERATION_RENAME = 4, /* it, or something over it */
+	OPERATION_UNLINK = 5,
+	OPERATION_LINK = 6, /* give it another name */
+	OPERATION_SIGNAL = 7, /* send one of our daemons a signal: `flags`; `ino`: its pid */
+	OPERATION_HOLD = 8,   /* take hold of one (guard.bpf.c); `ino`: its pid */
+	OPERATION_MAP = 9,    /* open a map of ours by its number or its pin; `ino`: the number */
+	OPERATION_PROGRAM = 10,
+};
+
 /* What the iterations over files and mappings wrote. */
 enum open_kind {
 	OPEN_FILE = 0,
@@ -56,6 +71,7 @@ enum open_kind {
 #define FILENAME_BYTES 256
 #define INTERP_BYTES 128
 #define ARGS_HEAD_BYTES 256
+#define COMMAND_BYTES 16 /* TASK_COMM_LEN */
 /* Arguments and environment of a registered image are captured whole up to this, else not at all. */
 #define STRINGS_PIECE_BYTES 4096
 #define MAX_STRINGS_BYTES (128 * 1024)
@@ -131,6 +147,21 @@ struct taint_event {
 	__u32 taint;
 };
 
+/* The header names who it was; both numbers are 0 for a process without a record. */
+struct denial_event {
+	struct event_header header;
+	__u64 dev; /* of the marked file */
+	__u64 ino;
+	__u32 operation; /* enum operation */
+	__u32 flags;     /* of the open: f_flags */
+	__u32 pid;
+	__u32 uid;
+	__u32 denied; /* 0: it was only seen */
+	__u32 pad;
+	char command[COMMAND_BYTES];
+	char name[FILENAME_BYTES]; /* that it was opened by; empty for other operations */
+};
+
 struct strings_event {
 	struct event_header header;
 	__u32 offset_bytes;
@@ -145,6 +176,9 @@ struct task_record {
 	__u32 taints;  /* enum taint */
 	__u32 watched; /* enum use, of its image; USE_WATCH: its taints are told */
 	__u64 written_mm; /* the address space that another process wrote into last, whoever it belonged to by then */
+	__u64 kernel_exec_id; /* the kernel's own count of the task's execs, when this was written: is it still so? */
+	__u32 under_agent;    /* 1: it descends from a guarded process, or was one before an exec */
+	__u32 pad;
 };
 
 struct file_key {
@@ -163,6 +197,32 @@ struct counters {
 	__u64 lost_strings;
 	__u64 lost_record; /* task storage was refused */
 	__u64 lost_taint;
+	__u64 lost_denial;
+};
+
+/* A file that is denied to everybody who is not let through (bpf/marks.h). */
+struct mark {
+	__u64 agent; /* user space's number of whose it is */
+	__u32 generation; /* of the inode: a number that was given to another file since does not count */
+	__u32 pad;
+};
+
+/* A process that may open an agent's marks also when nobody can be asked. */
+struct opener {
+	__u64 agent;
+	__u64 kernel_exec_id; /* of the image that was let through */
+};
+
+/* One of our own maps or programs. */
+struct object_key {
+	__u32 operation; /* OPERATION_MAP or OPERATION_PROGRAM */
+	__u32 id;
+};
+
+/* Who answers for those who ask: the one element of the `watchman` map; zero: nobody. */
+struct watchman {
+	__u32 tgid;
+	__u32 pad;
 };
 
 /* Where the broker listens: the one element of the `endpoints` map; zero: nowhere. */

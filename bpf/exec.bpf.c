@@ -132,6 +132,9 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 
 	if (!record || !count)
 		return 0;
+	if (is_guarded(task, record))
+		record->under_agent = 1;
+	record->kernel_exec_id = task->self_exec_id;
 	previous_exec_id = record->exec_id;
 	record->exec_id = __sync_fetch_and_add(&count->last_exec_id, 1) + 1;
 	if (record->written_mm == (__u64)mm)

@@ -42,6 +42,8 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	child_record.exec_id = parent_record->exec_id;
 	child_record.taints = parent_record->taints; /* it is a copy of the parent's memory */
 	child_record.watched = parent_record->watched;
+	child_record.kernel_exec_id = child->self_exec_id;
+	child_record.under_agent = parent_record->under_agent || is_guarded(parent->group_leader, parent_record);
 	if (!bpf_task_storage_get(&records, child, &child_record, BPF_LOCAL_STORAGE_GET_F_CREATE)) {
 		__sync_fetch_and_add(&count->lost_record, 1);
 		return 0;

@@ -10,30 +10,14 @@
  * attested on: an interpreter's file says nothing about who it is), until its next exec. What was held before, a
  * tracer or an open /proc/PID/mem, is not taken away here: its use taints (trace.bpf.c, memory.bpf.c).
  *
+ * Our own daemons are guarded too, also from root below an agent.
+ *
  * PTRACE_TRACEME asks nobody here: who is traced from before its exec on is told by the exec event.
  */
+#include "denials.h"
 #include "taint.h"
 
 #define PTRACE_MODE_ATTACH 0x02 /* include/linux/ptrace.h */
-#define EPERM 1
-
-/* exec_id of the image that user space wants guarded. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} guards SEC(".maps");
-
-static __always_inline bool is_guarded(struct task_struct *leader, const struct task_record *record)
-{
-	__u64 *exec_id;
-
-	if (record->watched & USE_GUARD)
-		return true;
-	exec_id = bpf_task_storage_get(&guards, leader, 0, 0);
-	return exec_id && *exec_id == record->exec_id;
-}
 
 SEC("lsm/ptrace_access_check")
 int BPF_PROG(on_hold, struct task_struct *victim, unsigned int mode)
@@ -42,7 +26,14 @@ int BPF_PROG(on_hold, struct task_struct *victim, unsigned int mode)
 	struct task_struct *leader = victim->group_leader;
 	struct task_record *record;
 
-	if (!(mode & PTRACE_MODE_ATTACH) || is_root(current))
+	if (!(mode & PTRACE_MODE_ATTACH))
+		return 0;
+	record = bpf_task_storage_get(&records, current->group_leader, 0, 0);
+	if (is_daemon(leader) && !is_trusted(current, record)) {
+		tell_attack(victim->tgid, OPERATION_HOLD, 0, 1);
+		return -EPERM;
+	}
+	if (is_root(current))
 		return 0;
 	record = bpf_task_storage_get(&records, leader, 0, 0);
 	if (!record || !is_guarded(leader, record))

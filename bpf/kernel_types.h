@@ -228,6 +228,7 @@ struct task_struct {
 	unsigned int ptrace;
 	unsigned int __state;
 	unsigned int flags;
+	__u64 self_exec_id; /* counts its execs; a fork copies it */
 	__u64 start_boottime;
 	struct nsproxy *nsproxy;
 	struct task_struct *parent; /* the tracer, if there is one */

@@ -22,3 +22,8 @@ struct files_query dummy_query;
 struct open_file dummy_open_file;
 struct endpoints dummy_endpoints;
 struct sender dummy_sender;
+struct denial_event dummy_denial;
+struct mark dummy_mark;
+struct opener dummy_opener;
+struct object_key dummy_object_key;
+struct watchman dummy_watchman;

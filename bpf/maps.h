@@ -53,6 +53,21 @@ struct {
 	__type(value, struct sender);
 } senders SEC(".maps");
 
+/* exec_id of the image that user space wants guarded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} guards SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct watchman);
+} watchman SEC(".maps");
+
 static __always_inline struct counters *the_counters(void)
 {
 	__u32 zero = 0;
@@ -155,6 +170,7 @@ static __always_inline struct task_record *seed_record(struct task_struct *leade
 		return 0;
 	fresh.proc_id = __sync_fetch_and_add(&count->last_proc_id, 1) + 1;
 	fresh.exec_id = __sync_fetch_and_add(&count->last_exec_id, 1) + 1;
+	fresh.kernel_exec_id = BPF_CORE_READ(leader, self_exec_id);
 	record = bpf_task_storage_get(&records, leader, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!record) {
 		__sync_fetch_and_add(&count->lost_record, 1);
@@ -185,6 +201,17 @@ static __always_inline struct task_record *record_of(struct task_struct *leader)
 	struct task_record *record = bpf_task_storage_get(&records, leader, 0, 0);
 
 	return record ? record : seed_record(leader);
+}
+
+/* Whether nobody but root may take hold of a process (guard.bpf.c). */
+static __always_inline bool is_guarded(struct task_struct *leader, const struct task_record *record)
+{
+	__u64 *exec_id;
+
+	if (record->watched & USE_GUARD)
+		return true;
+	exec_id = bpf_task_storage_get(&guards, leader, 0, 0);
+	return exec_id && *exec_id == record->exec_id;
 }
 
 /* A thread shares its group's record. It carries a copy only so that its own exec finds the numbers: an exec by

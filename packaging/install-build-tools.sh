@@ -10,7 +10,7 @@ want() { # want CHECK... -- DEBIAN-PACKAGE FEDORA-PACKAGE
   while [ "$1" != -- ]; do check+=("$1"); shift; done
   "${check[@]}" >/dev/null 2>&1 || { have dnf && missing+=("$3") || missing+=("$2"); }
 }
-library() { ldconfig -p | grep -q "$1"; }
+library() { ldconfig -p | grep "$1" >/dev/null; } # -q would end ldconfig early, which counts as a failure
 new_python() { /usr/bin/python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'; }
 any_font() { find /usr/share/fonts -name '*.ttf' -print -quit | grep -q .; }
 static_libc() { echo 'int main(void){return 0;}' | cc -static -x c - -o /dev/null; }
@@ -69,6 +69,9 @@ case "${1:-}" in
     want have qemu-system-x86_64 -- qemu-system-x86 qemu-system-x86-core
     want have busybox -- busybox-static busybox
     want have script -- bsdutils util-linux
+    want have mkfs.ext4 -- e2fsprogs e2fsprogs
+    want have mkfs.btrfs -- btrfs-progs btrfs-progs
+    want have modprobe -- kmod kmod
     want compgen -G '/boot/vmlinuz-*' -- linux-image-amd64 kernel-core
     ;;
 esac

@@ -11,7 +11,6 @@ import socket
 import sys
 import uuid
 from functools import partial
-from pathlib import Path
 
 import agent_broker
 from agent_broker.clock import SystemClock
@@ -29,31 +28,34 @@ from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.planted import load_planted
 from agent_broker.identity.registry import load_registry
-from agent_broker.ids import Epoch, Pid
+from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts, Taint
-from agent_broker.kernel.sensor import CoreSensor
+from agent_broker.kernel.marks import KernelMarks
+from agent_broker.kernel.pins import pins_folder
 from agent_broker.lifetime import settle, until_told_to_stop
 from agent_broker.lineage.store import Store
-from agent_broker.lineage.text import plain
 from agent_broker.monitor.bell import BellRinger
 from agent_broker.monitor.blind import BlindAttestor
 from agent_broker.monitor.credentials import Credentials, PathOptions
 from agent_broker.monitor.defence import Defence
+from agent_broker.monitor.denials import DenialReader
 from agent_broker.monitor.fingerprint import facts_by_stat
 from agent_broker.monitor.halt import Stopping
 from agent_broker.monitor.heartbeat import Heartbeat
+from agent_broker.monitor.kernel_side import drain, load_sensor, name_of_pid, protect, watch_endpoints
 from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.messages import MonitorStatus
 from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.publishing import Publisher
 from agent_broker.monitor.report import Watcher
 from agent_broker.monitor.script_starts import ScriptStarts
+from agent_broker.monitor.self_defence import SelfReporter
 from agent_broker.monitor.service import Service, bind_monitor_socket
 from agent_broker.monitor.session import session_of
 from agent_broker.monitor.sight import Sight, sight_without
 from agent_broker.monitor.spool import Spool
 from agent_broker.monitor.tamper import TamperReporter
-from agent_broker.monitor.tiers import NONE, detect
+from agent_broker.monitor.tiers import ENFORCE, NONE, detect
 from agent_broker.monitor.watch import DecoyWatch
 from agent_broker.privilege import (
     CAP_BPF,
@@ -70,8 +72,6 @@ from agent_broker.privilege import (
     take_precedence,
 )
 
-_POLL_S = 0.02
-"""How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
 _KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH | CAP_LEASE
 
 _LOG = logging.getLogger(__name__)
@@ -105,11 +105,12 @@ class Monitor:
         """
         self._layout = layout
         self._epoch = Epoch(uuid.uuid4().hex)
-        self._store = Store(scan_strings, _name_of_pid)
+        self._store = Store(scan_strings, name_of_pid)
         self._hashes = HashCache()
         self._heartbeat = Heartbeat(SystemClock())
-        self.sensor, problem = _load_sensor(self._store, config, self._heartbeat)
-        self._tier = detect(bpf_problem=problem)
+        sink, pins = self._heartbeat.tap(self._store.apply), pins_folder(layout.root)
+        self.sensor, problem = load_sensor(self._store, sink, config.monitor.ring_bytes, pins)
+        self._tier = detect(bpf_problem=problem, denies=self._marks() is not None)
         self._starts = None if self.sensor is None else ScriptStarts(self.sensor, self._store)
         self._attestor = self._make_attestor(problem)
         self._spool = Spool(layout.spool)
@@ -123,6 +124,7 @@ class Monitor:
         self._per_family = config.incidents.per_family
         self._watch = self._make_watch()
         self._ringer = BellRinger(self._watch.bell, self.reload, self.publish, SystemClock(), self._tier.name)
+        self._denials = self._make_denial_reader()
         self._updater = self._make_updater(config)
         self._port = config.inject.port
         self._tell_tampering()
@@ -141,19 +143,19 @@ class Monitor:
 
     async def serve(self) -> None:
         """Answer and watch until told to stop."""
-        agents, decoys, problems = await self.reload()
+        agents, decoys, problems = await self._begin()
         if self._updater is not None:
             self._updater.start()
         await self._defence.start()
         self._ringer.start()
         self._service.start()
-        for problem in (*self._tier.problems, *problems):
+        for problem in (*self._tier.problems, *self._pin_problems(), *problems):
             _LOG.warning("%s", problem)
         settle()
         files = self._watch.credentials_watched
         _LOG.info("ready: tier %s, %d agents, %d decoys, %d credential files", self._tier.name, agents, decoys, files)
         stopped = asyncio.create_task(until_told_to_stop())
-        draining = asyncio.create_task(self._drain())
+        draining = asyncio.create_task(drain(self.sensor, None if self._starts is None else self._starts.drain))
         try:
             await asyncio.wait([stopped, draining], return_when=asyncio.FIRST_COMPLETED)
             if draining.done():
@@ -164,6 +166,8 @@ class Monitor:
             await asyncio.wait([stopped, draining])
             await self._ringer.close()
             await self._defence.close()
+            if self._denials is not None:
+                self._denials.close()
             await self._watch.close()
             await self._service.close()
             if self._updater is not None:
@@ -174,6 +178,16 @@ class Monitor:
             self._spool.close()
             if self.sensor is not None:
                 self.sensor.close()
+
+    async def _begin(self) -> tuple[int, int, tuple[str, ...]]:
+        """Mark everything; only then take over from an earlier monitor. Return what ``reload`` does."""
+        if self.sensor is not None:
+            protect(self.sensor, os.getpid())
+        done = await self.reload()
+        if self._denials is not None:
+            self._denials.start()
+            self._denials.take_over()
+        return done
 
     async def reload(self) -> tuple[int, int, tuple[str, ...]]:
         """Read the registry again; return agents, decoys watched, and what could not be put in force.
@@ -190,7 +204,7 @@ class Monitor:
             self._attestor.agents = table
             if self._starts is not None:
                 problems += await self._starts.take_over(table)
-            self._attestor.senders_known = self._watch_endpoints(self.sensor)
+            self._attestor.senders_known = watch_endpoints(self.sensor, self._port, self._layout.inject_socket)
         if self._updater is not None:
             problems = (*problems, *self._updater.apply_registry(enrollments))
         self._agents = len(enrollments)
@@ -201,39 +215,10 @@ class Monitor:
         unmarked = (*self._watch.apply_registry(enrollments, planted), *self._defence.apply_registry(enrollments))
         return self._agents, self._watch.decoys_watched, (*problems, *unmarked)
 
-    async def _drain(self) -> None:
-        """Take kernel events before the ring fills; attesting does so too."""
-        loop = asyncio.get_running_loop()
-        if self.sensor is None:
-            await loop.create_future()  # blind: nothing to take, and nothing that could end it
-            return
-        loop.add_reader(self.sensor.epoll_fd, self.sensor.consume)
-        try:
-            while True:
-                await asyncio.sleep(_POLL_S)
-                self.sensor.consume()
-                if self._starts is not None:
-                    self._starts.drain()
-        finally:
-            loop.remove_reader(self.sensor.epoll_fd)
-
-    def _watch_endpoints(self, sensor: CoreSensor) -> bool:
-        """Have the kernel note who writes on the broker's connections; say whether it can.
-
-        The socket's name is made anew by each broker that starts: called at each reload and each subscription.
-        """
-        try:
-            fd = os.open(self._layout.inject_socket, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # the broker was not started yet
-            return sensor.watch_endpoints(self._port, None)
-        try:
-            return sensor.watch_endpoints(self._port, sensor.own_file(fd).file)
-        finally:
-            os.close(fd)
-
-    def _subscribed(self) -> None:
+    def _subscribed(self, broker_pid: int) -> None:
         if self.sensor is not None:
-            self._watch_endpoints(self.sensor)
+            watch_endpoints(self.sensor, self._port, self._layout.inject_socket)
+            protect(self.sensor, broker_pid)
 
     def _tell_tampering(self) -> None:
         if not isinstance(self._attestor, Attestor):
@@ -288,11 +273,25 @@ class Monitor:
             ),
             permission=self._tier.permission,
             credentials=self._credentials,
+            marks=self._marks() if self._tier.name == ENFORCE else None,
         )
 
     def _make_credentials(self, config: Config) -> Credentials:
         options = PathOptions(config.paths.enabled, config.paths.deny, config.paths.extra, config.paths.ignore)
         return Credentials.shipped(options, self._packages, self._hashes, self._facts_of, self._learning)
+
+    def _pin_problems(self) -> tuple[str, ...]:
+        denials = None if self.sensor is None else self.sensor.denials
+        return (denials.problem,) if denials is not None and denials.problem else ()
+
+    def _marks(self) -> KernelMarks | None:
+        return None if self.sensor is None else self.sensor.marks
+
+    def _make_denial_reader(self) -> DenialReader | None:
+        if self.sensor is None or self.sensor.denials is None or not isinstance(self._attestor, Attestor):
+            return None
+        us = SelfReporter(self._attestor, self.publish, SystemClock(), self._epoch, self._tier.name)
+        return DenialReader(self.sensor.denials, self.sensor.consume, self._watch.kernel_opens, us)
 
     def _make_updater(self, config: Config) -> Updater | None:
         if self.sensor is None:
@@ -320,7 +319,14 @@ class Monitor:
 
     def _all_problems(self) -> tuple[str, ...]:
         ringer = (self._ringer.problem,) if self._ringer.problem else ()
-        return (*ringer, *self._tier.problems, *self._problems, *self._watch.problems, *self._defence.problems)
+        return (
+            *ringer,
+            *self._tier.problems,
+            *self._pin_problems(),
+            *self._problems,
+            *self._watch.problems,
+            *self._defence.problems,
+        )
 
     def _status(self, number: int) -> MonitorStatus:
         if self.sensor is not None:
@@ -340,13 +346,7 @@ class Monitor:
             agents=self._agents,
             decoys_watched=self._watch.decoys_watched,
             credentials_watched=self._watch.credentials_watched,
-            problems=(
-                *filter(None, [self._ringer.problem]),
-                *self._tier.problems,
-                *self._problems,
-                *self._watch.problems,
-                *self._defence.problems,
-            ),
+            problems=self._all_problems(),
             sight=Sight() if self.sensor is None else sight_without(self.sensor.missing),
             blind=self._defence.blind,
             proven_age_ns=self._defence.proven_age_ns,
@@ -361,21 +361,3 @@ async def _live(layout: Layout, config: Config) -> None:
     keep_capabilities(_KEPT | (CAP_KILL if config.freeze.stop else 0))
     leave_network()
     await monitor.serve()
-
-
-def _load_sensor(store: Store, config: Config, heartbeat: Heartbeat) -> tuple[CoreSensor | None, str]:
-    """Return the sensor, or why there is none."""
-    try:
-        sensor = CoreSensor(heartbeat.tap(store.apply), ring_bytes=config.monitor.ring_bytes)
-    except UnavailableError as error:
-        return None, error.explain()
-    store.link_seeded()
-    return sensor, ""
-
-
-def _name_of_pid(pid: Pid) -> str:
-    """Return what /proc calls a process that is older than the monitor; for display only."""
-    try:
-        return plain(Path(f"/proc/{pid}/comm").read_bytes().strip())
-    except OSError:
-        return f"pid {pid}"

@@ -59,6 +59,7 @@ class FakeKernel:
     hidden_references: dict[int, int] = field(default_factory=dict)
     writers: int = 0
     endpoints: tuple[int, FileFacts | None] = (0, None)
+    let: set[tuple[int, str, int]] = field(default_factory=set)
 
     def __post_init__(self):
         self._ids = itertools.count(1)
@@ -154,6 +155,9 @@ class FakeKernel:
             return False
         self.guarded.add(pidfd)
         return True
+
+    def let_through(self, pidfd: int, agent: str, owner_uid: int) -> None:
+        self.let.add((pidfd, agent, owner_uid))
 
     def unregister(self, dev: int, ino: int) -> None:
         for files in (self.registered, self.guarded_files):

@@ -156,9 +156,11 @@ def test_task_record():
         "taints": ("I", 3),
         "watched": ("I", 4),
         "written_mm": ("Q", 5),
+        "kernel_exec_id": ("Q", 6),
+        "under_agent": ("I", 7),
     }
 
-    assert wire.TASK_RECORD.unpack(fill("task_record", members)) == (1, 2, 3, 4, 5)
+    assert wire.TASK_RECORD.unpack(fill("task_record", members)) == (1, 2, 3, 4, 5, 6, 7, 0)
 
 
 def test_endpoints():
@@ -209,6 +211,7 @@ def test_open_file():
                 "lost_strings",
                 "lost_record",
                 "lost_taint",
+                "lost_denial",
             ),
         ),
     ],
@@ -224,3 +227,34 @@ def test_files_query():
     raw = fill("files_query", {"socket_ino": ("Q", 1), "pid": ("I", 2), "fd": ("I", 3)})
 
     assert wire.FILES_QUERY.unpack(raw) == (1, 2, 3)
+
+
+def test_denial():
+    members = {
+        "header": ("bytes", header(7)),
+        "dev": ("Q", 61),
+        "ino": ("Q", 62),
+        "operation": ("I", 2),
+        "flags": ("I", 63),
+        "pid": ("I", 64),
+        "uid": ("I", 65),
+        "denied": ("I", 1),
+        "command": ("bytes", b"cat\0GARBAGE"),
+        "name": ("bytes", b"/a/b\0GARBAGE"),
+    }
+    raw = fill("denial_event", members)
+    event = wire.decode_denial(raw)
+
+    assert len(raw) == wire.DENIED_BYTES
+    assert (event.time_ns, event.proc_id, event.exec_id, event.dev, event.ino) == (77, 88, 99, 61, 62)
+    assert (event.operation, event.flags, event.pid, event.uid) == (2, 63, 64, 65)
+    assert (event.denied, event.command, event.name) == (True, b"cat", b"/a/b")
+
+
+def test_what_the_marks_are_made_of():
+    opener = fill("opener", {"agent": ("Q", 1), "kernel_exec_id": ("Q", 2)})
+
+    assert wire.MARK.unpack(fill("mark", {"agent": ("Q", 1), "generation": ("I", 2)})) == (1, 2, 0)
+    assert wire.OPENER.unpack(opener) == (1, 2)
+    assert wire.OBJECT_KEY.unpack(fill("object_key", {"operation": ("I", 9), "id": ("I", 3)})) == (9, 3)
+    assert wire.WATCHMAN.unpack(fill("watchman", {"tgid": ("I", 1)})) == (1, 0)

@@ -17,7 +17,7 @@ from agent_broker.transport.control_records import DaemonStatus
 UNKNOWN_TIER = "unknown"
 
 TIERS: dict[str, str] = {
-    "enforce": "opens of decoys can be denied, also after the monitor died; ptrace of an agent is denied",
+    "enforce": "opens of decoys can be denied, also after the monitor died; ptrace of an agent or of us is denied",
     "observe+": "opens of decoys can be denied while the monitor lives; for attacks on a running agent see below",
     "observe": "opens of decoys are only reported, not denied; for attacks on a running agent see below",
     "none": "no BPF: nothing is released to anybody; decoys are still watched",
@@ -29,7 +29,10 @@ _EVERY_TIER_MISSES = (
     "what processes did before the monitor started: they get no secret until they are restarted",
 )
 CANNOT_SEE: dict[str, tuple[str, ...]] = {
-    "enforce": _EVERY_TIER_MISSES,
+    "enforce": (
+        "it can't deny: reading by a descriptor of a decoy that was open before the decoy was marked",
+        *_EVERY_TIER_MISSES,
+    ),
     "observe+": (
         "it can't deny: any open of a decoy while the monitor is down",
         "it can't see: truncate(2) of a decoy by path, which opens nothing",

@@ -271,6 +271,8 @@ class Attestor:
         problem = self._user_problem(pidfd, record)
         if problem is None and isinstance(verdict, Evidence) and verdict.principal and verdict.principal.is_caller:
             self._sensor.guard(pidfd)
+            if not verdict.taints:
+                self._sensor.let_through(pidfd, verdict.principal.agent, verdict.uid)
         return problem or verdict
 
     def _user_problem(self, pidfd: int, record: TaskRecord) -> Unknown | None:

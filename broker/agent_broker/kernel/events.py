@@ -87,6 +87,31 @@ class Taint(Struct, frozen=True, gc=False):
     """One of kernel.wire's TAINT bits."""
 
 
+class Denial(Struct, frozen=True, gc=False):
+    """Somebody was denied a marked file, or did something to us; from a ring of its own (kernel.denials)."""
+
+    time_ns: int
+    """CLOCK_BOOTTIME."""
+    proc_id: ProcId
+    """0: nothing is recorded of the process."""
+    exec_id: ExecId
+    dev: int
+    ino: int
+    """Of a file; else what bpf/events.h says at the operation."""
+    operation: int
+    """One of kernel.wire's OPERATIONs."""
+    flags: int
+    """``f_flags`` of an open, the number of a signal."""
+    pid: Pid
+    uid: Uid
+    denied: bool
+    """False: it was only seen."""
+    command: bytes
+    """What the process calls itself; for display."""
+    name: bytes
+    """By which it was opened, in the opener's view; empty for other operations, and where the kernel had none."""
+
+
 class ExecDetail(Struct, frozen=True):
     """The rest of an Exec event, decoded when somebody asks."""
 

@@ -16,9 +16,15 @@ from agent_broker.kernel.libbpf import Libbpf
 OBJECTS = Path(__file__).parent / "objects"
 _HOOKS = ("exit", "exec", "fork")
 _OPTIONAL_HOOKS = ("trace", "memory", "send", "signal")
-_LSM_HOOKS = ("guard", "map_code", "protect_code")
+_LSM_HOOKS = (
+    "guard", "map_code", "protect_code", "open", "receive", "truncate", "rename", "unlink", "link",
+    "kill", "map_access", "program_access",
+)  # fmt: skip
 _ITERATORS = ("seed", "files", "mappings")
-_SHARED_MAPS = ("events", "records", "counters", "registered", "senders")
+_SHARED_MAPS = (
+    "events", "records", "counters", "registered", "senders", "guards", "watchman",
+    "marks", "filter", "askers", "openers", "opens", "daemons", "ours",
+)  # fmt: skip
 
 
 class Programs:
@@ -28,6 +34,7 @@ class Programs:
         libbpf: the library they were loaded with.
         maps: file descriptors of the maps by name.
         missing: hooks that this kernel does not have, and why; the others are attached.
+        links: of the attached hooks, by name.
     """
 
     def __init__(self, *, ring_bytes: int | None = None, folder: Path = OBJECTS) -> None:
@@ -45,8 +52,9 @@ class Programs:
         self.missing: dict[str, str] = {}
         self._ring_bytes = ring_bytes
         self._objects: list[int] = []
-        self._links: list[int] = []
+        self.links: dict[str, int] = {}
         self._iterators: dict[str, int] = {}
+        self._programs: list[int] = []
         self._attached: dict[str, tuple[int, int]] = {}
         """Each hook's link, and the number that the kernel gave it."""
         try:
@@ -64,7 +72,7 @@ class Programs:
 
     def _attach(self, name: str, program: int) -> None:
         link = self.libbpf.pointer("bpf_program__attach", program)
-        self._links.append(link)
+        self.links[name] = link
         self._attached[name] = (link, self._link_id(link))
 
     def _attach_if_possible(self, name: str, folder: Path) -> None:
@@ -77,7 +85,7 @@ class Programs:
     def _attach_lsm(self, folder: Path) -> None:
         """Attach what needs BPF LSM; a kernel that refuses the first refuses all, so the others are not tried."""
         for name in _LSM_HOOKS:
-            if self.missing.keys() & set(_LSM_HOOKS):
+            if _LSM_HOOKS[0] in self.missing:
                 self.missing[name] = self.missing[_LSM_HOOKS[0]]
             else:
                 self._attach_if_possible(name, folder)
@@ -112,13 +120,17 @@ class Programs:
         finally:
             self.libbpf.number("bpf_link__destroy", link)
 
+    def program_fds(self) -> tuple[int, ...]:
+        """Return a descriptor of each program that was loaded."""
+        return tuple(self.libbpf.number("bpf_program__fd", each) for each in self._programs)
+
     def close(self) -> None:
-        """Detach and unload everything; safe to call twice."""
-        for link in self._links:
+        """Detach and unload everything that is not pinned; safe to call twice."""
+        for link in self.links.values():
             self.libbpf.number("bpf_link__destroy", link)
         for opened in self._objects:
             self.libbpf.release("bpf_object__close", opened)
-        self._links, self._objects, self.maps, self._attached = [], [], {}, {}
+        self.links, self._objects, self._programs, self.maps, self._attached = {}, [], [], {}, {}
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +154,7 @@ class Programs:
         program = self.libbpf.optional_pointer("bpf_object__next_program", opened, None)
         if program is None:
             raise UnavailableError(f"{path} holds no program", next_step="build it again: make bpf")
+        self._programs.append(program)
         return program
 
     def _share_maps(self, opened: int) -> None:

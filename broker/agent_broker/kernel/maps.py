@@ -35,6 +35,8 @@ class Losses(Struct, frozen=True):
     strings: int
     record: int
     taint: int = 0
+    denial: int = 0
+    """Denials that were not told; of no consequence for lineage, and not in ``total``."""
 
     @property
     def total(self) -> int:
@@ -62,7 +64,7 @@ class KernelMaps:
         value = _TaskRecordBuffer()
         error = self._lookup(self._maps["records"], ctypes.byref(ctypes.c_int(pidfd)), value)
         if error == 0:
-            proc_id, exec_id, taints, _watched, _mm = wire.TASK_RECORD.unpack(value)
+            proc_id, exec_id, taints, *_ = wire.TASK_RECORD.unpack(value)
             return TaskRecord(ProcId(proc_id), ExecId(exec_id), taints)
         if error in {-errno.ENOENT, -errno.ESRCH}:
             return None
@@ -106,15 +108,48 @@ class KernelMaps:
     def guard(self, pidfd: int) -> bool:
         """Let nobody but root take hold of a process as long as it runs its present image; False: it can't be done.
 
-        That is so where the kernel has no BPF LSM (``Programs.missing``), and for a process that is gone. What was
-        held before stays held: it taints when it is used.
+        That is so where the kernel has no BPF LSM (``Programs.missing``): there it is only noted that what
+        descends from the process is an agent's doing; and for a process that is gone. What was held before stays held:
+        it taints when it is used.
         """
-        record = self.task_record(pidfd) if "guards" in self._maps else None
+        record = self.task_record(pidfd)
         if record is None:
             return False
         value = wire.EXEC_ID.pack(record.exec_id)
         key = ctypes.byref(ctypes.c_int(pidfd))
-        return self._libbpf.number_or_error("bpf_map_update_elem", self._maps["guards"], key, value, 0) == 0
+        error = self._libbpf.number_or_error("bpf_map_update_elem", self._maps["guards"], key, value, 0)
+        return error == 0 and "guard" not in self._programs.missing
+
+    def protect(self, pidfd: int) -> None:
+        """Count a process among our daemons until its next exec: who signals it or takes hold of it is told or denied.
+
+        A process that is gone, or was never recorded, is fine.
+        """
+        if "daemons" not in self._maps:
+            return
+        record = ctypes.create_string_buffer(wire.TASK_RECORD.size)
+        key = ctypes.byref(ctypes.c_int(pidfd))
+        if self._lookup(self._maps["records"], key, record) == 0:
+            value = wire.EXEC_ID.pack(wire.TASK_RECORD.unpack(record)[5])
+            self._libbpf.number_or_error("bpf_map_update_elem", self._maps["daemons"], key, value, 0)
+
+    def protect_objects(self) -> None:
+        """Let nobody else get at our maps and programs by their numbers, where the kernel can deny it; root is told."""
+        if "ours" not in self._maps:
+            return
+        for operation, fds in (
+            (wire.OPERATION_MAP, self._maps.values()),
+            (wire.OPERATION_PROGRAM, self._programs.program_fds()),
+        ):
+            for fd in fds:
+                key = wire.OBJECT_KEY.pack(operation, self._object_id(fd))
+                self._libbpf.number("bpf_map_update_elem", self._maps["ours"], key, wire.USES.pack(1), 0)
+
+    def _object_id(self, fd: int) -> int:
+        info = (ctypes.c_uint * 2)()  # the first two fields of bpf_map_info and of bpf_prog_info: type, id
+        size = ctypes.c_uint(ctypes.sizeof(info))
+        self._libbpf.number("bpf_obj_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(size))
+        return int(info[1])
 
     def unregister(self, dev: int, ino: int) -> None:
         """Take a registration back; none is fine."""

@@ -1,15 +1,19 @@
 """What the product asks of the kernel side, whichever backend serves it; and the default backend."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
-from agent_broker.ids import Uid
+from agent_broker.ids import AgentName, Uid
+from agent_broker.kernel.denials import Denials
 from agent_broker.kernel.events import Event, FileFacts, OpenFile
 from agent_broker.kernel.loader import Programs
 from agent_broker.kernel.maps import KernelMaps, Losses, TaskRecord
+from agent_broker.kernel.marks import HOOKS, KernelMarks, agent_number
 from agent_broker.kernel.process import real_uid
 from agent_broker.kernel.ring import Ring
 from agent_broker.kernel.seed import seed
+from agent_broker.kernel.wire import decode_event
 
 
 class Sensor(Protocol):
@@ -47,6 +51,10 @@ class Sensor(Protocol):
         """Let nobody but root take hold of this process until its next exec; False: it can't be done here."""
         ...
 
+    def let_through(self, pidfd: int, agent: AgentName, owner_uid: Uid) -> None:
+        """Let this process, an agent's main one, open its agent's marks until its next exec, also without us."""
+        ...
+
     def unregister(self, dev: int, ino: int) -> None:
         """Stop that."""
         ...
@@ -74,17 +82,23 @@ class CoreSensor:
     Attributes:
         missing: hooks that this kernel does not have, and why (loader.Programs).
         epoll_fd: readable when much waits; ``consume`` must also be called every so often (Ring).
+        marks: files that the kernel denies by itself; None: it can't.
+        denials: who was denied something, or did something to us; None: it can't be told.
     """
 
-    def __init__(self, sink: Callable[[Event], None], *, ring_bytes: int | None = None) -> None:
+    def __init__(
+        self, sink: Callable[[Event], None], *, ring_bytes: int | None = None, pins: Path | None = None
+    ) -> None:
         """Load, attach and seed; the Seed events are handed to the sink before this returns.
+
+        ``pins``: a folder in bpffs for what must go on denying when this process is gone (kernel.marks).
 
         Raises:
             UnavailableError: the kernel or libbpf refused.
         """
         self._programs = Programs(ring_bytes=ring_bytes)
         maps = KernelMaps(self._programs)
-        self._ring = Ring(self._programs, sink)
+        self._ring = Ring(self._programs.libbpf, self._programs.maps["events"], lambda raw: sink(decode_event(raw)))
         self.epoll_fd = self._ring.epoll_fd
         self.consume = self._ring.consume
         self.task_record = maps.task_record
@@ -103,6 +117,16 @@ class CoreSensor:
         self.lost_links = self._programs.lost_links
         seed(self._programs)
         self.consume()
+        denies = self.missing.keys().isdisjoint(HOOKS)
+        self.marks = KernelMarks(self._programs, maps) if denies else None
+        self.denials = Denials(self._programs, maps, pins) if "opens" in self._programs.maps else None
+        self.protect = maps.protect
+        maps.protect_objects()
+
+    def let_through(self, pidfd: int, agent: AgentName, owner_uid: Uid) -> None:
+        """See Sensor; nothing where the kernel denies nothing."""
+        if self.marks is not None:
+            self.marks.let_through(pidfd, agent_number(agent, owner_uid))
 
     @property
     def consumed(self) -> int:
@@ -110,6 +134,8 @@ class CoreSensor:
         return self._ring.consumed
 
     def close(self) -> None:
-        """Detach everything."""
+        """Detach everything that is not pinned."""
+        if self.denials is not None:
+            self.denials.close()
         self._ring.close()
         self._programs.close()

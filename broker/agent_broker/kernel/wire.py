@@ -11,6 +11,7 @@ from collections.abc import Callable
 from agent_broker.errors import IntegrityError
 from agent_broker.ids import ExecId, Pid, ProcId, Uid
 from agent_broker.kernel.events import (
+    Denial,
     Event,
     Exec,
     ExecDetail,
@@ -25,6 +26,7 @@ from agent_broker.kernel.events import (
 )
 
 KIND_FORK, KIND_EXEC, KIND_EXIT, KIND_SEED, KIND_STRINGS, KIND_TAINT = 1, 2, 3, 4, 5, 6
+KIND_DENIAL = 7
 
 EXEC_IS_SCRIPT = 1 << 0
 EXEC_TRACED = 1 << 1
@@ -45,11 +47,16 @@ TAINT_SIGNALLED = 1 << 4
 
 USE_WATCH, USE_GUARD, USE_PART = 1 << 0, 1 << 1, 1 << 2
 
+OPERATION_OPEN, OPERATION_RECEIVE, OPERATION_TRUNCATE = 1, 2, 3
+OPERATION_RENAME, OPERATION_UNLINK, OPERATION_LINK = 4, 5, 6
+OPERATION_SIGNAL, OPERATION_HOLD, OPERATION_MAP, OPERATION_PROGRAM = 7, 8, 9, 10
+
 OPEN_FILE, OPEN_SOCKET, OPEN_MAPPING = 0, 1, 2
 
 FILENAME_BYTES = 256
 INTERP_BYTES = 128
 ARGS_HEAD_BYTES = 256
+COMMAND_BYTES = 16
 STRINGS_PIECE_BYTES = 4096
 MAX_STRINGS_BYTES = 128 * 1024
 
@@ -61,6 +68,7 @@ _EXEC_TAIL = struct.Struct("=IIIIIHHHHI")
 _SEED_TAIL = struct.Struct("=QIIII")
 _STRINGS = struct.Struct("=IIQQQII")
 _TAINT = struct.Struct("=IIQQQQQII")
+_DENIED = struct.Struct(f"=IIQQQQQIIIIII{COMMAND_BYTES}s{FILENAME_BYTES}s")
 
 _FILE_OFFSET = _HEADER.size + 8
 _EXEC_TAIL_OFFSET = _FILE_OFFSET + _FILE.size
@@ -70,10 +78,11 @@ _SEED_TAIL_OFFSET = _HEADER.size + _FILE.size
 EXEC_BYTES = _EXEC_TEXT_OFFSET + FILENAME_BYTES + INTERP_BYTES + ARGS_HEAD_BYTES
 SEED_BYTES = _SEED_TAIL_OFFSET + _SEED_TAIL.size
 STRINGS_BYTES = _STRINGS.size + STRINGS_PIECE_BYTES
+DENIED_BYTES = _DENIED.size
 
-TASK_RECORD = struct.Struct("=QQIIQ")
-"""struct task_record: proc_id, exec_id, taints, watched, written_mm."""
-COUNTERS = struct.Struct("=9Q")
+TASK_RECORD = struct.Struct("=QQIIQQII")
+"""struct task_record: proc_id, exec_id, taints, watched, written_mm, kernel_exec_id, under_agent."""
+COUNTERS = struct.Struct("=10Q")
 """struct counters: the two last ids, then the losses."""
 FILE_KEY = struct.Struct("=QQ")
 """struct file_key: dev, ino."""
@@ -81,6 +90,17 @@ USES = struct.Struct("=I")
 """A value of the `registered` map: USE bits."""
 EXEC_ID = struct.Struct("=Q")
 """A value of the `guards` map."""
+MARK = struct.Struct("=QII")
+"""struct mark: agent, generation."""
+OPENER = struct.Struct("=QQ")
+"""struct opener: agent, kernel_exec_id."""
+WATCHMAN = struct.Struct("=II")
+"""struct watchman: tgid."""
+FILTER_INDEX = struct.Struct("=I")
+FILTER_WORD = struct.Struct("=Q")
+"""A key and a value of the `filter` map."""
+OBJECT_KEY = struct.Struct("=II")
+"""struct object_key: operation, id."""
 FILES_QUERY = struct.Struct("=QII")
 """struct files_query: socket_ino, pid, fd."""
 ENDPOINTS = struct.Struct("=QQII")
@@ -204,6 +224,36 @@ def _strings(raw: bytes) -> Strings:
 def _taint(raw: bytes) -> Taint:
     _, _, _, proc_id, exec_id, actor_proc_id, actor_exec_id, actor_pid, taint = _TAINT.unpack(raw)
     return Taint(ProcId(proc_id), ExecId(exec_id), ProcId(actor_proc_id), ExecId(actor_exec_id), Pid(actor_pid), taint)
+
+
+def decode_denial(raw: bytes) -> Denial:
+    """Return the event of one record of the ring of denials.
+
+    Raises:
+        IntegrityError: a record that this version does not write.
+    """
+    try:
+        kind, _, time_ns, proc_id, exec_id, dev, ino, operation, flags, pid, uid, denied, _, *text = _DENIED.unpack(raw)
+    except struct.error as error:
+        raise IntegrityError(
+            f"the kernel side sent {len(raw)} bytes as a denial", next_step="build the objects again"
+        ) from error
+    if kind != KIND_DENIAL:
+        raise IntegrityError(f"the kernel side sent {kind} as a denial", next_step="build the objects again")
+    return Denial(
+        time_ns=time_ns,
+        proc_id=ProcId(proc_id),
+        exec_id=ExecId(exec_id),
+        dev=dev,
+        ino=ino,
+        operation=operation,
+        flags=flags,
+        pid=Pid(pid),
+        uid=Uid(uid),
+        denied=bool(denied),
+        command=text[0].partition(b"\0")[0],
+        name=text[1].partition(b"\0")[0],
+    )
 
 
 def _require_size(raw: bytes, size_bytes: int) -> None:

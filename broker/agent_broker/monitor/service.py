@@ -107,7 +107,7 @@ class Service:
         spool: Spool,
         reload: Callable[[], Awaitable[tuple[int, int, tuple[str, ...]]]],
         status: Callable[[int], MonitorStatus],
-        subscribed: Callable[[], None] = lambda: None,
+        subscribed: Callable[[int], None] = lambda _: None,
         who_wrote: Callable[[int], Provenance] = lambda _: _NOT_WATCHED,
         let_go_on: Callable[[Epoch, tuple[ProcId, ...]], int] = lambda _epoch, _ids: 0,
     ) -> None:
@@ -120,7 +120,7 @@ class Service:
             spool: incidents for subscribers.
             reload: reads the registry again; returns agents, decoys, problems.
             status: makes the answer to GetStatus with this number.
-            subscribed: called when somebody subscribes: a broker has started.
+            subscribed: called with the pid of who subscribes: a broker has started.
             who_wrote: says who wrote the file behind a descriptor.
             let_go_on: continues what this monitor stopped; returns how many.
         """
@@ -175,7 +175,7 @@ class Service:
         except (BlockingIOError, ConnectionAbortedError):
             return
         connection.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        if self._uid_of(connection) not in {0, self._broker_uid}:
+        if self._peer_of(connection)[1] not in {0, self._broker_uid}:
             connection.close()
             return
         self._connections[connection] = deque()
@@ -281,7 +281,7 @@ class Service:
 
     def _subscribe(self, connection: socket.socket, number: int) -> None:
         self._subscribers[connection] = _Subscriber(number)
-        self._subscribed()
+        self._subscribed(self._peer_of(connection)[0])
         self._push(connection)
 
     def _acknowledge(self, sequence: int) -> None:
@@ -337,9 +337,10 @@ class Service:
         self._subscribers.pop(connection, None)
         connection.close()
 
-    def _uid_of(self, connection: socket.socket) -> int:
-        _, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-        return int(uid)
+    def _peer_of(self, connection: socket.socket) -> tuple[int, int]:
+        """Return pid and uid of who connected."""
+        pid, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        return int(pid), int(uid)
 
 
 def bind_monitor_socket(path: Path, gid: int) -> socket.socket:

@@ -24,11 +24,13 @@ from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.identity.registry import Enrollment
 from agent_broker.identity.resolution import mounted_by_users
 from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.marks import KernelMarks
 from agent_broker.monitor.actor import Actors, AttestorPort
 from agent_broker.monitor.credentials import Credentials
 from agent_broker.monitor.decoys import DecoyListener
 from agent_broker.monitor.directories import PathWatcher
 from agent_broker.monitor.fingerprint import Fingerprints, HashStore
+from agent_broker.monitor.kernel_opens import KernelOpens
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.mounts import MountWatch
 from agent_broker.monitor.pattern import State, Wanted, is_glob, tree_of
@@ -57,6 +59,7 @@ class DecoyWatch:
         watcher: Watcher,
         permission: bool,
         credentials: Credentials | None = None,
+        marks: KernelMarks | None = None,
     ) -> None:
         """Make the groups; nothing is watched, and no thread runs, before ``apply_registry``.
 
@@ -71,6 +74,7 @@ class DecoyWatch:
             watcher: this monitor's epoch and tier.
             permission: whether the kernel lets openers wait for us (tiers.Tier).
             credentials: which credential paths there are, and who may open them; None: none are watched.
+            marks: what the kernel denies by itself; None: nothing.
 
         Raises:
             UnavailableError: the kernel refuses fanotify.
@@ -92,7 +96,10 @@ class DecoyWatch:
         self._foreign: frozenset[bytes] = frozenset()
         self._above: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
-        self._listener = DecoyListener(self._actors, self._reporter, self._credentials, permission=permission)
+        self._bell = DecoyListener(self._actors, self._reporter, self._credentials, permission=permission)
+        self._listener: DecoyListener | KernelOpens = self._bell
+        if marks is not None:
+            self._listener = KernelOpens(self._bell, marks, self._actors, self._reporter)
         self._paths = self._new_paths()
         self._mounts = MountWatch(self.look_everywhere)
         self._rest = _Rest()
@@ -100,7 +107,7 @@ class DecoyWatch:
     @property
     def bell(self) -> DecoyListener:
         """What proves that the marks are there (monitor.bell)."""
-        return self._listener
+        return self._bell
 
     @property
     def decoys_watched(self) -> int:
@@ -139,6 +146,7 @@ class DecoyWatch:
         left = self._patterns - {each.pattern for each in wanted}
         self._patterns = {each.pattern for each in wanted}
         self._root = tree_of(wanted)
+        unasked = () if self.kernel_opens is None else self.kernel_opens.ask_about(self._credentials.programs)
         old = self._paths
         if left:  # the new folders' marks are set before the old ones go
             self._paths = self._new_paths()
@@ -149,7 +157,12 @@ class DecoyWatch:
                 self._forget(path)
         if left:
             old.close()
-        return (*self.problems, *doubles)
+        return (*self.problems, *doubles, *unasked)
+
+    @property
+    def kernel_opens(self) -> KernelOpens | None:
+        """Takes what the kernel denied by itself; None: it denies nothing."""
+        return self._listener if isinstance(self._listener, KernelOpens) else None
 
     async def close(self) -> None:
         """Stop watching; openers that wait go on; what was seen is published when this returns."""

@@ -1,0 +1,90 @@
+"""The monitor's dealings with its kernel side: load it, drain it, tell it whom to watch."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agent_broker.errors import UnavailableError
+from agent_broker.ids import Pid
+from agent_broker.kernel.events import Event
+from agent_broker.kernel.sensor import CoreSensor
+from agent_broker.lineage.store import Store
+from agent_broker.lineage.text import plain
+
+_POLL_S = 0.02
+"""How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
+
+
+def load_sensor(
+    store: Store, sink: Callable[[Event], None], ring_bytes: int, pins: Path
+) -> tuple[CoreSensor | None, str]:
+    """Return the sensor, or why there is none.
+
+    Args:
+        store: is told when every older process has its numbers.
+        sink: takes the events.
+        ring_bytes: size of the event ring.
+        pins: where programs that outlive this process are pinned.
+    """
+    try:
+        sensor = CoreSensor(sink, ring_bytes=ring_bytes, pins=pins)
+    except UnavailableError as error:
+        return None, error.explain()
+    store.link_seeded()
+    return sensor, ""
+
+
+async def drain(sensor: CoreSensor | None, also: Callable[[], None] | None) -> None:
+    """Take kernel events before the ring fills, until cancelled; attesting does so too.
+
+    Args:
+        sensor: None: the monitor is blind, there is nothing to take, and nothing that could end this.
+        also: called each time.
+    """
+    loop = asyncio.get_running_loop()
+    if sensor is None:
+        await loop.create_future()
+        return
+    loop.add_reader(sensor.epoll_fd, sensor.consume)
+    try:
+        while True:
+            await asyncio.sleep(_POLL_S)
+            sensor.consume()
+            if also is not None:
+                also()
+    finally:
+        loop.remove_reader(sensor.epoll_fd)
+
+
+def watch_endpoints(sensor: CoreSensor, port: int, socket: Path) -> bool:
+    """Have the kernel note who writes on the broker's connections; say whether it can.
+
+    The socket's name is made anew by each broker that starts: to be called at each reload and each subscription.
+    """
+    try:
+        fd = os.open(socket, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # the broker was not started yet
+        return sensor.watch_endpoints(port, None)
+    try:
+        return sensor.watch_endpoints(port, sensor.own_file(fd).file)
+    finally:
+        os.close(fd)
+
+
+def protect(sensor: CoreSensor, pid: int) -> None:
+    """Count a process among our daemons: who signals it, or takes hold of it, is told or denied."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    sensor.protect(pidfd)
+    os.close(pidfd)
+
+
+def name_of_pid(pid: Pid) -> str:
+    """Return what /proc calls a process that is older than the monitor; for display only."""
+    try:
+        return plain(Path(f"/proc/{pid}/comm").read_bytes().strip())
+    except OSError:
+        return f"pid {pid}"
