@@ -21,10 +21,10 @@ def settle() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-async def until_told_to_stop() -> None:
-    """Return when SIGTERM or SIGINT arrives."""
+def told_to_stop() -> asyncio.Event:
+    """Return what is set when SIGTERM or SIGINT arrives, from now on; call it before anything else is started."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

@@ -32,7 +32,7 @@ from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts, Taint
 from agent_broker.kernel.marks import KernelMarks
 from agent_broker.kernel.pins import pins_folder
-from agent_broker.lifetime import settle, until_told_to_stop
+from agent_broker.lifetime import settle, told_to_stop
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.bell import BellRinger
 from agent_broker.monitor.blind import BlindAttestor
@@ -143,6 +143,7 @@ class Monitor:
 
     async def serve(self) -> None:
         """Answer and watch until told to stop."""
+        stop = told_to_stop()
         agents, decoys, problems = await self._begin()
         if self._updater is not None:
             self._updater.start()
@@ -154,7 +155,7 @@ class Monitor:
         settle()
         files = self._watch.credentials_watched
         _LOG.info("ready: tier %s, %d agents, %d decoys, %d credential files", self._tier.name, agents, decoys, files)
-        stopped = asyncio.create_task(until_told_to_stop())
+        stopped = asyncio.create_task(stop.wait())
         draining = asyncio.create_task(drain(self.sensor, None if self._starts is None else self._starts.drain))
         try:
             await asyncio.wait([stopped, draining], return_when=asyncio.FIRST_COMPLETED)

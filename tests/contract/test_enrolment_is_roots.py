@@ -26,7 +26,7 @@ from agent_broker.errors import IntegrityError
 from agent_broker.grant.freeze import Freeze
 from agent_broker.identity.evidence import Freshness
 from agent_broker.identity.registry import load_registry, save_enrollment
-from agent_broker.ids import AgentName
+from agent_broker.ids import AgentName, Epoch, ProcId
 from agent_broker.monitor import messages
 from agent_broker.monitor.service import Service, bind_monitor_socket
 from agent_broker.monitor.spool import Spool
@@ -75,6 +75,7 @@ QUESTIONS = {
     messages.GetStatus: (),
     messages.Subscribe: (),
     messages.Acknowledge: (2**40,),
+    messages.LetGoOn: (Epoch("e1"), (ProcId(1),)),
 }
 """Every request of monitor.sock. None names what to watch, whom to trust or what to write."""
 
@@ -83,12 +84,14 @@ WRITING_COMMANDS = {
     "approve": ["approve", "claude", "--user", str(OWNER), "--binary", "/bin/true", "--yes"],
     "unenroll": ["unenroll", "claude", "--user", str(OWNER), "--yes"],
     "alert": ["alert", "ack", ALERT, "--allow", "--reason", "mine"],
+    "decoy": ["decoy", "plant", "--kind", "aws-profile", "--user", str(OWNER), "--yes"],
+    "paths": ["paths", "allow", "1", "--reason", "mine"],
     "freeze": ["freeze", "claude", "--reason", "mine"],
     "thaw": ["thaw", "claude"],
     "monitor": ["monitor"],
     "daemon": ["daemon"],
 }
-READING_COMMANDS = {"agents", "credentials", "alerts", "report", "lineage", "doctor", "run", "audit"}
+READING_COMMANDS = {"agents", "credentials", "alerts", "report", "notify", "lineage", "doctor", "run", "audit"}
 
 DROP = """import os, sys, json
 os.setgroups({groups})

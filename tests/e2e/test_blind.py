@@ -19,7 +19,7 @@ from tests.bench.stage import OWNER, REAL_KEY, SHIM, stage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
-_PATIENCE_S = 30
+_PATIENCE_S = 60
 _AGENT_BROKER = ".venv/bin/agent-broker"
 
 

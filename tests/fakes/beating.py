@@ -28,7 +28,7 @@ class Beating:
     def detach(self, hook):
         """Take a hook away so that nothing but its silence tells."""
         link, _ = self.programs._attached.pop(hook)
-        self.programs._links.remove(link)
+        del self.programs.links[hook]
         self.programs.libbpf.number("bpf_link__destroy", link)
 
     def close_link(self, hook):

@@ -13,7 +13,7 @@ _TAINT = wire.KIND_TAINT.to_bytes(4, "little")
 
 @dataclass
 class LossyKernel(FakeKernel):
-    """``fate`` is asked about every event; what waits arrives when ``let_through`` says so, in any order.
+    """``fate`` is asked about every event; what waits arrives when ``hand_over`` says so, in any order.
 
     While something waits, consume says that the ring is not empty, if it ``tells``. If it does not, the store is on its
     own; then no Taint waits, since nobody could know of it.
@@ -54,7 +54,7 @@ class LossyKernel(FakeKernel):
     def losses(self) -> Losses:
         return Losses(fork=self.lost, exec=0, exit=0, seed=0, strings=0, record=0, taint=self.lost_taints)
 
-    def let_through(self, number: int) -> None:
+    def hand_over(self, number: int) -> None:
         self.queue.append(self.waiting.pop(number % len(self.waiting)))
 
     def count_losses(self) -> None:

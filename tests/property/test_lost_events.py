@@ -85,7 +85,7 @@ class World:
             case "tamper":
                 self.family.tamper(self.living(number), self.family.members[0], wire.TAINT_WRITTEN)
             case "arrive" if self.kernel.waiting:
-                self.kernel.let_through(number)
+                self.kernel.hand_over(number)
 
     def ask(self, member, known=None, moves=()):
         """Attest; the moves are made whenever it looks at the kernel's record or takes events, so between its looks."""
@@ -176,7 +176,7 @@ class LostEvents(RuleBasedStateMachine):
     def recheck(self, number):
         """By numbers alone, so only if the ring tells what it holds back, or holds nothing; every loss is counted."""
         while self.world.kernel.waiting and not self.tells:
-            self.world.kernel.let_through(number)
+            self.world.kernel.hand_over(number)
         self.world.kernel.count_losses()
         member, known = self.evidence[number % len(self.evidence)]
         if isinstance(self.world.attestor.recheck(known), Unchanged):

@@ -27,7 +27,7 @@ from agent_broker.daemon.parts import Parts
 from agent_broker.daemon.serve import make_endpoint
 from agent_broker.daemon.sinks import make_sinks
 from agent_broker.errors import UnavailableError
-from agent_broker.lifetime import settle, until_told_to_stop
+from agent_broker.lifetime import settle, told_to_stop
 from agent_broker.privilege import allow_descriptors, become, hide_memory, take_precedence
 from agent_broker.transport.agent_socket import AgentSocket, bind_agent_socket
 from agent_broker.transport.control_server import ControlServer
@@ -65,6 +65,7 @@ def run(layout: Layout, config: Config) -> None:
 
 
 async def _live(layout: Layout, config: Config) -> None:
+    stop = told_to_stop()
     account = broker_account(config.daemon)
     make_folders(layout, account)
     bound = _bind(layout, config)
@@ -76,13 +77,13 @@ async def _live(layout: Layout, config: Config) -> None:
     parts = Parts(layout, config, bound.root_key, sinks)
     bound.root_key.wipe()
     try:
-        await _serve(parts, bound, control)
+        await _serve(parts, bound, control, stop)
     finally:
         await server.stop()
         await parts.close()
 
 
-async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
+async def _serve(parts: Parts, bound: _Bound, control: Control, stop: asyncio.Event) -> None:
     endpoint = make_endpoint(parts)
     protocols = Protocols(agents=parts.enrolled, callers=parts.monitor, issuer=parts.issuer)
     handle = refusing_decoys(protocols.handle, parts.decoy_use, parts.monitor)
@@ -96,7 +97,7 @@ async def _serve(parts: Parts, bound: _Bound, control: Control) -> None:
     settle()
     _LOG.info("ready, as user %d", os.getuid())
     try:
-        await until_told_to_stop()
+        await stop.wait()
     finally:
         for feed in feeds:
             feed.cancel()

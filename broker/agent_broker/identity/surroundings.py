@@ -100,8 +100,8 @@ class Surroundings:
 
     @property
     def is_current(self) -> bool:
-        """Whether nothing happened since the last look, and that was a good one."""
-        return not self._stale and not self.problem
+        """Whether nothing happened since the last look."""
+        return not self._stale
 
     def note(self, key: bytes, name: bytes) -> None:
         """Take that an entry of a folder was made, removed or moved."""
@@ -115,7 +115,7 @@ class Surroundings:
     def note_mounts(self, mounted: frozenset[bytes]) -> None:
         """Take that the mounts changed; ``mounted``: what users can answer for, before and after."""
         folders = {os.fsdecode(place.rpartition(b"/")[0]) for place in self._places}
-        if any(is_covered(folder, mounted) for folder in folders):
+        if any(is_covered(folder, mounted) for folder in (self._root, *folders)):
             self._changed("a file system that a user can answer for was mounted above its package while it ran")
 
     async def look(self) -> None:
@@ -135,6 +135,8 @@ class Surroundings:
             self.changed_ns = self._boottime_ns()
             self.changed = "a folder in which it looks for modules that its package lacks was made while it ran"
         self._entries = found.entries
+        if self.problem and not found.problem:
+            self.changed_ns, self.changed = self._boottime_ns(), self.problem
         self.present, self.problem = found.present, found.problem
 
     def taints(self, exec_ns: int) -> tuple[str, ...]:
@@ -193,8 +195,8 @@ def _walk(fd: int, path: bytes, ways: Ways, around: _Around) -> None:
 
 
 def _enter(folder_fd: int, path: bytes, further: Ways, around: _Around) -> None:
-    if path in around.foreign and further:
-        around.look.present = ascii(os.fsdecode(path))
+    if path in around.foreign:  # it may not answer for ever
+        around.look.problem = f"{os.fsdecode(path)!a} is mounted from what a user can answer for"
         return
     try:
         fd = os.open(path.rpartition(b"/")[2], _OPEN, dir_fd=folder_fd)
@@ -204,13 +206,22 @@ def _enter(folder_fd: int, path: bytes, further: Ways, around: _Around) -> None:
         around.look.problem = f"{os.fsdecode(path)!a}, above its package, can't be looked at: {error.strerror}"
         return
     try:
-        mode = os.fstat(fd).st_mode
-        if path in around.places or (further and stat.S_ISLNK(mode)):
+        if path in around.places:
             around.look.present = ascii(os.fsdecode(path))
-        elif further and stat.S_ISDIR(mode):
-            _walk(fd, path, further, around)
+        elif further:
+            _go_on(fd, path, further, around)
+    except OSError as error:
+        around.look.problem = f"{os.fsdecode(path)!a}, above its package, can't be looked at: {error.strerror}"
     finally:
         os.close(fd)
+
+
+def _go_on(fd: int, path: bytes, further: Ways, around: _Around) -> None:
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISLNK(mode):
+        around.look.present = ascii(os.fsdecode(path))
+    elif stat.S_ISDIR(mode):
+        _walk(fd, path, further, around)
 
 
 def _ways_of(paths: Iterable[bytes]) -> Ways:

@@ -33,6 +33,7 @@ SERVED = "served-decoy"
 DENIED = "denied"
 ONLY_SEEN = "only-seen"
 
+_ALLOW = "if it is a program that you trust: sudo agent-broker alert ack ID --allow --reason TEXT"
 _ROOT = Uid(0)
 _SHOWN_NAME_CHARS = 120
 _SHOWN_TAINTS = 5
@@ -223,12 +224,11 @@ def _remarks(verdict: Verdict, facts: EventFacts) -> str:
 
 def _next_step(severity: str, principal: Principal | None, role: Role) -> str:
     if severity == INFO:
-        return "nothing, if this was your backup or your own command as root"
+        return f"nothing, if this was your backup or your own command as root; {_ALLOW}"
     if role == "credential":
         asked = f"look at what {principal.agent} was asked to do; " if principal is not None else ""
-        trust = "if it is a program that you trust: sudo agent-broker alert ack ID --allow"
-        return f"{asked}if you did not want this, revoke what the file holds; {trust}"
+        return f"{asked}if you did not want this, revoke what the file holds; {_ALLOW}"
     look = "read the lineage below; if you did not start this program, treat it and what it can read as hostile"
     if principal is not None and not principal.is_caller:
         return f"look at what {principal.agent} was asked to do, and by whom; {look}"
-    return look
+    return f"{look}; {_ALLOW}"

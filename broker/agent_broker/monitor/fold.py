@@ -36,6 +36,7 @@ MAX_PATHS = 32  # named beside the first one
 _MAX_PATHS_BYTES = 8192  # of all of them: an incident must fit one message (monitor.incident)
 MAX_OFFENDERS = 64  # of an incident that stands for many lines
 
+_OPENED = {"decoy-opened", "credential-opened"}
 _RANK = {"info": 0, "warning": 1, "critical": 2}
 
 _CROWD = ("", "; this stands for further programs of the same origin, more than {most} of which did so at a time")
@@ -171,7 +172,7 @@ class Folder:
 
     def _place(self, line: Line, seen: Seen) -> tuple[Hashable, Hashable | None, int]:
         """Return the key of the incident that an event belongs to, the family it is counted in, and the level."""
-        what = (seen.kind, seen.action)
+        what = _story_of(seen)
         one, family, everybody = (what, 0, line.line, seen.deed), (what, 1, line.family), (what, 2)
         for key, level in ((one, 0), (family, 1)):
             if key in self._folds:
@@ -236,6 +237,13 @@ class Folder:
             offenders=tuple(fold.offenders) if fold.level else content.offenders,
             what="".join((content.what, *_repeats(fold), crowd)),
         )
+
+
+def _story_of(seen: Seen) -> Hashable:
+    """Return what is one story of a line: one that reads decoys and credential paths alike (a search) tells one."""
+    if seen.kind in _OPENED:
+        return "opened", seen.action == "denied"
+    return seen.kind, seen.action
 
 
 def _everybody_of(family: Hashable) -> Hashable:

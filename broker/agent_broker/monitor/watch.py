@@ -97,9 +97,7 @@ class DecoyWatch:
         self._above: Counter[str] = Counter()
         self._problems: dict[str, str] = {}
         self._bell = DecoyListener(self._actors, self._reporter, self._credentials, permission=permission)
-        self._listener: DecoyListener | KernelOpens = self._bell
-        if marks is not None:
-            self._listener = KernelOpens(self._bell, marks, self._actors, self._reporter)
+        self._listener = _in_front_of(self._bell, marks, self._actors, self._reporter)
         self._paths = self._new_paths()
         self._mounts = MountWatch(self.look_everywhere)
         self._rest = _Rest()
@@ -306,6 +304,12 @@ def _folders_of(path: str) -> list[str]:
 
 def _leads_to_known_names(state: State) -> bool:
     return any(branch.names for branch in state.branches)
+
+
+def _in_front_of(
+    listener: DecoyListener, marks: KernelMarks | None, actors: Actors, reporter: Reporter
+) -> DecoyListener | KernelOpens:
+    return listener if marks is None else KernelOpens(listener, marks, actors, reporter)
 
 
 def _decoys_of(enrollments: Iterable[Enrollment], planted: Iterable[PlantedDecoy]) -> tuple[dict[str, Mark], list[str]]:

@@ -9,6 +9,6 @@ from tests.e2e.noise.row import Row
 DECOYS: tuple[Row, ...] = (*rows_files.ROWS, *rows_tools.ROWS)
 CREDENTIALS: tuple[Row, ...] = rows_credentials.ROWS
 
-WATCHED_CREDENTIALS = False
+WATCHED_CREDENTIALS = True
 """Whether the monitor watches credential paths, and folds."""
 ROWS = (*DECOYS, *CREDENTIALS) if WATCHED_CREDENTIALS else DECOYS
