@@ -135,8 +135,6 @@ class Surroundings:
             self.changed_ns = self._boottime_ns()
             self.changed = "a folder in which it looks for modules that its package lacks was made while it ran"
         self._entries = found.entries
-        if self.problem and not found.problem:
-            self.changed_ns, self.changed = self._boottime_ns(), self.problem
         self.present, self.problem = found.present, found.problem
 
     def taints(self, exec_ns: int) -> tuple[str, ...]:

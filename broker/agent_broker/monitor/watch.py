@@ -61,9 +61,7 @@ class DecoyWatch:
         credentials: Credentials | None = None,
         marks: KernelMarks | None = None,
     ) -> None:
-        """Make the groups; nothing is watched, and no thread runs, before ``apply_registry``.
-
-        So a process can give up privileges in between: they are given up by each thread for itself.
+        """Make the groups; nothing is watched before ``apply_registry``, and no thread runs that keeps privileges.
 
         Args:
             attestor: identifies openers.
