@@ -78,12 +78,9 @@ class DecoyWatch:
             UnavailableError: the kernel refuses fanotify.
         """
         self._actors = Actors(attestor)
+        prints = Fingerprints(hashes, facts_of)
         self._reporter = Reporter(
-            actors=self._actors,
-            fingerprints=Fingerprints(hashes, facts_of),
-            publish=publish,
-            clock=clock,
-            watcher=watcher,
+            actors=self._actors, fingerprints=prints, publish=publish, clock=clock, watcher=watcher
         )
         self._credentials = Credentials.none(facts_of) if credentials is None else credentials
         self._decoys: dict[str, Mark] = {}
