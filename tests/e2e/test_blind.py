@@ -20,6 +20,7 @@ from tests.bench.stage import OWNER, REAL_KEY, SHIM, stage
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
 _PATIENCE_S = 60
+_ASK_S = 2  # how often the broker asks the monitor (daemon.outage)
 _AGENT_BROKER = ".venv/bin/agent-broker"
 
 
@@ -137,6 +138,7 @@ def test_a_monitor_that_was_killed_is_missed_and_the_next_one_is_served_again(wo
 
 def test_a_monitor_that_was_stopped_is_missed_too(world):
     world.have(monitor=True, broker=True)
+    threading.Event().wait(2 * _ASK_S)  # the broker has asked it since it was away: another outage begins
     known = len(tampered(world))
     os.kill(world.monitor.pid, signal.SIGSTOP)
     try:
