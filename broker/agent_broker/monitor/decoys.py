@@ -38,7 +38,7 @@ from agent_broker.monitor.credentials import Credentials, Opener
 from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold, is_alive
-from agent_broker.monitor.glimpse import glimpse
+from agent_broker.monitor.glimpse import Glimpse, glimpse
 from agent_broker.monitor.intake import Intake
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
@@ -219,12 +219,18 @@ class DecoyListener:
                 os.close(event_fd)
                 os.close(pidfd)
                 return
-            actor = Actor(pid, pidfd, record, hold(pid), glimpse(pid, pidfd))
+            actor = Actor(pid, pidfd, record, hold(pid))
             if actor.record is None and actor.exe_fd is not None and not is_alive(pidfd):
                 os.close(actor.exe_fd)  # it was killed while it waited: nothing says whose executable this is
                 actor.exe_fd = None
             self._answer(event_fd, self._strict_response(event_fd, actor) if self._denying else FAN_ALLOW)
+            actor.glimpse = self._glimpse(actor)
             self._intake.put(event_fd, actor)
+
+    def _glimpse(self, actor: Actor) -> Glimpse | None:
+        """Look at a process that need not wait for that; nothing if it has become another image meanwhile."""
+        seen = glimpse(actor.pid, actor.pidfd)
+        return seen if seen is not None and self._actors.snapshot(actor.pidfd) == actor.record else None
 
     def _strict_response(self, event_fd: int, actor: Actor) -> int:
         """Decide between allow and deny."""

@@ -1,4 +1,4 @@
-"""What /proc says of a process while it waits for our answer: for a person's eyes, and nothing else.
+"""What /proc says of a process just after it was answered: for a person's eyes, and nothing else.
 
 A process chooses its own arguments, and can rewrite them; its folder and its container are what they are. Everything
 is bounded and made printable, and arguments that look like a well-known secret are cut. What can't be read is empty.
