@@ -17,18 +17,18 @@ from agent_broker.cli.story import shown
 from agent_broker.enroll.beneath import open_without_links
 from agent_broker.enroll.roles import interpreter_of
 from agent_broker.errors import AgentBrokerError, RefusedError
-from agent_broker.identity.allowed import AllowedProgram, allow
+from agent_broker.identity.allowed import AllowedProgram, allow, is_interpreter
 from agent_broker.identity.executable import hash_open_file
 from agent_broker.ids import Sha256
 
 RULE: Final = "allow-program"
 KINDS: Final = ("decoy-opened", "credential-opened")
 """Kinds of alerts that a program raises by opening a file."""
-_OTHER_INTERPRETERS: Final = re.compile(
-    r"(ba|z|k|c|tc|da|a|fi)?sh|busybox|toybox|env|xargs|[gmn]?awk|lua(jit)?[0-9.]*|php[0-9.]*(-cgi|-fpm)?|tclsh[0-9.]*"
-    r"|java|bun|deno|pypy[0-9.]*|ghci?|R|Rscript|julia|guile[0-9.]*|expect|gdb|lldb[0-9-]*|strace|ld(-linux.*)?\.so.*"
-    r"|ld-.*|qemu-.*|ssh|sudo|su|doas|pkexec|runuser|setpriv|systemd-run|nsenter|unshare|chroot|timeout|nohup|nice"
+_LAUNCHERS: Final = re.compile(
+    r"xargs|luajit[0-9.]*|php[0-9.]*-(cgi|fpm)|ghci?|R|Rscript|julia|expect|gdb|lldb[0-9-]*|strace|ld-.*|qemu-.*|ssh|sudo"
+    r"|su|doas|pkexec|runuser|setpriv|systemd-run|nsenter|unshare|chroot|timeout|nohup|nice"
 )
+"""What runs what it is given, beside the interpreters that no allowlist takes (identity.allowed)."""
 _MAX_BYTES: Final = 1 << 30  # of an executable that is hashed for this
 
 
@@ -98,7 +98,7 @@ def _checked_place(alert: Alert) -> str:
         raise _refused("it was started by a path that depends on its folder, so it can't be found again")
     place = os.path.realpath(name)
     for each in (os.path.basename(name), os.path.basename(place)):  # noqa: PTH119 - of a text
-        if interpreter_of(each) is not None or _OTHER_INTERPRETERS.fullmatch(each):
+        if is_interpreter(each) or interpreter_of(each) is not None or _LAUNCHERS.fullmatch(each):
             raise _refused(f"{shown(each)} runs what it is given: allowing it would allow every program")
     for path in (Path(place), *Path(place).parents):
         try:

@@ -20,7 +20,7 @@ from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.bundle import digest_of, hash_files
 from agent_broker.identity.registry import Bundle, EnrolledScript, Outside, RoleRule
 from agent_broker.identity.surroundings import present_places
-from agent_broker.identity.tree import Bounds, open_below, path_in, scan_tree
+from agent_broker.identity.tree import Bounds, Tree, open_below, path_in, scan_tree
 from agent_broker.identity.wanted import lookup_folders, places_of, wanted_modules
 from agent_broker.ids import Sha256
 
@@ -78,10 +78,10 @@ def find_program(
         )
     _require_options(kind, shebang, place, interpreter)
     root = _package_of(place, kind, interpreter)
-    script = _enrolled_script(place, root, progress)
+    script, tree = _enrolled_script(place, root, progress)
     warnings: tuple[str, ...] = ()
     if kind.runtime == "node":
-        script, warnings = _with_outside(script, owner, found.enrolled.path)
+        script, warnings = _with_outside(script, tree, owner, found.enrolled.path)
     name = str(path.absolute())
     launchers = (name,) if name != place else ()
     enrolled = msgspec.structs.replace(found.enrolled, script=script, launchers=launchers)
@@ -90,7 +90,7 @@ def find_program(
     return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable), role, warnings)
 
 
-def _enrolled_script(place: str, root: str, progress: Progress | None) -> EnrolledScript:
+def _enrolled_script(place: str, root: str, progress: Progress | None) -> tuple[EnrolledScript, Tree]:
     try:
         tree = scan_tree(root, Bounds())
         if tree.written:
@@ -102,13 +102,15 @@ def _enrolled_script(place: str, root: str, progress: Progress | None) -> Enroll
     except OSError as error:
         raise MisuseError(f"{root} can't be read: {error.strerror}", next_step="check the disk") from error
     sha256 = Sha256(hashes[tree.entries[path_in(root, place)]].hex())
-    return EnrolledScript(place, sha256, Bundle(root, digest_of(tree, hashes), tree.files, tree.size_bytes))
+    bundle = Bundle(root, digest_of(tree, hashes), tree.files, tree.size_bytes)
+    return EnrolledScript(place, sha256, bundle), tree
 
 
-def _with_outside(script: EnrolledScript, owner: Owner, interpreter: str) -> tuple[EnrolledScript, tuple[str, ...]]:
+def _with_outside(
+    script: EnrolledScript, tree: Tree, owner: Owner, interpreter: str
+) -> tuple[EnrolledScript, tuple[str, ...]]:
     """Say which modules the package lacks, and warn of those that lie above it already and the user can change."""
     root = script.bundle.root
-    tree = scan_tree(root, Bounds(script.bundle.files, script.bundle.size_bytes))
     try:
         wanted = wanted_modules(tree, lambda path: _content(root, path))
     except OSError as error:

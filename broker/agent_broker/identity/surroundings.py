@@ -83,8 +83,8 @@ class Surroundings:
             follow: watches a folder (NameWatch.follow).
             boottime_ns: CLOCK_BOOTTIME.
         """
-        self._root = root
         self._places = frozenset(os.fsencode(each) for each in places)
+        self._folders = frozenset({root, *(os.fsdecode(each.rpartition(b"/")[0]) for each in self._places)})
         self._ways = _ways_of((os.fsencode(root), *self._places))
         self._follow = follow
         self._boottime_ns = boottime_ns
@@ -114,8 +114,7 @@ class Surroundings:
 
     def note_mounts(self, mounted: frozenset[bytes]) -> None:
         """Take that the mounts changed; ``mounted``: what users can answer for, before and after."""
-        folders = {os.fsdecode(place.rpartition(b"/")[0]) for place in self._places}
-        if any(is_covered(folder, mounted) for folder in (self._root, *folders)):
+        if any(is_covered(folder, mounted) for folder in self._folders):
             self._changed("a file system that a user can answer for was mounted above its package while it ran")
 
     async def look(self) -> None:
@@ -155,13 +154,13 @@ class Surroundings:
         self.changed_ns, self.changed, self._stale = self._boottime_ns(), what, True
 
 
-def look_around(ways: Ways, places: frozenset[bytes], follow: Callable[[int], bytes] | None) -> Look:
+def look_around(ways: Ways, places: frozenset[bytes], follow: Callable[[int], bytes]) -> Look:
     """Walk all ways without following a link; watch each folder that others than root can write before looking into it.
 
     Args:
         ways: where to go.
         places: where nothing may be.
-        follow: watches a folder; None: only look.
+        follow: watches a folder.
     """
     look = Look(set())
     foreign = mounted_by_users()
@@ -175,14 +174,14 @@ def look_around(ways: Ways, places: frozenset[bytes], follow: Callable[[int], by
 
 class _Around(Struct):
     places: frozenset[bytes]
-    follow: Callable[[int], bytes] | None
+    follow: Callable[[int], bytes]
     foreign: frozenset[bytes]
     look: Look
 
 
 def _walk(fd: int, path: bytes, ways: Ways, around: _Around) -> None:
     facts = os.fstat(fd)
-    if around.follow is not None and (facts.st_uid or facts.st_mode & _WRITABLE_BY_OTHERS):
+    if facts.st_uid or facts.st_mode & _WRITABLE_BY_OTHERS:
         try:
             key = around.follow(fd)
             around.look.entries.update((key, name) for name in ways)
