@@ -8,10 +8,9 @@ from typing import Any, Final, Self
 from msgspec import Struct
 
 from agent_broker.ids import Uid
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 
 KIND: Final = "acknowledged"
-SEVERITIES: Final = ("info", "warning", "critical")
 MAX_REASON_CHARS: Final = 500
 
 
@@ -46,11 +45,6 @@ class Alert(Incident, frozen=True):
         """Join both."""
         fields: dict[str, Any] = {name: getattr(incident, name) for name in Incident.__struct_fields__}
         return cls(**fields, acked=ack)
-
-
-def rank(severity: str) -> int:
-    """Return how severe: 0 to 2; a word that is not known counts as critical, so that nothing is hidden by it."""
-    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
 
 
 def is_settled(incident: Incident, ack: Ack | None) -> bool:

@@ -24,13 +24,13 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.audit import acks
-from agent_broker.audit.acks import Ack, rank
+from agent_broker.audit.acks import Ack
 from agent_broker.audit.chain import Entry, Head
 from agent_broker.audit.store_file import make_store, open_store
 from agent_broker.audit.tail import OtherJournalError, entries_after
 from agent_broker.clock import Clock
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 
 INCIDENT = "incident"
 """The journal's kind of line, audit.alerts.KIND."""

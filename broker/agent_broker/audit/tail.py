@@ -1,11 +1,10 @@
 """Reading on in a journal from where one stopped, while its writer is at work."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from agent_broker.audit.chain import MAX_LINE_BYTES, Entry, Head, decode_line, digest_of
+from agent_broker.audit.chain import MAX_LINE_BYTES, Entry, Head, decode_line
+from agent_broker.audit.verification import is_at
 from agent_broker.errors import IntegrityError, UnavailableError
 
 
@@ -25,7 +24,8 @@ def entries_after(path: Path, place: Head) -> Iterator[tuple[Entry, Head]]:
     """
     try:
         with path.open("rb") as file:
-            _require_place(file, path, place)
+            if place.seq and not is_at(file, place):
+                raise OtherJournalError(f"{path} does not have the line {place.seq} that was read before")
             file.seek(place.size_bytes)
             while (line := file.readline(MAX_LINE_BYTES)).endswith(b"\n"):
                 entry = decode_line(line, place, str(path))
@@ -33,13 +33,3 @@ def entries_after(path: Path, place: Head) -> Iterator[tuple[Entry, Head]]:
                 yield entry, place
     except OSError as error:
         raise UnavailableError(f"{path} can't be read: {error.strerror}") from error
-
-
-def _require_place(file: BinaryIO, path: Path, place: Head) -> None:
-    if not place.seq:
-        return
-    start = max(0, place.size_bytes - MAX_LINE_BYTES)
-    block = os.pread(file.fileno(), place.size_bytes - start, start)
-    last = block[block[:-1].rfind(b"\n") + 1 :]
-    if len(block) != place.size_bytes - start or not last.endswith(b"\n") or digest_of(last) != place.sha256:
-        raise OtherJournalError(f"{path} does not have the line {place.seq} that was read before")

@@ -87,10 +87,8 @@ def recover(path: Path, remembered: Head) -> tuple[Head, int]:
     """
     head = remembered
     with _opened(path) as file:
-        if remembered.seq:
-            last = _line_ending_at(file, remembered.size_bytes)
-            if not last.endswith(b"\n") or digest_of(last) != remembered.sha256:
-                raise cut_short(str(path), remembered)
+        if remembered.seq and not is_at(file, remembered):
+            raise cut_short(str(path), remembered)
         file.seek(remembered.size_bytes)
         for line in _lines(file):
             try:
@@ -113,15 +111,15 @@ def ends_with(path: Path, head: Head) -> bool:
     if not head.seq:
         return True
     with _opened(path) as file:
-        last = _line_ending_at(file, head.size_bytes)
-        return last.endswith(b"\n") and digest_of(last) == head.sha256
+        return is_at(file, head)
 
 
-def _line_ending_at(file: BinaryIO, end: int) -> bytes:
-    start = max(0, end - MAX_LINE_BYTES)
-    file.seek(start)
-    block = file.read(end - start)
-    return block[block[:-1].rfind(b"\n") + 1 :]
+def is_at(file: BinaryIO, head: Head) -> bool:
+    """Tell whether the line that ``head`` remembers ends where it did, in an open journal; the position stays."""
+    start = max(0, head.size_bytes - MAX_LINE_BYTES)
+    block = os.pread(file.fileno(), head.size_bytes - start, start)
+    last = block[block[:-1].rfind(b"\n") + 1 :]
+    return len(block) == head.size_bytes - start and last.endswith(b"\n") and digest_of(last) == head.sha256
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -82,8 +82,8 @@ def _allow(broker: ControlClient, layout: Layout, alert: Alert, reason: str, las
     write_allowed(layout.allowed_folder, record)
     until = f" until {when(record.expires_ns, to_the='minute')}" if record.expires_ns else ""
     say(f"allowed{until}: {shown(record.program)} (sha256 {record.sha256[:16]}...) opens {_opened(record.opens)}")
-    say("every process that runs this very file may now open it without an alert, whoever started it")
-    say(f"take it back: rm {layout.allowed_folder / record.file_name}, then restart the monitor")
+    say("every process that runs this very file may now open it without an alert, unless an agent started it")
+    say(f"take it back: sudo agent-broker paths forbid {record.sha256[:16]}")
     try:
         broker.reload()
     except AgentBrokerError as error:

@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from agent_broker.audit.acks import rank
 from agent_broker.cli import application
 from agent_broker.cli.alert_rows import Row, Table, lines, row_of, update_line
 from agent_broker.cli.broker import reader
@@ -20,7 +19,7 @@ from agent_broker.cli.main import INTERRUPTED
 from agent_broker.cli.spans import parse_since
 from agent_broker.cli.terminal import columns, plural, safe_json, say
 from agent_broker.errors import MisuseError
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 from agent_broker.transport.control_records import AlertFilter, Missed
 
 app = typer.Typer(add_completion=False)

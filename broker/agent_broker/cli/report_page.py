@@ -12,9 +12,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from agent_broker import __version__
-from agent_broker.audit.acks import SEVERITIES, Alert
+from agent_broker.audit.acks import Alert
 from agent_broker.cli.story import story_of
 from agent_broker.cli.terminal import when
+from agent_broker.monitor.incident import SEVERITIES
 
 
 def report_page(alert: Alert, now_ns: int) -> str:

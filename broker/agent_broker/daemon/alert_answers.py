@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncGenerator
 
-from agent_broker.audit.acks import MAX_REASON_CHARS, Ack, Alert, is_settled, rank
+from agent_broker.audit.acks import MAX_REASON_CHARS, Ack, Alert, is_settled
 from agent_broker.audit.alerts import Follower
 from agent_broker.audit.alerts import Missed as MissedByFollower
 from agent_broker.audit.store import Query
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import MisuseError
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 from agent_broker.transport.control_records import Acknowledgement, AlertFilter, Missed
 
 

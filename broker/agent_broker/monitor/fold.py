@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agent_broker.ids import ProcId
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 from agent_broker.monitor.lines import Line
 
 _S = 1_000_000_000
@@ -37,7 +37,6 @@ _MAX_PATHS_BYTES = 8192  # of all of them: an incident must fit one message (mon
 MAX_OFFENDERS = 64  # of an incident that stands for many lines
 
 _OPENED = {"decoy-opened", "credential-opened"}
-_RANK = {"info": 0, "warning": 1, "critical": 2}
 
 _CROWD = ("", "; this stands for further programs of the same origin, more than {most} of which did so at a time")
 _EVERYBODY = "; this stands for further programs, more than {most} of which did so at a time"
@@ -119,7 +118,7 @@ class Folder:
         opened = fold is None
         if fold is None:
             fold = self._open(key, family, level, make(), now_ns)
-        grew = not opened and _RANK[seen.severity] > _RANK[fold.content.severity]
+        grew = not opened and rank(seen.severity) > rank(fold.content.severity)
         if grew:
             fold.content = make()
             fold.held = True

@@ -1,7 +1,7 @@
 """One record an incident: what a person needs to act on, made once, stored and shown as it is."""
 
 import uuid
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -13,6 +13,9 @@ from agent_broker.monitor.frameworks import Frameworks, frameworks_of
 # a step has at most 3.6 KB, with every byte of its names escaped (kernel.wire, lineage.text).
 _FIRST_STEPS = 20
 _LAST_STEPS = 8
+
+SEVERITIES: Final = ("info", "warning", "critical")
+"""In growing order."""
 
 NO_EPOCH = Epoch("")
 """The offender's ids are not known."""
@@ -82,6 +85,11 @@ class Incident(Struct, frozen=True):
     """Further marked files that the same lineage opened, of the same kind; bounded."""
     response: str = ""
     """What the broker did: which grants ended, what was frozen or stopped. The monitor leaves it empty."""
+
+
+def rank(severity: str) -> int:
+    """Return how severe: 0 to 2; a word that is not known counts as critical, so that nothing is hidden by it."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
 
 
 class Details(TypedDict, total=False):

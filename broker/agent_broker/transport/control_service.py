@@ -15,9 +15,9 @@ import grpc
 import grpc.aio
 import msgspec
 
-from agent_broker.audit.acks import SEVERITIES
 from agent_broker.errors import AgentBrokerError, MisuseError
 from agent_broker.ids import AgentName, CredentialId, Pid, Uid
+from agent_broker.monitor.incident import SEVERITIES
 from agent_broker.transport import control_pb2 as pb
 from agent_broker.transport import control_pb2_grpc as services
 from agent_broker.transport.control_errors import status_of

@@ -18,10 +18,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final
 
-from agent_broker.audit.sinks.port import SEVERITIES
 from agent_broker.audit.sinks.private_file import private_lines
 from agent_broker.errors import MisuseError, UnavailableError
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import SEVERITIES, Incident
 
 MAX_ADDRESSES: Final = 16
 MAX_LINE_CHARS: Final = 300  # six lines of that stay below what the strictest chats take (some 2,000)

@@ -4,10 +4,8 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, rank
 
-SEVERITIES: Final = ("info", "warning", "critical")
-"""In growing order (monitor.incident)."""
 OTLP_PORT: Final = 4317
 """The OTLP specification's for gRPC."""
 
@@ -55,6 +53,4 @@ class SinkStatus(Struct, frozen=True):
 
 def is_wanted(incident: Incident, severity: str) -> bool:
     """Tell whether an incident is at least as severe; one of an unknown severity is wanted by everybody."""
-    if incident.severity not in SEVERITIES:
-        return True
-    return SEVERITIES.index(incident.severity) >= SEVERITIES.index(severity)
+    return rank(incident.severity) >= rank(severity)
