@@ -1,32 +1,19 @@
 """The attack matrix: each attack turns out as declared, and docs/attack-matrix.md says what was measured."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.e2e.attacks.main import CANNOT_RUN
 from tests.e2e.attacks.show import DOCUMENT
 from tests.e2e.attacks.table import ROWS
+from tests.e2e.measured import report_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """What the matrix says on this machine; a process of its own, since it leaves the machine's network."""
-    report = tmp_path_factory.mktemp("attacks") / "report.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.attacks.main", "--report", str(report)],
-        cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != CANNOT_RUN, done.stderr
-    assert report.exists(), done.stdout + done.stderr
-    return {**json.loads(report.read_text()), "said": done.stdout}
+    return report_of("tests.e2e.attacks.main", CANNOT_RUN, tmp_path_factory.mktemp("attacks"))
 
 
 def test_every_attack_turns_out_as_declared(measured):

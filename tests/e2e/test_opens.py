@@ -1,12 +1,8 @@
 """The table of opens: each cell is as declared, and docs/open-table.md says what was measured."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.e2e.measured import report_of
 from tests.e2e.opens.main import CANNOT_RUN
 from tests.e2e.opens.mechanisms import MECHANISMS
 from tests.e2e.opens.places import FORMS
@@ -14,20 +10,11 @@ from tests.e2e.opens.show import DOCUMENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """What the table says on this machine; a process of its own, since it leaves the machine's mounts."""
-    report = tmp_path_factory.mktemp("opens") / "report.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.opens.main", "--report", str(report)],
-        cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != CANNOT_RUN, done.stderr
-    assert report.exists(), done.stdout + done.stderr
-    return {**json.loads(report.read_text()), "said": done.stdout}
+    return report_of("tests.e2e.opens.main", CANNOT_RUN, tmp_path_factory.mktemp("opens"))
 
 
 def test_every_cell_is_as_declared(measured):

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from agent_broker.monitor.watch import DecoyWatch
 from tests.fakes.attestor import World
 from tests.fakes.distribution import Distribution
 from tests.fakes.puppet import Puppet
+from tests.fakes.watching import Told
 
 USER = 65534  # nobody: ssh asks who its user is
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
-class CredentialPaths:
+class CredentialPaths(Told):
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="credentials-", dir="/tmp"))
         self.folder.chmod(0o755)
@@ -80,10 +80,6 @@ class CredentialPaths:
             [Enrollment("claude", USER, "ann", (), RoleRule(("claude",)), files, (), 0)], planted
         )
 
-    def publish(self, incident):
-        self.told.append(incident)
-        self.incidents.put_nowait(incident)
-
     async def puppet(self, *, uid=USER, agent="", parent=None, program=SYSTEM_PYTHON):
         puppet = await Puppet.start(uid, program=program)
         self.puppets.append(puppet)
@@ -112,16 +108,3 @@ class CredentialPaths:
     def marked(self):
         """Return the marked paths below the home."""
         return {os.path.relpath(mark.path, self.home) for mark in self.watch.marked}
-
-    async def all_told(self):
-        """Stop watching, and return every incident that was made."""
-        watch, self.watch = self.watch, None
-        if watch is not None:
-            await watch.close()
-        return self.told
-
-    async def close(self):
-        await self.all_told()
-        for each in self.puppets:
-            await each.stop()
-        shutil.rmtree(self.folder)

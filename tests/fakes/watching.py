@@ -19,7 +19,28 @@ USER = 64123
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
-class Watching:
+class Told:
+    """What worlds with a watch share: ``told`` and ``incidents`` get what is published; ``folder`` goes with it."""
+
+    def publish(self, incident):
+        self.told.append(incident)
+        self.incidents.put_nowait(incident)
+
+    async def all_told(self):
+        """Stop watching, and return every incident that was made."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            await watch.close()
+        return self.told
+
+    async def close(self):
+        await self.all_told()
+        for each in self.puppets:
+            await each.stop()
+        shutil.rmtree(self.folder)
+
+
+class Watching(Told):
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="decoys-", dir="/tmp"))
         self.folder.chmod(0o755)
@@ -63,10 +84,6 @@ class Watching:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
 
-    def publish(self, incident):
-        self.told.append(incident)
-        self.incidents.put_nowait(incident)
-
     async def puppet(self, *, uid=USER, agent="", parent=None):
         puppet = await Puppet.start(uid, program=SYSTEM_PYTHON)
         self.puppets.append(puppet)
@@ -76,16 +93,3 @@ class Watching:
         else:
             self.world.process(puppet.pid, exe, uid=uid, agent=agent)
         return puppet
-
-    async def all_told(self):
-        """Stop watching, and return every incident that was made."""
-        watch, self.watch = self.watch, None
-        if watch is not None:
-            await watch.close()
-        return self.told
-
-    async def close(self):
-        await self.all_told()
-        for each in self.puppets:
-            await each.stop()
-        shutil.rmtree(self.folder)

@@ -9,13 +9,21 @@ import typer
 from agent_broker.cli import application
 from agent_broker.cli.approve_text import show_update, update_record
 from agent_broker.cli.broker import administrator
-from agent_broker.cli.enrolling import HashProgress, confirm, recipe_of, require_root, site_of, uid_of, user_of
+from agent_broker.cli.enrolling import (
+    HashProgress,
+    confirm,
+    recipe_of,
+    require_answer,
+    require_root,
+    site_of,
+    uid_of,
+    user_of,
+)
 from agent_broker.cli.plan_text import show_warnings
 from agent_broker.cli.terminal import cell, console, print_json
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.update import WhoWrote, find_update
 from agent_broker.enroll.update import approve as enroll_update
-from agent_broker.errors import MisuseError
 from agent_broker.monitor.client import MonitorClient
 from agent_broker.monitor.provenance import Provenance
 
@@ -36,8 +44,7 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Enroll a new version of an agent instead of the old one, after a look at where it came from."""
     layout = application.of(context).layout
     require_root()
-    if json and not yes:
-        raise MisuseError("--json asks nothing", next_step="add --yes")
+    require_answer(json=json, given=yes)
     recipe = recipe_of(agent)
     uid = uid_of(user_of(user))
     with administrator(layout) as client, HashProgress() as progress:

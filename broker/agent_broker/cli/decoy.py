@@ -15,7 +15,7 @@ from agent_broker.cli.decoy_plan import (
     require_decoy_path,
 )
 from agent_broker.cli.decoy_text import decoy_record, plan_record, show_decoys, show_outcomes, show_plans, show_targets
-from agent_broker.cli.enrolling import confirm, require_root, showing_steps
+from agent_broker.cli.enrolling import confirm, require_answer, require_root, showing_steps
 from agent_broker.cli.terminal import console, plural, print_json, say
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.plant import PlantPlan, plan_planting, plant
@@ -60,8 +60,7 @@ def plant_command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Put a decoy into a file of the user's; what the file holds stays byte for byte."""
     layout = application.of(context).layout
     require_root()
-    if json and not (yes or dry_run):
-        raise MisuseError("--json asks nothing", next_step="add --yes or --dry-run")
+    require_answer(json=json, given=yes or dry_run, how="--yes or --dry-run")
     if all_targets == bool(kind) or (all_targets and path):
         raise MisuseError("plant needs a --kind, or --all-targets alone", next_step="agent-broker decoy targets")
     owner = owner_of_path(user, home)
@@ -113,8 +112,7 @@ def refresh_command(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Put fresh values in the place of decoys': of the same kind, and for as long again."""
     layout = application.of(context).layout
     require_root()
-    if json and not yes:
-        raise MisuseError("--json asks nothing", next_step="add --yes")
+    require_answer(json=json, given=yes)
     if bool(path) + all_ + only_expired != 1:
         raise MisuseError("refresh needs a PATH, --all or --expired", next_step="agent-broker decoy list")
     decoys = load_planted(layout.decoys_folder)
@@ -147,8 +145,7 @@ def remove_command(
     """Take a decoy out: the file is as it was, byte for byte, unless somebody has changed it since."""
     layout = application.of(context).layout
     require_root()
-    if json and not yes:
-        raise MisuseError("--json asks nothing", next_step="add --yes")
+    require_answer(json=json, given=yes)
     decoy = require_decoy_path(path, load_planted(layout.decoys_folder))
     confirm(f"Take the decoy out of {decoy.path}?", yes=yes)
     with administrator(layout) as client, showing_steps("removing") as on_step:

@@ -14,6 +14,7 @@ from agent_broker.cli.enrolling import (
     HashProgress,
     confirm,
     recipe_of,
+    require_answer,
     require_root,
     showing_steps,
     site_of,
@@ -68,8 +69,7 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     if recover:
         _recover(state.layout, json=json)
         return
-    if json and not (yes or dry_run):
-        raise MisuseError("--json asks nothing", next_step="add --yes or --dry-run")
+    require_answer(json=json, given=yes or dry_run, how="--yes or --dry-run")
     config = state.config()
     with nullcontext() if dry_run else administrator(state.layout) as client:
         plan = _plan(state.layout, config, agent, (user, home), (binary or (), allow_env or ()), deny_decoys)

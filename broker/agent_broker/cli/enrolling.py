@@ -62,6 +62,16 @@ def require_root() -> None:
         raise RefusedError("root", "this changes files of the system and of the user", next_step="run it with sudo")
 
 
+def require_answer(*, json: bool, given: bool, how: str = "--yes") -> None:
+    """Require that what prints JSON need not ask.
+
+    Raises:
+        MisuseError: it would have to; ``how`` says which options keep it from that.
+    """
+    if json and not given:
+        raise MisuseError("--json asks nothing", next_step=f"add {how}")
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Return if a person agreed, or ``yes``.
 

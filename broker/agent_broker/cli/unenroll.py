@@ -7,12 +7,20 @@ import typer
 
 from agent_broker.cli import application
 from agent_broker.cli.broker import administrator
-from agent_broker.cli.enrolling import confirm, recipe_of, require_root, showing_steps, site_of, uid_of, user_of
+from agent_broker.cli.enrolling import (
+    confirm,
+    recipe_of,
+    require_answer,
+    require_root,
+    showing_steps,
+    site_of,
+    uid_of,
+    user_of,
+)
 from agent_broker.cli.plan_text import show_report
 from agent_broker.cli.terminal import console, print_json
 from agent_broker.enroll.owner import owner_of
 from agent_broker.enroll.undo import unenroll as undo_enrollment
-from agent_broker.errors import MisuseError
 
 app = typer.Typer(add_completion=False)
 
@@ -32,8 +40,7 @@ def unenroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Put an agent's files back as they were, with the secrets in them, and delete them from the vault."""
     layout = application.of(context).layout
     require_root()
-    if json and not yes:
-        raise MisuseError("--json asks nothing", next_step="add --yes")
+    require_answer(json=json, given=yes)
     name = recipe_of(agent).agent
     owner = user_of(user)
     uid = uid_of(owner) if home is None else owner_of(owner, home).uid
