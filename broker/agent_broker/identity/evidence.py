@@ -85,3 +85,8 @@ def offenders(steps: tuple[Step, ...], principal: Principal | None) -> tuple[Pro
 
 
 Verdict = Evidence | Unknown | Unchanged
+
+
+def steps_of(verdict: Verdict) -> tuple[Step, ...]:
+    """Return the lineage that a verdict tells, the caller first; empty if it tells none."""
+    return verdict.steps if isinstance(verdict, Evidence | Unknown) else ()

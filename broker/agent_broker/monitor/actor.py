@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError
@@ -122,3 +123,13 @@ class Actors:
 
 def _is_of(freshness: Freshness, record: TaskRecord) -> bool:
     return (freshness.proc_id, freshness.exec_id) == (record.proc_id, record.exec_id)
+
+
+def exe_path(actor: Actor) -> str:
+    """Return where an actor's executable lies, in the monitor's view; empty: not known."""
+    if actor.exe_fd is None:
+        return ""
+    try:
+        return str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())
+    except OSError:
+        return ""

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.allowed import AllowedProgram, is_interpreter
-from agent_broker.identity.evidence import Evidence, Unknown, Verdict
+from agent_broker.identity.evidence import Evidence, Unknown, Verdict, steps_of
 from agent_broker.identity.executable import HashCache
 from agent_broker.ids import Sha256, Uid
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Image
-from agent_broker.monitor.actor import Actor
+from agent_broker.monitor.actor import Actor, exe_path
 from agent_broker.monitor.catalogue import (
     Catalogue,
     Entry,
@@ -343,10 +343,11 @@ def _is_refused_at_once(verdict: Verdict) -> bool:
 
 def _paths_of(actor: Actor, verdict: Verdict) -> list[str]:
     """Return where an opener's executable may be, in the monitor's own view: its word, to be verified."""
-    held = [] if actor.exe_fd is None else [str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())]
+    held = [path] if (path := exe_path(actor)) else []
     image = _image_of(verdict)
     return held if image is None else list(dict.fromkeys((*held, image.filename)))
 
 
 def _image_of(verdict: Verdict) -> Image | None:
-    return verdict.steps[0].image if isinstance(verdict, Evidence | Unknown) and verdict.steps else None
+    steps = steps_of(verdict)
+    return steps[0].image if steps else None

@@ -16,9 +16,9 @@ from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.actor import Actors
 from agent_broker.monitor.blind import BlindAttestor
-from agent_broker.monitor.editors import PackageOwner
 from agent_broker.monitor.halt import Halt, Stopping
 from agent_broker.monitor.heartbeat import Heartbeat, decide_blind
+from agent_broker.monitor.programs import PackageOwners
 from agent_broker.monitor.proven import ProvenAttestor
 from agent_broker.monitor.report import Publish
 from agent_broker.monitor.settings_verdict import Seen
@@ -42,7 +42,7 @@ class Defence:
         epoch: Epoch,
         tier: str,
         stopping: Stopping,
-        packages: PackageOwner | None = None,
+        packages: PackageOwners | None = None,
     ) -> None:
         """Take the parts; ``heartbeat`` is the one whose tap the sensor was made with.
 

@@ -18,10 +18,10 @@ is, or descends from, an enrolled agent is ``critical``, root without an agent i
 
 from dataclasses import dataclass
 
-from agent_broker.identity.evidence import Evidence, Principal, Unchanged, Unknown, Verdict, offenders
+from agent_broker.identity.evidence import Evidence, Principal, Unchanged, Unknown, Verdict, offenders, steps_of
 from agent_broker.identity.updated import Updated, find_updated
 from agent_broker.ids import Epoch, Sha256, Uid
-from agent_broker.lineage.record import Image, Step
+from agent_broker.lineage.record import Image
 from agent_broker.monitor.incident import Incident, new_incident
 from agent_broker.monitor.mark import Mark, Role
 
@@ -157,7 +157,7 @@ def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: Ev
         what=f"{sentence}{remark}{_remarks(verdict, facts)}",
         tier=facts.tier,
         action=facts.action,
-        lineage=_steps(verdict),
+        lineage=steps_of(verdict),
         path=storable(decoy.path),
         role=decoy.role,
         holds=decoy.kind,
@@ -165,7 +165,7 @@ def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: Ev
         agent=principal.agent if principal else None,
         next_step=_next_step(severity, principal, decoy.role) if updated is None else updated.next_step,
         epoch=facts.epoch,
-        offenders=offenders(_steps(verdict), principal),
+        offenders=offenders(steps_of(verdict), principal),
     )
 
 
@@ -182,24 +182,21 @@ def _updated(decoy: Mark, verdict: Verdict) -> Updated | None:
     return found if found is not None and found.image is verdict.caller else None
 
 
-def _steps(verdict: Verdict) -> tuple[Step, ...]:
-    return verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
-
-
 def _actor(verdict: Verdict, pid: int) -> str:
     """Name the actor: its program, its pid, its user, and its agent if it has one."""
-    steps = _steps(verdict)
+    steps = steps_of(verdict)
     program = _program(steps[0].image) if steps else "a process"
     uid = verdict.uid if isinstance(verdict, Evidence | Unknown) else None
     user = f", uid {uid}" if uid is not None else ""
-    return f"{program} (pid {pid}{user}){_agent_clause(verdict)}"
+    return f"{program} (pid {pid}{user}){agent_clause(verdict)}"
 
 
 def _program(image: Image) -> str:
     return printable(image.filename or image.argv0) or "a process"
 
 
-def _agent_clause(verdict: Verdict) -> str:
+def agent_clause(verdict: Verdict) -> str:
+    """Return what a sentence says of the agent behind an actor, with its commas; empty if there is none."""
     principal = verdict.principal if isinstance(verdict, Evidence) else None
     if principal is None:
         return ""

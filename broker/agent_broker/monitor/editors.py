@@ -5,10 +5,9 @@ started is the agent's tool.
 """
 
 import os
-from typing import Protocol
 
 from agent_broker.identity.evidence import Evidence
-from agent_broker.kernel.events import FileFacts
+from agent_broker.monitor.programs import PackageOwners
 
 PACKAGES = frozenset(
     {
@@ -23,29 +22,7 @@ PACKAGES = frozenset(
 """Names of Debian's, Fedora's and the vendors' own packages."""
 
 
-class Owned(Protocol):
-    """A package (identity.distribution.Package)."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the distribution."""
-        ...
-
-    @property
-    def intact(self) -> bool:
-        """Whether the executable is what the package brought."""
-        ...
-
-
-class PackageOwner(Protocol):
-    """Who knows which package owns an executable (identity.distribution.Distribution); may wait for a disk."""
-
-    def owner_of(self, path: str, facts: FileFacts) -> Owned | None:
-        """Return the package that owns the executable with exactly these facts, or None."""
-        ...
-
-
-def is_editor(verdict: Evidence, packages: PackageOwner) -> bool:
+def is_editor(verdict: Evidence, packages: PackageOwners) -> bool:
     """Whether the caller is an editor of the distribution that no enrolled agent started. Not in an event loop."""
     image = verdict.caller
     if verdict.principal is not None or verdict.taints or not image.observed or not image.filename.startswith("/"):

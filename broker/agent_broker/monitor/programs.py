@@ -23,6 +23,7 @@ from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.allowed import is_interpreter
+from agent_broker.identity.distribution import Package
 from agent_broker.ids import Sha256
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Image
@@ -34,29 +35,10 @@ _GROUP_OR_OTHERS_WRITE = 0o022
 _FUSE = 0x65735546  # FUSE_SUPER_MAGIC, linux/magic.h: its user answers, or does not
 
 
-class OwningPackage(Protocol):
-    """A package of the distribution, as identity.distribution.Package."""
-
-    @property
-    def name(self) -> str:
-        """Its name, without architecture."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Its version."""
-        ...
-
-    @property
-    def intact(self) -> bool:
-        """Whether the file is what the package brought."""
-        ...
-
-
 class PackageOwners(Protocol):
     """Who knows the distribution's packages (identity.distribution.Distribution); may block."""
 
-    def owner_of(self, path: str, facts: FileFacts) -> OwningPackage | None:
+    def owner_of(self, path: str, facts: FileFacts) -> Package | None:
         """Return the package that owns a file, by its resolved path; None: none does."""
         ...
 
@@ -64,7 +46,7 @@ class PackageOwners(Protocol):
 class NoPackages:
     """A host whose package manager is not known."""
 
-    def owner_of(self, path: str, facts: FileFacts) -> OwningPackage | None:  # noqa: ARG002 - the protocol's
+    def owner_of(self, path: str, facts: FileFacts) -> Package | None:  # noqa: ARG002 - the protocol's
         """Return None."""
         return None
 

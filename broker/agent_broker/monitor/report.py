@@ -13,18 +13,17 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from agent_broker.clock import Clock
 from agent_broker.identity.distribution import Package
-from agent_broker.identity.evidence import Evidence, Unknown, Verdict
+from agent_broker.identity.evidence import Evidence, Verdict, steps_of
 from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Step
-from agent_broker.monitor.actor import Actor, Actors
+from agent_broker.monitor.actor import Actor, Actors, exe_path
 from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
 from agent_broker.monitor.fold import PER_FAMILY, Folder, Seen
@@ -196,7 +195,7 @@ class Reporter:
         """Tell an incident with what was found out; closes the actor."""
         fingerprint, package = found
         complete = self._incident(event, fingerprint) or incident
-        steps = _steps(event.verdict)
+        steps = steps_of(event.verdict)
         complete = msgspec.structs.replace(
             complete,
             id=incident.id,
@@ -283,20 +282,6 @@ def _seen(incident: Incident, deed: str = "") -> Seen:
     return Seen(incident.kind, incident.action, incident.severity, incident.path, incident.time_ns, deed)
 
 
-def exe_path(actor: Actor) -> str:
-    """Return where an actor's executable lies, in the monitor's view; empty: not known."""
-    if actor.exe_fd is None:
-        return ""
-    try:
-        return str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())
-    except OSError:
-        return ""
-
-
-def _steps(verdict: Verdict) -> tuple[Step, ...]:
-    return verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
-
-
 def _recorded_file(verdict: Verdict) -> FileFacts | None:
-    steps = _steps(verdict)
+    steps = steps_of(verdict)
     return steps[0].image.file if steps else None

@@ -11,11 +11,11 @@ In this order:
 from dataclasses import dataclass
 
 from agent_broker.clock import Clock
-from agent_broker.identity.evidence import Evidence, Unknown, Verdict, offenders
+from agent_broker.identity.evidence import Evidence, Unknown, Verdict, offenders, steps_of
 from agent_broker.identity.registry import Enrollment, SettingsFile
 from agent_broker.identity.updated import find_updated
 from agent_broker.ids import Epoch, Uid
-from agent_broker.monitor.detection import CRITICAL, ONLY_SEEN, WARNING, is_exempt, printable
+from agent_broker.monitor.detection import CRITICAL, ONLY_SEEN, WARNING, agent_clause, is_exempt, printable
 from agent_broker.monitor.incident import Incident, new_incident
 from agent_broker.monitor.mark import Mark
 
@@ -87,7 +87,7 @@ def _is_nested(verdict: Evidence) -> bool:
 def decide(watched: Watched, writing: Writing, changes: tuple[str, ...], severity: str, seen: Seen) -> Incident:
     """Return the incident of settings that were changed by somebody who may not."""
     verdict = writing.verdict
-    steps = verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
+    steps = steps_of(verdict)
     principal = verdict.principal if isinstance(verdict, Evidence) else None
     updated = None
     if isinstance(verdict, Evidence) and principal is None:
@@ -114,11 +114,11 @@ def decide(watched: Watched, writing: Writing, changes: tuple[str, ...], severit
 
 def _sentence(watched: Watched, writing: Writing, changes: tuple[str, ...], updated: str) -> str:
     verdict = writing.verdict
-    steps = verdict.steps if isinstance(verdict, Evidence | Unknown) else ()
+    steps = steps_of(verdict)
     image = steps[0].image if steps else None
     program = printable(image.filename or image.argv0) if image is not None else "a process"
     user = f", uid {image.uid}" if image is not None else ""
-    who = f"{program} (pid {writing.pid}{user}){_below(verdict)}"
+    who = f"{program} (pid {writing.pid}{user}){agent_clause(verdict)}"
     times = f" {writing.count} times" if writing.count > 1 else ""
     what = f"{who} wrote {watched.enrollment.agent}'s settings {printable(watched.file.path)}{times}"
     remarks = [printable(changes[0]) if changes else "what they say did not change"]
@@ -127,14 +127,3 @@ def _sentence(watched: Watched, writing: Writing, changes: tuple[str, ...], upda
     remarks += [writing.doubt] if writing.doubt else []
     remarks += [printable(updated)] if updated else []
     return "; ".join([what, *remarks])
-
-
-def _below(verdict: Verdict) -> str:
-    principal = verdict.principal if isinstance(verdict, Evidence) else None
-    if principal is None:
-        return ""
-    if not principal.is_caller:
-        return f", started by the agent {principal.agent},"
-    return f", which is the agent {principal.agent}" + (
-        ", tainted," if isinstance(verdict, Evidence) and verdict.taints else ","
-    )

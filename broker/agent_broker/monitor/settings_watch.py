@@ -27,11 +27,12 @@ from agent_broker.identity.registry import Enrollment
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
-from agent_broker.monitor.editors import PackageOwner, is_editor
+from agent_broker.monitor.editors import is_editor
 from agent_broker.monitor.fanotify import Change, FileKey, Group, file_key
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.mounts import MountWatch
 from agent_broker.monitor.pathwalk import Walk
+from agent_broker.monitor.programs import PackageOwners
 from agent_broker.monitor.settings_diff import MAX_LINES, difference
 from agent_broker.monitor.settings_file import WatchedFile, Writer
 from agent_broker.monitor.settings_verdict import Seen, Watched, Writing, decide, severity_of
@@ -61,7 +62,7 @@ class SettingsWatch:
         *,
         actors: Actors,
         ended: Ended,
-        packages: PackageOwner | None,
+        packages: PackageOwners | None,
         publish: Callable[[Incident], None],
         seen: Seen,
         fold_s: float = FOLD_S,
