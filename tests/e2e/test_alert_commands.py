@@ -3,16 +3,13 @@
 import json
 import os
 import subprocess
-import threading
-import time
 
 import pytest
 
 from tests.bench.stage import OWNER, stage
+from tests.e2e.patience import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
-
-_PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +24,6 @@ def ab(world, *words):
         [".venv/bin/agent-broker", "--root", str(world.layout.root), *words],
         env={**os.environ, "COLUMNS": "250"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def until(condition):
-    end = time.monotonic() + _PATIENCE_S
-    while not (found := condition()) and time.monotonic() < end:
-        threading.Event().wait(0.05)
-    return found
 
 
 def alerts_of(world, path, *words):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from tests.bench.daemons import monitor_status
 from tests.bench.figures import CannotMeasureError
 from tests.bench.injection import exchange, request_pairs
 from tests.bench.stage import OWNER, REAL_KEY, SHIM, stage
+from tests.e2e.patience import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
-_PATIENCE_S = 60
 _ASK_S = 2  # how often the broker asks the monitor (daemon.outage)
 _AGENT_BROKER = ".venv/bin/agent-broker"
 
@@ -46,13 +45,6 @@ def is_served(world):
     except CannotMeasureError:
         return False
     return True
-
-
-def until(condition):
-    end = time.monotonic() + _PATIENCE_S
-    while not condition() and time.monotonic() < end:
-        threading.Event().wait(0.05)
-    return condition()
 
 
 def command(world, *argv):

@@ -4,16 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 
 import pytest
 
 from tests.bench.stage import OWNER, REAL_KEY, SHIM, stage
+from tests.e2e.patience import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
-
-_PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +47,6 @@ def alerts(world):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def until(condition):
-    end = time.monotonic() + _PATIENCE_S
-    while not condition() and time.monotonic() < end:
-        threading.Event().wait(0.05)
-    return condition()
 
 
 def test_without_the_broker_a_shim_says_so_and_nothing_hangs(world):

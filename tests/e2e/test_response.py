@@ -2,17 +2,15 @@
 
 import json
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.bench.stage import OWNER, stage
+from tests.e2e.patience import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
-_PATIENCE_S = 30
 _READER = (
     "import sys; open(sys.argv[1]).read(); print('read', flush=True); sys.stdin.readline(); print('on', flush=True)"
 )
@@ -35,13 +33,6 @@ def reader(world):
     yield process
     process.kill()
     process.communicate()
-
-
-def until(condition):
-    end = time.monotonic() + _PATIENCE_S
-    while not condition() and time.monotonic() < end:
-        threading.Event().wait(0.05)
-    return condition()
 
 
 def command(world, *argv):
