@@ -1,6 +1,7 @@
 """Settings of an enrolled agent in a home of its own user, watched on the real kernel (see fakes.updating)."""
 
 import asyncio
+import contextlib
 import json
 import os
 
@@ -84,6 +85,20 @@ class SettingsWorld(Updating):
         """Have the agent run a tool, and wait until it is done; returns its exit status."""
         argv = ["/usr/bin/python3", "-c", code]
         return await agent.do(f"os.spawnv(os.P_WAIT, {argv[0]!r}, {argv!r})")
+
+    @contextlib.asynccontextmanager
+    async def tool_at_work(self, agent, code):
+        """Have the agent run a tool that has done this, and lives until the context ends."""
+        end = self.folder / "end-of-the-tool"
+        os.mkfifo(end)
+        os.chown(end, USER, USER)
+        argv = ["/usr/bin/python3", "-c", f"{code}; open({str(end)!r}).read()"]
+        pid = await agent.do(f"os.spawnv(os.P_NOWAIT, {argv[0]!r}, {argv!r})")
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(end.write_text, "")
+            await agent.do(f"os.waitpid({pid}, 0)")
 
     async def close(self):
         if self.watch is not None:
