@@ -11,6 +11,7 @@ from agent_broker.clock import SystemClock
 from agent_broker.inject.caller import ConnectionCaller
 from agent_broker.inject.endpoint import Endpoint
 from agent_broker.inject.forward import Forwarder
+from agent_broker.inject.kinds import PROVIDERS
 from agent_broker.inject.oauth import TokenKeeper
 from agent_broker.inject.peer import PeerFinder, SocketLike
 from agent_broker.inject.phantom import CREDENTIAL_ATTRIBUTE, PhantomBook, new_phantom
@@ -80,7 +81,7 @@ class InjectWorld:
             issuer=self.issuer,
             book=self.book,
             make_caller=self.make_caller,
-            upstreams=Upstreams(upstream or self.provider.base_url),
+            upstreams=Upstreams(dict.fromkeys(PROVIDERS, upstream or self.provider.base_url)),
             tokens=self.tokens,
             forwarder=Forwarder(tls, idle_read_timeout_s=idle_read_timeout_s),
             decoys=self.decoys,

@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct, field
 
-AUTH_HEADERS = ("authorization", "x-api-key", "proxy-authorization", "cookie")
+AUTH_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie")
 
 
 class Mode(Struct, forbid_unknown_fields=True):

@@ -52,12 +52,13 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused(method, version, head
         {"Authorization": f"Bearer {PHANTOM}"},
         {"authorization": f"bearer   {PHANTOM} "},
         {"X-Api-Key": PHANTOM},
+        {"X-Goog-Api-Key": PHANTOM},
         {"Authorization": f"Bearer {PHANTOM}", "x-api-key": PHANTOM},
         {"Authorization": f"Bearer {PHANTOM}", "x-api-key": "sk-ant-another"},
         {"Authorization": f"Bearer {PHANTOM}", "x-api-key": ""},
     ],
 )
-def test_the_phantom_is_found_in_both_authentication_headers(headers):
+def test_the_phantom_is_found_in_each_authentication_header(headers):
     assert only_phantom(presented_tokens(CIMultiDict(headers))) == PHANTOM
 
 
@@ -159,6 +160,10 @@ def test_the_response_loses_its_hop_by_hop_headers_only():
         ("anthropic-api-key", {"x-api-key": "real"}),
         ("anthropic-auth-token", {"Authorization": "Bearer real"}),
         ("anthropic-oauth", {"Authorization": "Bearer real", "anthropic-beta": "oauth-2025-04-20"}),
+        ("openai-api-key", {"Authorization": "Bearer real"}),
+        ("openai-oauth", {"Authorization": "Bearer real"}),
+        ("gemini-api-key", {"x-goog-api-key": "real"}),
+        ("google-oauth", {"Authorization": "Bearer real"}),
     ],
 )
 def test_each_kind_of_credential_has_its_one_place(kind, expected):
@@ -173,6 +178,16 @@ def test_the_oauth_beta_joins_those_of_the_agent_once():
     assert headers.getall("anthropic-beta") == ["a-1,b-2,c-3,oauth-2025-04-20"]
     put_credential(headers, "anthropic-oauth", "real")
     assert headers.getall("anthropic-beta") == ["a-1,b-2,c-3,oauth-2025-04-20"]
+
+
+def test_a_login_names_its_account_and_not_the_client_s():
+    headers = CIMultiDict([("chatgpt-account-id", "theirs"), ("ChatGPT-Account-ID", "too")])
+    put_credential(headers, "openai-oauth", "real", {"account_id": "ours"})
+    assert headers.getall("chatgpt-account-id") == ["ours"]
+    with pytest.raises(IntegrityError):
+        put_credential(headers, "openai-oauth", "real", {"account_id": "a\r\nb"})
+    put_credential(headers, "openai-oauth", "real")
+    assert "chatgpt-account-id" not in headers
 
 
 @pytest.mark.parametrize("value", ["", "sk ant", "sk\r\nX-Evil: 1", "sk\n", "schl\u00fcssel", "\x00"])

@@ -5,16 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from agent_broker.errors import MisuseError
+from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.ids import AgentName, CredentialId, Uid
 from agent_broker.inject.answer import RequestRefusedError
+from agent_broker.inject.kinds import PROVIDERS
 from agent_broker.inject.phantom import new_phantom
-from agent_broker.inject.upstream import ANTHROPIC_BASE_URL, Upstream, Upstreams, check_target
+from agent_broker.inject.upstream import Upstream, Upstreams, check_target
 from agent_broker.vault.file import Credential
 
 
-def credential(**attributes):
-    return Credential(CredentialId("claude/1/k"), "anthropic-api-key", AgentName("claude"), Uid(1), 1, 0, 0, attributes)
+def credential(kind="anthropic-api-key", **attributes):
+    return Credential(CredentialId("claude/1/k"), kind, AgentName("claude"), Uid(1), 1, 0, 0, attributes)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,16 @@ def test_targets_that_could_leave_the_prefix_are_refused(target):
 
 @pytest.mark.parametrize(
     "target",
-    ["/v1/oauth/token", "/v1/OAuth/token/", "/api/oauth/claude_cli/create_api_key", "/v1/%6fauth/token?x=1"],
+    [
+        "/v1/oauth/token",
+        "/v1/OAuth/token/",
+        "/api/oauth/claude_cli/create_api_key",
+        "/v1/%6fauth/token?x=1",
+        "/oauth/token",
+        "/v1/organization/admin_api_keys",
+        "/v1/realtime/client_secrets",
+        "/v1alpha/auth_tokens",
+    ],
 )
 def test_paths_that_would_give_the_agent_a_secret_are_refused(target):
     with pytest.raises(RequestRefusedError) as refused:
@@ -135,11 +145,49 @@ def test_plain_http_is_for_a_loopback_host_of_the_operator():
 
 def test_a_credential_goes_to_its_own_host_unless_the_operator_says_otherwise():
     own = credential(base_url="https://gateway.example/llm")
-    assert Upstreams().bound_to(credential()).base_url == ANTHROPIC_BASE_URL
-    assert Upstreams(ANTHROPIC_BASE_URL + "/").bound_to(own).base_url == "https://gateway.example/llm"
-    assert Upstreams("http://127.0.0.1:9").bound_to(own).base_url == "http://127.0.0.1:9"
+    assert Upstreams().bound_to(credential()).base_url == PROVIDERS["anthropic"].base_url
+    as_it_is = Upstreams({"anthropic": PROVIDERS["anthropic"].base_url + "/"})
+    assert as_it_is.bound_to(own).base_url == "https://gateway.example/llm"
+    assert Upstreams({"anthropic": "http://127.0.0.1:9"}).bound_to(own).base_url == "http://127.0.0.1:9"
 
 
 def test_a_credential_of_its_own_host_is_never_sent_in_plain():
     with pytest.raises(MisuseError):
         Upstreams().bound_to(credential(base_url="http://127.0.0.1:8080"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "url"),
+    [
+        ("openai-api-key", "/v1/responses", "https://api.openai.com/v1/responses"),
+        ("openai-oauth", "/backend-api/codex/responses", "https://chatgpt.com/backend-api/codex/responses"),
+        ("gemini-api-key", "/v1beta/models/g:countTokens?x=1", None),
+        ("google-oauth", "/v1internal:loadCodeAssist", "https://cloudcode-pa.googleapis.com/v1internal:loadCodeAssist"),
+    ],
+)
+def test_each_kind_goes_to_its_own_provider(kind, target, url):
+    expected = url or f"https://generativelanguage.googleapis.com{target}"
+    assert str(Upstreams().bound_to(credential(kind)).url_for(check_target(target))) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("openai-oauth", "/backend-api/conversations"),
+        ("openai-oauth", "/backend-api/codexes"),
+        ("openai-oauth", "/?x=/backend-api/codex/"),
+        ("openai-oauth", "/backend-api/%63odex/responses"),
+        ("google-oauth", "/v1/projects"),
+        ("google-oauth", "/v1internals:x"),
+    ],
+)
+def test_a_login_opens_the_models_and_nothing_else_of_its_provider(kind, target):
+    for upstreams in (Upstreams(), Upstreams({"chatgpt": "http://127.0.0.1:9", "code-assist": "http://127.0.0.1:9"})):
+        with pytest.raises(RequestRefusedError) as refused:
+            upstreams.bound_to(credential(kind)).url_for(check_target(target))
+        assert (refused.value.status, refused.value.rule) == (403, "path")
+
+
+def test_a_kind_that_is_not_in_the_table_goes_nowhere():
+    with pytest.raises(IntegrityError):
+        Upstreams().bound_to(credential("original-file"))

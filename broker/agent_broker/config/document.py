@@ -43,15 +43,21 @@ class Anthropic(Upstream, frozen=True, forbid_unknown_fields=True):
 
 
 class OpenAI(Upstream, frozen=True, forbid_unknown_fields=True):
-    """``[upstream.openai]``: accepted; no agent of it can be enrolled yet."""
+    """``[upstream.openai]``; defaults as the released Codex uses them."""
 
     base_url: str = "https://api.openai.com"
+    chatgpt_base_url: str = "https://chatgpt.com"
+    """Where the requests of a ChatGPT login go; paths as Codex sends them (``/backend-api/codex``)."""
+    oauth_token_url: str = "https://auth.openai.com/oauth/token"  # noqa: S105 - an address, not a token
 
 
 class Gemini(Upstream, frozen=True, forbid_unknown_fields=True):
-    """``[upstream.gemini]``: accepted; no agent of it can be enrolled yet."""
+    """``[upstream.gemini]``; defaults as the released Gemini CLI uses them."""
 
     base_url: str = "https://generativelanguage.googleapis.com"
+    code_assist_base_url: str = "https://cloudcode-pa.googleapis.com"
+    """Where the requests of a Google login go."""
+    oauth_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a token
 
 
 class Upstreams(Struct, frozen=True, forbid_unknown_fields=True):
@@ -221,7 +227,7 @@ def _problems(config: Config) -> list[tuple[KeyPath, str]]:
         upstream: Upstream = getattr(config.upstream, provider)
         for field in upstream.__struct_fields__:
             url: str = getattr(upstream, field)
-            if (url or field == "base_url") and (problem := url_problem(url)):
+            if (url or field != "oauth_token_url") and (problem := url_problem(url)):
                 problems.append((("upstream", provider, field), problem))
     problems += alert_problems(config.alerts, url_problem)
     if not is_loopback(config.inject.address):

@@ -1,5 +1,6 @@
 """The injection endpoint, put together from the broker's parts."""
 
+from agent_broker.config import document as config
 from agent_broker.daemon.parts import Parts
 from agent_broker.ids import CredentialId
 from agent_broker.inject.caller import ConnectionCaller
@@ -37,7 +38,8 @@ class VaultTokens:
 
 def make_endpoint(parts: Parts) -> Endpoint:
     """Return the endpoint; it serves once it is given its sockets."""
-    upstream = parts.config.upstream.anthropic
+    upstream = parts.config.upstream
+    token_url = _operators(upstream.anthropic.oauth_token_url)
     finder = PeerFinder(SockDiag(), parts.clock)
 
     def make_caller(connection: SocketLike) -> ConnectionCaller:
@@ -47,12 +49,23 @@ def make_endpoint(parts: Parts) -> Endpoint:
         issuer=parts.issuer,
         book=parts.phantoms,
         make_caller=make_caller,
-        upstreams=Upstreams(upstream.base_url),
-        tokens=TokenKeeper(VaultTokens(parts.vault), parts.clock, token_url=_operators(upstream.oauth_token_url)),
+        upstreams=Upstreams(base_urls(upstream)),
+        tokens=TokenKeeper(VaultTokens(parts.vault), parts.clock, token_url=token_url),
         forwarder=Forwarder(),
         decoys=parts.decoy_use,
         standings=parts.standings,
     )
+
+
+def base_urls(upstream: config.Upstreams) -> dict[str, str]:
+    """Return where the operator has each provider of inject.kinds."""
+    return {
+        "anthropic": upstream.anthropic.base_url,
+        "openai": upstream.openai.base_url,
+        "chatgpt": upstream.openai.chatgpt_base_url,
+        "gemini": upstream.gemini.base_url,
+        "code-assist": upstream.gemini.code_assist_base_url,
+    }
 
 
 def _operators(token_url: str) -> str:

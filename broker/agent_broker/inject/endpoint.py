@@ -24,7 +24,6 @@ from agent_broker.inject.caller import ConnectionCaller
 from agent_broker.inject.connections import MAX_CONNECTIONS_PER_USER, Connections, MakeCaller
 from agent_broker.inject.forward import Forwarder
 from agent_broker.inject.headers import (
-    OAUTH,
     carried_values,
     check_framing,
     only_phantom,
@@ -32,6 +31,7 @@ from agent_broker.inject.headers import (
     put_credential,
     upstream_headers,
 )
+from agent_broker.inject.kinds import is_login
 from agent_broker.inject.oauth import TokenKeeper
 from agent_broker.inject.phantom import PhantomBook
 from agent_broker.inject.upstream import Upstreams, check_target
@@ -122,15 +122,15 @@ class Endpoint:
         if request.method in {"HEAD", "GET"} and target.partition("?")[0] in _PROBES:
             return web.json_response({}, headers={"Server": SERVER_NAME})
         issued = await self._authorize(request, caller)
+        url = self._upstreams.bound_to(issued.credential).url_for(target)
         self._connections.granted(request)
         value = await self._value_of(issued)
         headers = upstream_headers(request.headers)
-        put_credential(headers, issued.credential.kind, value)
+        put_credential(headers, issued.credential.kind, value, issued.credential.attributes)
         await _continue(request)
-        url = self._upstreams.bound_to(issued.credential).url_for(target)
         with self._connections.ended_by_departure(request):
             response = await self._forwarder.exchange(request, url, headers)
-        if response.status == _UNAUTHORIZED and issued.credential.kind == OAUTH:
+        if response.status == _UNAUTHORIZED and is_login(issued.credential.kind):
             self._tokens.rejected(issued.credential, value)
         return response
 
@@ -149,13 +149,13 @@ class Endpoint:
                 401,
                 "unknown-phantom",
                 "this phantom token is not known here",
-                next_step="restart the agent; if it stays, run: sudo agent-broker enroll claude",
+                next_step="restart the agent; if it stays, run: sudo agent-broker enroll AGENT",
             )
         ask = Ask(caller=caller, credential=entry.credential, mode=INJECT, channel=caller.channel)
         return await self._issuer.issue(ask)
 
     async def _value_of(self, issued: Issued) -> str:
-        if issued.credential.kind == OAUTH:
+        if is_login(issued.credential.kind):
             return await self._tokens.access_token(issued.credential, issued.secret)
         return issued.secret.reveal().decode("latin-1")  # put_credential() takes plain ASCII only
 

@@ -1,16 +1,16 @@
 """Which headers pass, and where the credential goes. Pure: headers in, headers out.
 
 The law of this module:
-1. The phantom is taken from ``Authorization: Bearer`` or ``x-api-key`` and from nowhere else. Two different
-   phantoms, or a phantom in any other header, refuse the request.
-2. Both of these headers are dropped, whatever they held; the credential is put into the one where its kind
-   belongs. So the provider sees exactly one credential: the vault's.
+1. The phantom is taken from ``Authorization: Bearer``, ``x-api-key`` or ``x-goog-api-key`` and from nowhere else.
+   Two different phantoms, or a phantom in any other header, refuse the request.
+2. All of these headers are dropped, whatever they held; the credential is put into the one where its kind
+   belongs (inject.kinds). So the provider sees exactly one credential: the vault's.
 3. Hop-by-hop headers, those that ``Connection`` names included, end here in both directions.
 4. A request whose length can be read in two ways is refused (request smuggling, RFC 9112 section 6.3).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -18,23 +18,16 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from agent_broker.errors import IntegrityError
 from agent_broker.honeytoken.presented import pieces_of
 from agent_broker.inject.answer import RequestRefusedError
+from agent_broker.inject.kinds import ACCOUNT_ATTRIBUTE, AUTH_HEADERS, KINDS
 from agent_broker.inject.phantom import mentions_phantom
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
-
-API_KEY: Final = "anthropic-api-key"
-OAUTH: Final = "anthropic-oauth"
-AUTH_TOKEN: Final = "anthropic-auth-token"  # noqa: S105 - the name of a kind of credential
-
-OAUTH_BETA: Final = "oauth-2025-04-20"
-"""The provider takes an OAuth access token only from requests that name this beta."""
 
 MAX_CARRIED_TEXTS: Final = 128
 """Of a request's headers that are searched for a decoy's value; Claude Code sends some 25."""
 MAX_CARRIED_CHARS: Final = 32 * 1024
 """Of all of them; Claude Code's have less than 2,000. Nobody keeps the broker busy with headers."""
 
-_AUTH_HEADERS: Final = ("authorization", "x-api-key")
 _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -48,7 +41,7 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )  # RFC 9110 section 7.6.1, and what older clients send
-_NEVER_UPSTREAM: Final = frozenset({"host", "expect", *_AUTH_HEADERS})
+_NEVER_UPSTREAM: Final = frozenset({"host", "expect", *AUTH_HEADERS})
 _CREDENTIAL_SHAPE: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -76,14 +69,14 @@ def check_framing(method: str, version: tuple[int, int], headers: Headers) -> No
 
 
 def presented_tokens(headers: Headers) -> tuple[str, ...]:
-    """Return the different tokens that the two authentication headers hold, empty ones left out.
+    """Return the different tokens that the authentication headers hold, empty ones left out.
 
     Raises:
         RequestRefusedError: a phantom in another header, or in an Authorization that is not Bearer.
     """
-    if any(mentions_phantom(value) for name, value in headers.items() if name.lower() not in _AUTH_HEADERS):
+    if any(mentions_phantom(value) for name, value in headers.items() if name.lower() not in AUTH_HEADERS):
         raise RequestRefusedError(400, "phantom-place", "a phantom token came in a header where none belongs")
-    tokens = [_token_of(name, value) for name in _AUTH_HEADERS for value in headers.getall(name, [])]
+    tokens = [_token_of(name, value) for name in AUTH_HEADERS for value in headers.getall(name, [])]
     return tuple(dict.fromkeys(token for token in tokens if token))
 
 
@@ -93,8 +86,8 @@ def carried_values(headers: Headers, target: str) -> Iterator[str]:
     Bounded: MAX_CARRIED_TEXTS headers and MAX_CARRIED_CHARS in all, and of each what honeytoken.presented looks at.
     """
     left = MAX_CARRIED_CHARS
-    named = [value for name in _AUTH_HEADERS for value in headers.getall(name, [])]
-    others = [value for name, value in headers.items() if name.lower() not in _AUTH_HEADERS]
+    named = [value for name in AUTH_HEADERS for value in headers.getall(name, [])]
+    others = [value for name, value in headers.items() if name.lower() not in AUTH_HEADERS]
     for text in (*named, target, *others)[:MAX_CARRIED_TEXTS]:
         yield from pieces_of(text[:left])
         left -= len(text)
@@ -114,14 +107,14 @@ def only_phantom(tokens: Iterable[str]) -> str:
             401,
             "no-phantom",
             "the request carries no phantom token",
-            next_step="the agent's settings lack it; run: sudo agent-broker enroll claude",
+            next_step="the agent's settings lack it; run: sudo agent-broker enroll AGENT",
         )
     if len(phantoms) > 1:
         raise RequestRefusedError(
             400,
             "two-phantoms",
             "the request carries two different phantom tokens",
-            next_step="unset ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN outside the enrolled settings",
+            next_step="unset the agent's variables for keys and tokens outside the enrolled settings",
         )
     return phantoms[0]
 
@@ -136,27 +129,29 @@ def response_headers(headers: Headers) -> CIMultiDict[str]:
     return _without(headers, _hop_by_hop(headers))
 
 
-def put_credential(headers: CIMultiDict[str], kind: str, value: str) -> None:
-    """Put the real credential where its kind belongs.
+def put_credential(
+    headers: CIMultiDict[str], kind: str, value: str, attributes: Mapping[str, str] | None = None
+) -> None:
+    """Put the real credential where its kind belongs, and what its provider wants to see beside it.
 
     Raises:
         IntegrityError: a kind that can't be injected, or a value that no header may carry.
     """
-    if not _CREDENTIAL_SHAPE.fullmatch(value):
+    how = KINDS.get(kind)
+    if how is None:
+        raise IntegrityError(f"credentials of kind {kind} can't be injected", next_step="agent-broker credentials")
+    account = (attributes or {}).get(ACCOUNT_ATTRIBUTE, "")
+    if not _CREDENTIAL_SHAPE.fullmatch(value) or (account and not _CREDENTIAL_SHAPE.fullmatch(account)):
         raise IntegrityError(
             "the stored credential is empty or holds characters that no header may carry",
-            next_step="store it again: sudo agent-broker enroll claude",
+            next_step="store it again: sudo agent-broker enroll AGENT",
         )
-    match kind:
-        case "anthropic-api-key":
-            headers["x-api-key"] = value
-        case "anthropic-auth-token":
-            headers["Authorization"] = f"Bearer {value}"
-        case "anthropic-oauth":
-            headers["Authorization"] = f"Bearer {value}"
-            _add_beta(headers)
-        case _:
-            raise IntegrityError(f"credentials of kind {kind} can't be injected", next_step="agent-broker credentials")
+    headers[how.header] = how.scheme + value
+    _add_betas(headers, how.betas)
+    if how.account_header:
+        headers.popall(how.account_header, None)
+    if how.account_header and account:
+        headers[how.account_header] = account
 
 
 def _token_of(name: str, value: str) -> str:
@@ -183,8 +178,9 @@ def _without(headers: Headers, names: Iterable[str]) -> CIMultiDict[str]:
     return passed
 
 
-def _add_beta(headers: CIMultiDict[str]) -> None:
+def _add_betas(headers: CIMultiDict[str], wanted: tuple[str, ...]) -> None:
+    if not wanted:
+        return
     betas = [beta.strip() for value in headers.popall("anthropic-beta", []) for beta in value.split(",")]
-    if OAUTH_BETA not in betas:
-        betas.append(OAUTH_BETA)
+    betas += [beta for beta in wanted if beta not in betas]
     headers["anthropic-beta"] = ",".join(beta for beta in betas if beta)

@@ -5,27 +5,27 @@ The law of this module:
    scheme, host or port; a path that could climb out of the prefix, however encoded, is refused.
 2. https is verified against the system's certificate authorities. Plain http is for a loopback host that the
    operator configured, and for nothing else.
-3. Paths whose answer would hand a fresh secret to the agent are refused: the point is that it holds none.
+3. Paths whose answer would hand a fresh secret to the agent are refused: the point is that it holds none. So are,
+   for a login that opens more than models, all paths but those of the models (inject.kinds).
 """
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Final, NewType
 from urllib.parse import unquote
 
 from yarl import URL
 
-from agent_broker.errors import MisuseError
+from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.inject.answer import RequestRefusedError
+from agent_broker.inject.kinds import KINDS, PROVIDERS, SECRET_GIVING_PATHS, Provider
 from agent_broker.inject.phantom import mentions_phantom
 from agent_broker.vault.file import Credential
-
-ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
 
 BASE_URL_ATTRIBUTE: Final = "base_url"
 """Attribute of a credential that belongs to another host (a gateway's token): set at enrolment, https only."""
 
-_SECRET_GIVING_PATHS: Final = ("/api/oauth/claude_cli/create_api_key", "/v1/oauth/token")
 _TARGET: Final = re.compile(r"(?P<path>/[\w.~!$&'()*+,;=:@%/-]*)(?P<query>\?[\w.~!$&'()*+,;=:@%/?-]*)?", re.ASCII)
 """Origin form, RFC 9112 section 3.2.1, with the characters of RFC 3986 and no others."""
 
@@ -60,8 +60,8 @@ class Upstream:
         base_url: scheme, host, port and prefix, without a slash at the end.
     """
 
-    def __init__(self, base_url: str, *, from_operator: bool) -> None:
-        """Check a base URL.
+    def __init__(self, base_url: str, *, from_operator: bool, only_below: tuple[str, ...] = ()) -> None:
+        """Check a base URL. ``only_below``: how the paths begin that requests may be for; empty: all.
 
         Raises:
             MisuseError: it is not one that a credential may be sent to.
@@ -73,9 +73,16 @@ class Upstream:
                 next_step="use https; http is for a loopback upstream in config.toml only",
             )
         self.base_url = str(url).rstrip("/")
+        self._only_below = only_below
 
     def url_for(self, target: Target) -> URL:
-        """Return the upstream's URL for a request's target."""
+        """Return the upstream's URL for a request's target.
+
+        Raises:
+            RequestRefusedError: this credential is not for that path.
+        """
+        if self._only_below and not target.startswith(self._only_below):
+            raise RequestRefusedError(403, "path", "the agent's login is used for its models alone, not for this path")
         return URL(self.base_url + target, encoded=True)
 
     def __repr__(self) -> str:
@@ -85,30 +92,40 @@ class Upstream:
 class Upstreams:
     """Which upstream a credential is bound to."""
 
-    def __init__(self, operator_base_url: str = "") -> None:
-        """Take the operator's ``[upstream.anthropic] base_url``; empty, or the provider's own: not configured.
+    def __init__(self, operators: Mapping[str, str] | None = None) -> None:
+        """Take the operator's base URLs by provider (inject.kinds); one that is the provider's own is no choice.
 
         Raises:
             MisuseError: a base URL that no credential may be sent to.
         """
-        configured = Upstream(operator_base_url or ANTHROPIC_BASE_URL, from_operator=True)
-        self._default = Upstream(ANTHROPIC_BASE_URL, from_operator=False)
-        self._operator = configured if configured.base_url != self._default.base_url else None
-        self._own: dict[str, Upstream] = {}
+        chosen = {
+            name: Upstream(url, from_operator=True, only_below=PROVIDERS[name].only_below)
+            for name, url in (operators or {}).items()
+            if url
+        }
+        self._operators = {name: each for name, each in chosen.items() if each.base_url != PROVIDERS[name].base_url}
+        self._own: dict[tuple[str, str], Upstream] = {}
 
     def bound_to(self, credential: Credential) -> Upstream:
         """Return the operator's upstream, or else the one recorded with the credential, or else the provider's own.
 
         Raises:
             MisuseError: the recorded base URL is not one that a credential may be sent to.
+            IntegrityError: a kind of credential that can't be injected.
         """
-        if self._operator:
-            return self._operator
-        own = credential.attributes.get(BASE_URL_ATTRIBUTE, "")
-        if not own:
-            return self._default
+        kind = KINDS.get(credential.kind)
+        if kind is None:
+            raise IntegrityError(
+                f"credentials of kind {credential.kind} can't be injected", next_step="agent-broker credentials"
+            )
+        return self._operators.get(kind.provider) or self._recorded(credential, PROVIDERS[kind.provider])
+
+    def _recorded(self, credential: Credential, provider: Provider) -> Upstream:
+        own = credential.attributes.get(BASE_URL_ATTRIBUTE, ""), credential.kind
         if own not in self._own:
-            self._own[own] = Upstream(own, from_operator=False)
+            self._own[own] = Upstream(
+                own[0] or provider.base_url, from_operator=False, only_below=() if own[0] else provider.only_below
+            )
         return self._own[own]
 
 
@@ -145,12 +162,12 @@ def _check_path(path: str) -> None:
         decoded = once_more
     else:
         raise RequestRefusedError(400, "target", "the request's path is encoded too many times")
-    if decoded.casefold().rstrip("/") in _SECRET_GIVING_PATHS:
+    if any(f"{decoded.casefold().rstrip('/')}/".startswith(f"{path}/") for path in SECRET_GIVING_PATHS):
         raise RequestRefusedError(
             403,
             "secret-giving-path",
             "this request would give the agent a secret of its own",
-            next_step="log in without the broker and enroll again: sudo agent-broker enroll claude",
+            next_step="log in without the broker and enroll again: sudo agent-broker enroll AGENT",
         )
 
 

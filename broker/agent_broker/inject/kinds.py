@@ -1,0 +1,89 @@
+"""How each kind of credential is injected, and where its provider is: the whole table, one place. Pure data.
+
+The law of this module: a kind that is not here is not injected. A kind names one upstream, and one header that carries
+its credential; nothing that a client sends chooses either.
+
+Paths and headers as the released clients use them: Claude Code 2.1, Codex 0.169, Gemini CLI 0.61.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+ACCOUNT_ATTRIBUTE: Final = "account_id"
+"""Attribute of a credential: the account that it was given to, where a provider wants to be told."""
+
+AUTH_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key")
+"""Where a client may put its phantom. All of them are dropped; the credential goes where its kind belongs."""
+
+
+class Provider(Struct, frozen=True):
+    """Where one provider's requests go."""
+
+    base_url: str
+    """Without a path: what a client asks for is asked for there."""
+    only_below: tuple[str, ...] = ()
+    """How the only paths begin that this login is for; empty: all. It opens far more of a provider than its models."""
+    gives_secrets: tuple[str, ...] = ()
+    """Paths whose answer would hand a fresh secret to the agent; what lies below them as well. Lower case."""
+
+
+PROVIDERS: Final = {
+    "anthropic": Provider(
+        "https://api.anthropic.com",
+        gives_secrets=("/api/oauth/claude_cli/create_api_key", "/v1/oauth/token"),
+    ),
+    "openai": Provider(
+        "https://api.openai.com",
+        gives_secrets=(
+            "/oauth/token",
+            "/v1/organization",  # of administrators: makes keys
+            "/v1/realtime/client_secrets",
+            "/v1/realtime/sessions",
+            "/v1/realtime/transcription_sessions",
+        ),
+    ),
+    "chatgpt": Provider("https://chatgpt.com", only_below=("/backend-api/codex/",)),
+    "gemini": Provider(
+        "https://generativelanguage.googleapis.com",
+        gives_secrets=("/token", "/v1alpha/auth_tokens", "/v1alpha/authtokens", "/v1beta/auth_tokens"),
+    ),
+    "code-assist": Provider("https://cloudcode-pa.googleapis.com", only_below=("/v1internal:",)),
+}
+"""By the name that the kinds use."""
+
+
+class Kind(Struct, frozen=True):
+    """How one kind of credential travels."""
+
+    provider: str
+    """A key of PROVIDERS."""
+    header: str = "Authorization"
+    scheme: str = "Bearer "
+    """What comes before the credential in its header."""
+    is_login: bool = False
+    """Whether tokens are stored that the broker refreshes, instead of the value itself."""
+    betas: tuple[str, ...] = ()
+    """What ``anthropic-beta`` has to name besides what the client does."""
+    account_header: str = ""
+    """Which header carries ACCOUNT_ATTRIBUTE; a client's own is dropped."""
+
+
+KINDS: Final = {
+    "anthropic-api-key": Kind("anthropic", "x-api-key", ""),
+    "anthropic-auth-token": Kind("anthropic"),
+    # An access token is taken from requests only that name this beta.
+    "anthropic-oauth": Kind("anthropic", is_login=True, betas=("oauth-2025-04-20",)),
+    "openai-api-key": Kind("openai"),
+    "openai-oauth": Kind("chatgpt", is_login=True, account_header="ChatGPT-Account-ID"),
+    "gemini-api-key": Kind("gemini", "x-goog-api-key", ""),
+    "google-oauth": Kind("code-assist", is_login=True),
+}
+
+SECRET_GIVING_PATHS: Final = tuple(path for each in PROVIDERS.values() for path in each.gives_secrets)
+"""Of all providers: refused before it is known whose request it is."""
+
+
+def is_login(kind: str) -> bool:
+    """Whether credentials of this kind are tokens that the broker refreshes."""
+    return kind in KINDS and KINDS[kind].is_login
