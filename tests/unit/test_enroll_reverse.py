@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from agent_broker.enroll.document import new_text
 from agent_broker.enroll.json_document import JsonDocument, NotEditableJsonError
 from agent_broker.enroll.recipe import RemoveMember, SetMember, Wire
-from agent_broker.enroll.reverse import EMPTY, reverse_edits
+from agent_broker.enroll.reverse import reverse_edits
 from agent_broker.enroll.rewrite import rewritten
 
 WIRING = {Wire.PHANTOM: "phantom", Wire.INJECTION_URL: "http://127.0.0.1:917"}
@@ -32,7 +33,9 @@ ORIGINAL = b"""\
 
 def enroll(original, edits=WIRE):
     data, records, made = rewritten(original, edits, WIRING)
-    return data, lambda current: reverse_edits(current, EMPTY if original is None else original, records, made)
+    return data, lambda current: reverse_edits(
+        current, new_text("json") if original is None else original, records, made
+    )
 
 
 def test_an_unchanged_file_comes_back_to_the_byte():

@@ -165,6 +165,7 @@ class _Enrolling:
             original_sha256=sha256_of(file.content.data) if file.content else None,
             original_id=credential_id(self._plan.agent, self._plan.owner.uid, f"original/{place}") if version else None,
             put_back=file.put_back,
+            format=file.format,
         )
 
     def _seal(self) -> str:
@@ -183,7 +184,7 @@ class _Enrolling:
     def _design(self, wiring: dict[Wire, str]) -> list[bytes]:
         records, contents = [], []
         for record, file in zip(self._transaction.files, self._survey.files, strict=True):
-            data, edits, made = rewritten(file.content.data if file.content else None, file.edits, wiring)
+            data, edits, made = rewritten(file.content.data if file.content else None, file.edits, wiring, file.format)
             digest = sha256_of(data)
             records.append(msgspec.structs.replace(record, edits=edits, made_objects=made, new_sha256=digest))
             contents.append(data)

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.disk import replace_file, sync_folder
+from agent_broker.enroll.document import Format
 from agent_broker.enroll.file_protocol import FileState
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Form
@@ -59,6 +60,8 @@ class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
     """Objects that the edits made, outermost first."""
     new_sha256: Sha256 | None = None
     """Of the file as rewritten; None while sealing."""
+    format: Format = "json"
+    """How it is written; journals of older versions knew JSON only."""
 
 
 class MovedSecret(Struct, frozen=True, forbid_unknown_fields=True):

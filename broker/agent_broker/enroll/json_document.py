@@ -17,18 +17,19 @@ from functools import cached_property
 import tree_sitter_json
 from tree_sitter import Language, Node, Parser
 
-from agent_broker.errors import MisuseError
+from agent_broker.enroll.pointer import MISSING, Missing, NotEditableError, Pointer, Value, value_at
 
-JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | float | bool | None
-JsonPath = tuple[str, ...]
-"""Keys from the root object downwards. Elements of arrays are never addressed."""
+__all__ = ["MISSING", "JsonDocument", "JsonPath", "JsonValue", "Member", "Missing", "NotEditableJsonError", "value_at"]
+
+JsonValue = Value
+JsonPath = Pointer
 
 _LANGUAGE = Language(tree_sitter_json.language())
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<number>-?[0-9][0-9.eE+-]*)', re.DOTALL)
 """What has to be told apart before either parser sees it; strings match first, so nothing inside them does."""
 
 
-class NotEditableJsonError(MisuseError):
+class NotEditableJsonError(NotEditableError):
     """A file is not JSON as this module accepts it; the message says where, and quotes nothing of it."""
 
 
@@ -118,26 +119,6 @@ class JsonDocument:
         """Return the text of the value at a path exactly as it is written, or None."""
         member = self.find(path)
         return None if member is None else self.body[member.value.start_byte : member.value.end_byte]
-
-
-class Missing:
-    """The type of MISSING."""
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING = Missing()
-"""What ``value_at`` returns for a member that is not there; JSON's null is there."""
-
-
-def value_at(value: JsonValue, path: JsonPath) -> JsonValue | Missing:
-    """Return the value at a path of parsed JSON, MISSING if there is none."""
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return MISSING
-        value = value[key]
-    return value
 
 
 def _without_comment(token: re.Match[bytes]) -> bytes:

@@ -11,6 +11,7 @@ import re
 
 from msgspec import Struct
 
+from agent_broker.enroll.document import new_text
 from agent_broker.enroll.file_protocol import sha256_of
 from agent_broker.enroll.journal import EditRecord
 from agent_broker.enroll.json_document import (
@@ -22,7 +23,7 @@ from agent_broker.enroll.json_document import (
     value_at,
 )
 from agent_broker.enroll.recipe import SetMember
-from agent_broker.enroll.reverse import EMPTY, reverse_edits
+from agent_broker.enroll.reverse import reverse_edits
 from agent_broker.enroll.rewrite import rewritten
 from agent_broker.enroll.yaml_insert import added
 from agent_broker.errors import MisuseError
@@ -97,7 +98,7 @@ def without_entry(data: bytes, added_: Added) -> bytes | None:
         NotEditableJsonError: it was JSON, and is none any more.
     """
     if added_.edits:
-        return reverse_edits(data, EMPTY, added_.edits, added_.made_objects).data
+        return reverse_edits(data, new_text("json"), added_.edits, added_.made_objects).data
     for text in added_.texts:
         at = _find(data, text)
         if at is None:
@@ -119,7 +120,7 @@ def _find(data: bytes, text: AddedText) -> int | None:
 
 def _with_member(data: bytes | None, entry: JsonMember, name: str) -> tuple[bytes, Added]:
     try:
-        held = JsonDocument(EMPTY if data is None else data)
+        held = JsonDocument(new_text("json") if data is None else data)
         if value_at(held.value, entry.path) is not MISSING:
             raise MisuseError("the file holds an entry of that name, which stays", next_step=_ELSEWHERE)
         edit = SetMember(entry.path, _plain(entry.value))

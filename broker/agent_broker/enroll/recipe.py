@@ -9,8 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from agent_broker.enroll.json_document import JsonPath, JsonValue
+from agent_broker.enroll.document import Format
 from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.pointer import Pointer, Value
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName, Sha256
@@ -26,20 +27,20 @@ class Wire(Enum):
 
 @dataclass(frozen=True)
 class SetMember:
-    """Set a member of a JSON file."""
+    """Set a member of a file."""
 
-    path: JsonPath
-    value: JsonValue | Wire = field(repr=False)
-    follows: JsonPath | None = None
+    path: Pointer
+    value: Value | Wire = field(repr=False)
+    follows: Pointer | None = None
     """A member with a value that only we can have put there. If the owner changes that one, this one is the owner's
     too, even if it is the same: a scope or a date can be the same by chance."""
 
 
 @dataclass(frozen=True)
 class RemoveMember:
-    """Remove a member of a JSON file."""
+    """Remove a member of a file."""
 
-    path: JsonPath
+    path: Pointer
 
 
 Edit = SetMember | RemoveMember
@@ -47,7 +48,7 @@ Edit = SetMember | RemoveMember
 
 @dataclass(frozen=True)
 class SurveyedFile:
-    """A JSON file that will be changed, or made."""
+    """A file that will be changed, or made."""
 
     path: str
     """Relative to the home."""
@@ -56,11 +57,12 @@ class SurveyedFile:
     edits: tuple[Edit, ...]
     put_back: bool = True
     """Whether unenroll makes it again if somebody deleted it; False for backups, which agents rotate."""
+    format: Format = "json"
 
 
 Form = Literal["object", "text", "fixed"]
-"""How the vault's secret and the file's value correspond: the same JSON object; the same text; not at all (a secret
-of this form is never written back, the original file's value is)."""
+"""How the vault's secret and the file's value correspond: the same object, as JSON in the vault; the same text; not at
+all (a secret of this form is never written back, the original file's value is)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class FoundSecret:
     """A kind of the vault's."""
     value: Secret
     file: str
-    path: JsonPath
+    path: Pointer
     form: Form
     attributes: Mapping[str, str] = field(default_factory=dict)
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
+from agent_broker.enroll.document import Format, new_text, open_document
 from agent_broker.enroll.file_protocol import sha256_of
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction
-from agent_broker.enroll.json_document import JsonDocument, NotEditableJsonError, value_at
-from agent_broker.enroll.json_edit import set_value
 from agent_broker.enroll.plan import version_of
+from agent_broker.enroll.pointer import NotEditableError, value_at
 from agent_broker.enroll.ports import CredentialStore
 from agent_broker.enroll.report import Outcome
-from agent_broker.enroll.reverse import EMPTY, reverse_edits
+from agent_broker.enroll.reverse import reverse_edits
 from agent_broker.enroll.user_files import Content, UnsafeFileError, UserFiles
 from agent_broker.errors import IntegrityError
 
@@ -77,10 +77,12 @@ class Restorer:
             return "was made by enroll, and is gone"
         if sha256_of(current.data) != record.new_sha256:
             try:
-                reversal = reverse_edits(current.data, EMPTY, record.edits, record.made_objects)
-            except NotEditableJsonError as error:
+                reversal = reverse_edits(
+                    current.data, new_text(record.format), record.edits, record.made_objects, record.format
+                )
+            except NotEditableError as error:
                 return f"left as it is: {error.message}"
-            if JsonDocument(reversal.data).value:
+            if not open_document(record.format, reversal.data).is_blank:
                 self._replace(record, current, reversal.data)
                 return CLEANED
         version = version_of(current)
@@ -102,8 +104,8 @@ class Restorer:
 
     def _clean(self, record: FileRecord, current: Content, original: bytes) -> str:
         try:
-            reversal = reverse_edits(current.data, original, record.edits, record.made_objects)
-        except NotEditableJsonError as error:
+            reversal = reverse_edits(current.data, original, record.edits, record.made_objects, record.format)
+        except NotEditableError as error:
             kept = self._keep(record, original)
             return f"left as it is ({error.message}); as it was before enrolment: {kept}"
         self._replace(record, current, reversal.data)
@@ -115,29 +117,30 @@ class Restorer:
     def _original(self, record: FileRecord) -> tuple[bytes, bool]:
         """Return the file's original bytes with each credential as the vault has it now, and whether any differs."""
         if record.original_id is None:
-            return EMPTY, False
+            return new_text(record.format), False
         data = original = self.store.get_original(record.original_id).reveal()
         for moved in self.transaction.moved:
             if moved.file == record.path and moved.form != "fixed":
-                data = self._refreshed(data, moved)
+                data = self._refreshed(data, moved, record.format)
         return data, data != original
 
-    def _refreshed(self, data: bytes, moved: MovedSecret) -> bytes:
+    def _refreshed(self, data: bytes, moved: MovedSecret, file_format: Format) -> bytes:
         now = self.store.get_credential(moved.id)
         if now is None:
             return data
+        document = open_document(file_format, data)
+        before = value_at(document.value, moved.path)
         if moved.form == "text":
             text = now.reveal().decode()
-            return data if text == value_at(JsonDocument(data).value, moved.path) else set_value(data, moved.path, text)
+            return data if text == before else document.with_value(moved.path, text).data
         try:
             members = msgspec.json.decode(now.reveal(), type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise IntegrityError(f"the credential {moved.id} in the vault is not what was put there") from error
-        before = value_at(JsonDocument(data).value, moved.path)
         for key, value in before.items() if isinstance(before, dict) else ():
             if members.get(key, value) != value:
-                data = set_value(data, (*moved.path, key), members[key])
-        return data
+                document = document.with_value((*moved.path, key), members[key])
+        return document.data
 
     def _replace(self, record: FileRecord, current: Content | None, data: bytes, *, times: bool = False) -> None:
         """Put bytes in the file's place, with the mode that it has now, or had if it is gone."""

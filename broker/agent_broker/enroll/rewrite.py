@@ -2,43 +2,44 @@
 
 from collections.abc import Mapping
 
+from agent_broker.enroll.document import Document, Format, new_text, open_document
 from agent_broker.enroll.journal import EditRecord
-from agent_broker.enroll.json_document import MISSING, JsonDocument, JsonPath, JsonValue, value_at
-from agent_broker.enroll.json_edit import remove_member, set_value
+from agent_broker.enroll.pointer import MISSING, Pointer, value_at
 from agent_broker.enroll.recipe import Edit, SetMember, Wire
-from agent_broker.enroll.reverse import EMPTY, digest_of
+from agent_broker.enroll.reverse import digest_of
 
 Wiring = Mapping[Wire, str]
 
 
 def rewritten(
-    data: bytes | None, edits: tuple[Edit, ...], wiring: Wiring
-) -> tuple[bytes, tuple[EditRecord, ...], tuple[JsonPath, ...]]:
+    data: bytes | None, edits: tuple[Edit, ...], wiring: Wiring, file_format: Format = "json"
+) -> tuple[bytes, tuple[EditRecord, ...], tuple[Pointer, ...]]:
     """Return a file's new bytes, what was changed, and the objects that had to be made.
 
     Args:
         data: the file; None: it does not exist.
         edits: what to change.
         wiring: the values that a survey can't know.
+        file_format: how the file is written.
 
     Raises:
-        NotEditableJsonError: see json_edit.
+        NotEditableError: see enroll.document.
     """
-    text = EMPTY if data is None else data
+    document = open_document(file_format, new_text(file_format) if data is None else data)
     records = []
-    made: list[JsonPath] = []
+    made: list[Pointer] = []
     for edit in edits:
         if isinstance(edit, SetMember):
             value = wiring[edit.value] if isinstance(edit.value, Wire) else edit.value
-            made += _missing_objects(text, edit.path)
-            text = set_value(text, edit.path, value)
+            made += _missing_objects(document, edit.path)
+            document = document.with_value(edit.path, value)
             records.append(EditRecord(edit.path, digest_of(value), edit.follows))
         else:
-            text = remove_member(text, edit.path)
+            document = document.without(edit.path)
             records.append(EditRecord(edit.path, None))
-    return text, tuple(records), tuple(made)
+    return document.data, tuple(records), tuple(made)
 
 
-def _missing_objects(text: bytes, path: JsonPath) -> list[JsonPath]:
-    value: JsonValue = JsonDocument(text).value
+def _missing_objects(document: Document, path: Pointer) -> list[Pointer]:
+    value = document.value
     return [path[:depth] for depth in range(1, len(path)) if value_at(value, path[:depth]) is MISSING]

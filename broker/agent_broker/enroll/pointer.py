@@ -1,0 +1,32 @@
+"""Where a value is in a file of an agent's, and what may be there: the same for every format."""
+
+from agent_broker.errors import MisuseError
+
+Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
+"""What a member may hold: JSON's values. A format that has others (TOML's dates) presents them as one of these."""
+Pointer = tuple[str, ...]
+"""Keys from the root downwards. Elements of arrays are never addressed."""
+
+
+class NotEditableError(MisuseError):
+    """A file is not of its format as we accept it, or can't be edited safely; says why and where, quotes nothing."""
+
+
+class Missing:
+    """The type of MISSING."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = Missing()
+"""What ``value_at`` returns for a member that is not there; JSON's null is there."""
+
+
+def value_at(value: Value, path: Pointer) -> Value | Missing:
+    """Return the value at a pointer, MISSING if there is none."""
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return MISSING
+        value = value[key]
+    return value
