@@ -14,6 +14,8 @@ from agent_broker.clock import SystemClock
 from agent_broker.config.accounts import user_id
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.claude import ClaudeRecipe
+from agent_broker.enroll.codex import CodexRecipe
+from agent_broker.enroll.gemini import GeminiRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.errors import MisuseError, RefusedError
@@ -21,7 +23,11 @@ from agent_broker.identity.planted import load_planted
 from agent_broker.ids import Uid
 from agent_broker.transport.control_client import ControlClient
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"claude": ClaudeRecipe}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "claude": ClaudeRecipe,
+    "codex": CodexRecipe,
+    "gemini": GeminiRecipe,
+}
 
 
 def recipe_of(agent: str) -> Recipe:

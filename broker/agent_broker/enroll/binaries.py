@@ -24,6 +24,7 @@ _ELF_HEAD = struct.Struct("<4sBB10xHH")  # e_ident (magic, class, data), e_type,
 _ELF_MAGIC = b"\x7fELF"
 _CLASS_64, _LITTLE_ENDIAN = 2, 1
 _EXECUTABLE_TYPES = (2, 3)  # ET_EXEC, ET_DYN (position independent)
+_MAX_WORDS = 16  # of a command line, before its script
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64
 
 Progress = Callable[[str, int, int], None]
@@ -108,18 +109,28 @@ def unchanged(binary: FoundBinary) -> bool:
 
 def running_pids(binaries: Iterable[FoundBinary], uid: Uid) -> tuple[int, ...]:
     """Return which processes of a user run one of the executables now, by /proc: to tell a person, not to decide."""
-    inodes = {(binary.state.dev, binary.state.ino) for binary in binaries}
+    enrolled = {(binary.state.dev, binary.state.ino): binary.enrolled for binary in binaries}
     pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 facts = (entry / "exe").stat()
                 owner = entry.stat().st_uid
+                found = enrolled.get((facts.st_dev, facts.st_ino))
+                if owner == uid and found is not None and _runs(entry, found):
+                    pids.append(int(entry.name))
             except OSError:  # a kernel thread, or gone
                 continue
-            if owner == uid and (facts.st_dev, facts.st_ino) in inodes:
-                pids.append(int(entry.name))
     return tuple(sorted(pids))
+
+
+def _runs(process: Path, program: EnrolledBinary) -> bool:
+    """Say whether an executable runs as the program: an interpreter runs other scripts as well."""
+    if program.script is None:
+        return True
+    folder = (process / "cwd").readlink()
+    words = (process / "cmdline").read_bytes().split(b"\0")[1:_MAX_WORDS]
+    return any(os.path.realpath(folder / os.fsdecode(word)) == program.script.path for word in words if word)
 
 
 def _open_executable(path: Path) -> tuple[str, int]:

@@ -1,20 +1,19 @@
 """Claude Code as an agent that can be enrolled. What is done to its files is in claude_survey."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_broker.enroll.claude_survey import ClaudeSurvey
+from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
+from agent_broker.enroll.roles import CLAUDE
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName
 
 _AGENT = AgentName("claude")
-_ROLE = RoleRule(argv0_names=("claude",))
-"""Claude re-executes its own binary as ``rg``: the same hash, and not the agent."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,8 @@ class ClaudeRecipe:
     managed_settings: Path = Path("/etc/claude-code/managed-settings.json")
     """The operator's own settings of Claude, which beat the user's."""
     agent: AgentName = _AGENT
-    role: RoleRule = _ROLE
+    role: RoleRule = CLAUDE
+    is_script: bool = False
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
@@ -39,12 +39,7 @@ class ClaudeRecipe:
         yield home / ".claude/local/claude"  # a script in some versions: passed over
         yield home / ".claude/local/node_modules/.bin/claude"
         yield home / ".npm-global/bin/claude"
-        yield from _newest_first(home.glob(".nvm/versions/node/*/bin/claude"))
+        yield from newest_first(home.glob(".nvm/versions/node/*/bin/claude"))
         yield home / "node_modules/.bin/claude"
         yield from (Path("/usr/local/bin/claude"), Path("/usr/bin/claude"))
-        yield from _newest_first(home.glob(".local/share/claude/versions/*"))
-
-
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    """Order by the numbers in the paths: 2.1.10 is newer than 2.1.9."""
-    return sorted(paths, key=lambda path: [int(digits) for digits in re.findall("[0-9]+", str(path))], reverse=True)
+        yield from newest_first(home.glob(".local/share/claude/versions/*"))

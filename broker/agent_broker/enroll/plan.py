@@ -13,6 +13,7 @@ from agent_broker.enroll.binaries import FoundBinary, Progress, find_binaries, r
 from agent_broker.enroll.file_protocol import Expected, sha256_of
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.profile import all_exports
+from agent_broker.enroll.program import find_programs
 from agent_broker.enroll.recipe import FoundSecret, Recipe, Row, Survey
 from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
@@ -102,14 +103,14 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
     allowed = parse_allowances(allow_env, recipe.agent, recipe.role.runtimes)
     _require_not_enrolled(registry_dir, planted, recipe.agent, owner)
     survey, refused = _look(recipe, owner, allowed)
-    found, others = find_binaries(binaries, recipe.binary_candidates(owner, search_path), owner, progress)
+    found, others, noted = _programs_of(recipe, owner, (binaries, tuple(search_path)), progress)
     home = owner.home.rstrip("/")
     running = running_pids(found, owner.uid)
     return Plan(
         recipe=recipe,
         owner=owner,
         rows=survey.rows,
-        warnings=(*survey.warnings, *refused, *_warnings_of(found, others, running)),
+        warnings=(*survey.warnings, *refused, *noted, *_warnings_of(found, others, running)),
         files=planned_files(survey),
         credentials=tuple(_planned(secret, recipe.agent, owner) for secret in survey.secrets),
         active=credential_id(recipe.agent, owner.uid, survey.active),
@@ -118,6 +119,17 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         running=running,
         allowed=allowed,
     )
+
+
+def _programs_of(
+    recipe: Recipe, owner: Owner, where: tuple[Iterable[Path], tuple[Path, ...]], progress: Progress | None
+) -> tuple[tuple[FoundBinary, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return what is enrolled, what else was found, and warnings; ``where``: what was named, and the search path."""
+    given, search_path = where
+    candidates = recipe.binary_candidates(owner, search_path)
+    if recipe.is_script:
+        return find_programs(given, candidates, owner, search_path, progress)
+    return (*find_binaries(given, candidates, owner, progress), ())
 
 
 def _look(recipe: Recipe, owner: Owner, allowed: tuple[PlannedAllowance, ...]) -> tuple[Survey, tuple[str, ...]]:

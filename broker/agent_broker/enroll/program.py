@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent_broker.enroll.binaries import FoundBinary, Progress, examine, may_replace
+from agent_broker.enroll.binaries import FoundBinary, Progress, examine, find_binaries, may_replace
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.roles import Interpreter, interpreter_of, rule_for
 from agent_broker.errors import IntegrityError, MisuseError
@@ -88,6 +88,45 @@ def find_program(
     replaceable = found.writable_by_owner or may_replace(Path(script.path), owner)
     role = rule_for(kind, _argv0(kind, interpreter), isolated=is_isolated(interpreter))
     return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable), role, warnings)
+
+
+def find_programs(
+    given: Iterable[Path],
+    candidates: Iterable[Path],
+    owner: Owner,
+    search_path: Iterable[Path] = (),
+    progress: Progress | None = None,
+) -> tuple[tuple[FoundBinary, ...], tuple[str, ...], tuple[str, ...]]:
+    """Find an agent that a script may be: as ``binaries.find_binaries``, with scripts as ``find_program`` sees them.
+
+    Returns:
+        The programs to enroll, hashed; the paths of others that were found and are not enrolled; warnings.
+
+    Raises:
+        MisuseError: something given is no program, or nothing was found, or only what can't be enrolled.
+        IntegrityError: it changed while it was hashed.
+    """
+    named, folders = tuple(given), tuple(search_path)
+    if not named:
+        there = {os.path.realpath(each): each for each in reversed(tuple(candidates)) if _is_program(each)}
+        if not there:
+            return (*find_binaries((), (), owner), ())
+        first, *others = reversed(there)
+        named = (there[first],)
+    else:
+        others = []
+    # a version manager links an agent beside the interpreter that it was installed with
+    programs = [find_program(each, owner, (each.parent, *folders), progress) for each in named]
+    warnings = tuple(warning for each in programs for warning in each.warnings)
+    return tuple(each.found for each in programs), tuple(others), warnings
+
+
+def _is_program(path: Path) -> bool:
+    """Tell whether a path leads to a file that could be started; what it is, is looked at when it is enrolled."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.X_OK)
+    except OSError:
+        return False
 
 
 def _enrolled_script(place: str, root: str, progress: Progress | None) -> tuple[EnrolledScript, Tree]:

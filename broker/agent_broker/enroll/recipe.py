@@ -26,11 +26,19 @@ class Wire(Enum):
 
 
 @dataclass(frozen=True)
+class InjectionPath:
+    """The injection URL with a path behind it: known only when the plan is applied, too."""
+
+    path: str
+    """Begins with a slash."""
+
+
+@dataclass(frozen=True)
 class SetMember:
     """Set a member of a file."""
 
     path: Pointer
-    value: Value | Wire = field(repr=False)
+    value: Value | Wire | InjectionPath = field(repr=False)
     follows: Pointer | None = None
     """A member with a value that only we can have put there. If the owner changes that one, this one is the owner's
     too, even if it is the same: a scope or a date can be the same by chance."""
@@ -43,7 +51,14 @@ class RemoveMember:
     path: Pointer
 
 
-Edit = SetMember | RemoveMember
+@dataclass(frozen=True)
+class ReplaceFile:
+    """Put other bytes in the place of a whole file that is of none of the formats; the only edit of its file."""
+
+    data: bytes = field(repr=False)
+
+
+Edit = SetMember | RemoveMember | ReplaceFile
 
 
 @dataclass(frozen=True)
@@ -132,6 +147,11 @@ class Recipe(Protocol):
     @property
     def role(self) -> RoleRule:
         """Which of its images are the main process."""
+        ...
+
+    @property
+    def is_script(self) -> bool:
+        """Whether an interpreter runs it (enroll.program); otherwise it is a native executable."""
         ...
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from agent_broker.enroll.document import Document, Format, new_text, open_document
 from agent_broker.enroll.journal import EditRecord
-from agent_broker.enroll.pointer import MISSING, Pointer, value_at
-from agent_broker.enroll.recipe import Edit, SetMember, Wire
+from agent_broker.enroll.pointer import MISSING, Pointer, Value, value_at
+from agent_broker.enroll.recipe import Edit, InjectionPath, RemoveMember, ReplaceFile, SetMember, Wire
 from agent_broker.enroll.reverse import digest_of
 
 Wiring = Mapping[Wire, str]
@@ -25,19 +25,31 @@ def rewritten(
     Raises:
         NotEditableError: see enroll.document.
     """
+    match edits:
+        case (ReplaceFile(whole),):
+            return whole, (), ()
     document = open_document(file_format, new_text(file_format) if data is None else data)
     records = []
     made: list[Pointer] = []
     for edit in edits:
         if isinstance(edit, SetMember):
-            value = wiring[edit.value] if isinstance(edit.value, Wire) else edit.value
+            value = _value_of(edit, wiring)
             made += _missing_objects(document, edit.path)
             document = document.with_value(edit.path, value)
             records.append(EditRecord(edit.path, digest_of(value), edit.follows))
-        else:
+        elif isinstance(edit, RemoveMember):
             document = document.without(edit.path)
             records.append(EditRecord(edit.path, None))
     return document.data, tuple(records), tuple(made)
+
+
+def _value_of(edit: SetMember, wiring: Wiring) -> Value:
+    match edit.value:
+        case Wire():
+            return wiring[edit.value]
+        case InjectionPath(path):
+            return wiring[Wire.INJECTION_URL] + path
+    return edit.value
 
 
 def _missing_objects(document: Document, path: Pointer) -> list[Pointer]:

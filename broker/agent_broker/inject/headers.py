@@ -18,8 +18,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from agent_broker.errors import IntegrityError
 from agent_broker.honeytoken.presented import pieces_of
 from agent_broker.inject.answer import RequestRefusedError
-from agent_broker.inject.kinds import ACCOUNT_ATTRIBUTE, AUTH_HEADERS, KINDS
+from agent_broker.inject.kinds import AUTH_HEADERS, KINDS
 from agent_broker.inject.phantom import mentions_phantom
+from agent_broker.vault.record import ACCOUNT_ATTRIBUTE
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 

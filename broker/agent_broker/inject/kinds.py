@@ -10,9 +10,6 @@ from typing import Final
 
 from msgspec import Struct
 
-ACCOUNT_ATTRIBUTE: Final = "account_id"
-"""Attribute of a credential: the account that it was given to, where a provider wants to be told."""
-
 AUTH_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key")
 """Where a client may put its phantom. All of them are dropped; the credential goes where its kind belongs."""
 

@@ -17,6 +17,8 @@ from agent_broker.vault.envelope import Sealed
 
 FORMAT: Final = 1
 MAX_ATTRIBUTES_BYTES: Final = 64 << 10
+ACCOUNT_ATTRIBUTE: Final = "account_id"
+"""Attribute of a credential: the account that it was given to, where a provider wants to be told."""
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}/[0-9]{1,10}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){1,4}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")

@@ -1,0 +1,57 @@
+"""Codex CLI as an agent that can be enrolled. What is done to its files is in codex_survey."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_broker.enroll.codex_survey import CodexSurvey
+from agent_broker.enroll.newest import newest_first
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.recipe import Survey
+from agent_broker.enroll.roles import CODEX
+from agent_broker.enroll.user_files import UserFiles
+from agent_broker.identity.registry import RoleRule
+from agent_broker.ids import AgentName
+
+_AGENT = AgentName("codex")
+_NATIVE = "vendor/*-linux-*/{folder}/codex"
+"""In the package of one platform, beside or below the package that npm links ``codex`` to."""
+
+
+@dataclass(frozen=True)
+class CodexRecipe:
+    """See Recipe."""
+
+    system_folder: Path = Path("/etc/codex")
+    """The operator's own settings of Codex."""
+    agent: AgentName = _AGENT
+    role: RoleRule = CODEX
+    is_script: bool = False
+
+    def survey(self, files: UserFiles, owner: Owner) -> Survey:
+        """See Recipe."""
+        del owner
+        return CodexSurvey(files, self.system_folder).survey()
+
+    def binary_candidates(self, owner: Owner, search_path: Iterable[Path]) -> Iterator[Path]:
+        """See Recipe. What npm calls ``codex`` is a script: the native executable that it starts is the agent."""
+        home = Path(owner.home)
+        commands = [folder / "codex" for folder in search_path]
+        commands += [home / ".local/bin/codex", home / ".npm-global/bin/codex"]
+        commands += newest_first(home.glob(".nvm/versions/node/*/bin/codex"))
+        commands += [home / "node_modules/.bin/codex", Path("/usr/local/bin/codex"), Path("/usr/bin/codex")]
+        for command in commands:
+            yield command
+            yield from native_of(command)
+
+
+def native_of(command: Path) -> Iterator[Path]:
+    """Yield the native executables that the script of an npm installation starts; none if it is no such script."""
+    package = Path(os.path.realpath(command)).parent.parent
+    if package.name != "codex" or package.parent.name != "@openai":
+        return
+    for scope in (package / "node_modules/@openai", package.parent):
+        for platform in sorted(scope.glob("codex-linux-*")):
+            for folder in ("bin", "codex"):
+                yield from sorted(platform.glob(_NATIVE.format(folder=folder)))
