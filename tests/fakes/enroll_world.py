@@ -17,11 +17,12 @@ from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.owner import Owner, owner_of
 from agent_broker.enroll.plan import Plan, make_plan
 from agent_broker.enroll.ports import Site
+from agent_broker.enroll.recipe import Recipe
 from agent_broker.enroll.recover import recover
 from agent_broker.enroll.report import Report
 from agent_broker.enroll.undo import unenroll
 from agent_broker.errors import UnavailableError
-from agent_broker.ids import AgentName, Uid
+from agent_broker.ids import Uid
 from agent_broker.monitor.messages import ReloadAnswer
 from tests.fakes.credential_store import FakeCredentialStore
 
@@ -96,7 +97,7 @@ class EnrollWorld:
         self.store = FakeCredentialStore()
         self.watch = FakeWatch()
         self.state = self.root / "state"
-        self.recipe = ClaudeRecipe(managed_settings=self.root / "managed-settings.json")
+        self.recipe: Recipe = ClaudeRecipe(managed_settings=self.root / "managed-settings.json")
         self.binary = self.root / "bin/claude"
         self.binary.parent.mkdir()
         shutil.copy("/bin/true", self.binary)
@@ -154,7 +155,7 @@ class EnrollWorld:
         return apply_plan(self.plan(), self.site(on_step), injection_url=URL)
 
     def unenroll(self, on_step=lambda _: None) -> Report:
-        return unenroll(AgentName("claude"), Uid(UID), self.site(on_step))
+        return unenroll(self.recipe.agent, Uid(UID), self.site(on_step))
 
     def recover(self, on_step=lambda _: None) -> tuple[Report, ...]:
         return recover(self.site(on_step))
