@@ -1,4 +1,4 @@
-# The targets people use: demo, test, bench, attacks. Each does its own set-up and is quick when nothing is missing.
+# The targets people use: demo, test, bench, attacks, clients. Each does its own set-up and is quick when nothing is missing.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -11,7 +11,7 @@ PROTO := $(PACKAGE)/transport/control_pb2.py
 BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
 
-.PHONY: setup demo test test-vm lint bench bench-peers attacks fuzz bpf shim proto wheel clean tools
+.PHONY: setup demo test test-vm lint bench bench-peers attacks clients fuzz bpf shim proto wheel clean tools
 
 setup: tools .venv/.installed bpf shim proto
 
@@ -76,6 +76,11 @@ attacks: setup
 	@packaging/install-build-tools.sh --for-demo
 	@$(PYTHON) -m tests.e2e.attacks.main --write $(ARGS)
 	@$(if $(ARGS),,$(PYTHON) -m tests.e2e.opens.main --write)
+
+# Every agent in every layout and login, enrolled, used, attacked, updated, unenrolled; writes docs/clients.md. ARGS="--only TEXT": some of it.
+clients: setup
+	@packaging/install-build-tools.sh --for-demo
+	@$(PYTHON) -m tests.e2e.agents.main --write $(ARGS)
 
 # SECONDS_EACH: for each target. A failing input is kept in .build/fuzz.
 SECONDS_EACH ?= 20

@@ -12,13 +12,13 @@ _READY = "mock provider on "
 
 
 class Provider:
-    """The mock of the Anthropic API in ``tests/fakes``, in a process of its own."""
+    """A mock of ``tests/fakes``, in a process of its own; without another word, that of the Anthropic API."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: str = "tests.fakes.mock_provider") -> None:
         self._log = folder / "requests.jsonl"
         self._mode = folder / "mode.json"
         self.answers()
-        command = [sys.executable, "-m", "tests.fakes.mock_provider", "--port", "0"]
+        command = [sys.executable, "-m", module, "--port", "0"]
         command += ["--log", str(self._log), "--mode", str(self._mode)]
         self.process = Background("provider", command, folder / "provider.log", os.environ)
         self.base_url = ""

@@ -30,9 +30,10 @@ Snapshot = dict[str, Entry]
 """By path relative to the home."""
 
 
-def take_snapshot(home: Path) -> Snapshot:
-    """Return every file of a home. Reads as root, which wakes no critical alert."""
-    return {str(path.relative_to(home)): _entry(path) for path in sorted(home.rglob("*"))}
+def take_snapshot(home: Path, but: Path | None = None) -> Snapshot:
+    """Return every file of a home, but those of one folder. Reads as root, which wakes no critical alert."""
+    paths = sorted(path for path in home.rglob("*") if but is None or not path.is_relative_to(but))
+    return {str(path.relative_to(home)): _entry(path) for path in paths}
 
 
 def _entry(path: Path) -> Entry:

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.demo.agent import Agent, find_agent
@@ -52,6 +52,8 @@ class World:
         self.daemon: Background
         self.programs: list[Background] = []
         self.phantom = ""
+        self.start: Callable[[str], Background]
+        """Starts a daemon, once more if it was stopped; in the end it is stopped."""
         self.before: Snapshot = {}
         """The home just before enrolment, after the agent's first run."""
         self.settings_text = ""
@@ -103,8 +105,13 @@ class World:
 
 
 @contextlib.contextmanager
-def private_world(wanted_agent: str) -> Iterator[World]:
-    """Make the world; in the end nothing of it is left on the machine, whatever happened."""
+def private_world(wanted_agent: str, provider: str = "tests.fakes.mock_provider") -> Iterator[World]:
+    """Make the world; in the end nothing of it is left on the machine, whatever happened.
+
+    Args:
+        wanted_agent: see find_agent.
+        provider: the module of ``tests/fakes`` that plays the provider.
+    """
     with contextlib.ExitStack() as undo:
         agent = find_agent(wanted_agent, undo.enter_context(_folder()))
         folder = undo.enter_context(_folder())
@@ -114,7 +121,7 @@ def private_world(wanted_agent: str) -> Iterator[World]:
         world.mounted = mount_kernel_folders()
         enter_private_network()
         _furnish(world)
-        world.provider = Provider(folder / "provider")
+        world.provider = Provider(folder / "provider", provider)
         undo.enter_context(ended(world.add(world.provider.process)))
         world.provider.wait()
         world.port = free_privileged_port()
@@ -181,18 +188,30 @@ def _daemons(world: World) -> Iterator[None]:
     """Start both daemons; in the end they are told to stop, the broker first, and must do so by themselves."""
     codes: dict[str, int] = {}
     with contextlib.ExitStack() as undo:
-        world.monitor = _start(world, "monitor", undo, codes)
-        _wait_for_monitor(world)
-        world.daemon = _start(world, "daemon", undo, codes)
-        _wait_until_healthy(world)
+        world.start = lambda name: _start(world, name, undo, codes)
+        start_monitor(world)
+        start_broker(world)
         yield
     require(not any(codes.values()), "both daemons to end well when told to", f"exit codes {codes}")
 
 
+def start_monitor(world: World) -> None:
+    """Start the monitor; return when it answers."""
+    world.monitor = world.start("monitor")
+    _wait_for_monitor(world)
+
+
+def start_broker(world: World) -> None:
+    """Start the broker; return when all is well."""
+    world.daemon = world.start("daemon")
+    wait_until_healthy(world)
+
+
 def _start(world: World, name: str, undo: contextlib.ExitStack, codes: dict[str, int]) -> Background:
     command = [str(BROKER), "--root", str(world.root), name]
-    program = world.add(Background(name, command, world.root / f"logs/{name}.log", os.environ))
-    undo.callback(lambda: codes.setdefault(name, program.stop()))
+    log = world.root / f"logs/{name}-{len(world.programs)}.log"
+    program = world.add(Background(name, command, log, os.environ))
+    undo.callback(lambda: codes.update({f"{name} {program.pid}": program.stop()}))
     return program
 
 
@@ -208,7 +227,8 @@ def _wait_for_monitor(world: World) -> None:
     eventually(connects, f"{path} to be served", within_s=_READY_S, seen=world.monitor.said)
 
 
-def _wait_until_healthy(world: World) -> None:
+def wait_until_healthy(world: World) -> None:
+    """Return when the broker finds all well."""
     said = ""
 
     def healthy() -> bool:

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,7 @@ from aiohttp import web
 from msgspec import Struct, field
 
 AUTH_HEADERS = ("authorization", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie")
+_HOLD_POLL_S = 0.02
 
 
 class Mode(Struct, forbid_unknown_fields=True):
@@ -44,6 +45,9 @@ class Mode(Struct, forbid_unknown_fields=True):
     """Text events of one streamed answer, each carrying ``answer``."""
     break_after: int = -1
     """Not negative: the connection is cut after so many events of a stream."""
+    hold_after: int = -1
+    """Not negative: after so many events of a stream, the others wait until the file ``hold_for`` is there."""
+    hold_for: str = ""
     token_status: int = 200
     """Of the OAuth token endpoint; any other: no tokens are given."""
     token_delay_s: float = 0.0
@@ -200,9 +204,16 @@ class MockProvider:
             if sent == mode.break_after and request.transport:
                 request.transport.close()
                 break
+            await held_back(mode, sent)
             await response.write(event)
             sent += 1
         return response
+
+
+async def held_back(mode: Mode, sent: int) -> None:
+    """Return when one more event may leave, after so many that were sent."""
+    while 0 <= mode.hold_after <= sent and not Path(mode.hold_for).exists():
+        await asyncio.sleep(_HOLD_POLL_S)
 
 
 class _Turn:
@@ -285,20 +296,21 @@ def _error(status: int, kind: str, message: str, location: str = "") -> web.Resp
     return web.json_response(body, status=status, headers=headers)
 
 
-async def _serve(provider: MockProvider, port: int) -> None:
+async def serve(provider: MockProvider, port: int) -> None:
+    """Serve until the process is ended; says where once it listens."""
     await provider.start(port)
     print(f"mock provider on {provider.base_url}", flush=True)
     await asyncio.Event().wait()
 
 
-def main() -> None:
+def main(make: Callable[..., MockProvider] = MockProvider) -> None:
     """Run the provider as a process until it is ended."""
     parser = argparse.ArgumentParser(description="loopback provider for tests and demos")
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--mode", type=Path)
     arguments = parser.parse_args()
-    asyncio.run(_serve(MockProvider(mode_file=arguments.mode, log=arguments.log), arguments.port))
+    asyncio.run(serve(make(mode_file=arguments.mode, log=arguments.log), arguments.port))
 
 
 if __name__ == "__main__":

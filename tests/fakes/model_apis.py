@@ -1,11 +1,15 @@
-"""The mock provider, speaking OpenAI's Responses API and Gemini's besides, and telling a test who calls."""
+"""The mock provider, speaking OpenAI's Responses API and Gemini's besides, and telling a test who calls.
+
+python -m tests.fakes.model_apis --port 18080 --log seen.jsonl --mode mode.json
+"""
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
-from tests.fakes.mock_provider import MockProvider, Mode, Seen
+from tests.fakes.mock_provider import MockProvider, Mode, Seen, held_back, main
 
 Who = Callable[[web.Request], Awaitable[object]]
 _FIXED = {"whoami": {}, "countTokens": {"totalTokens": 10}, "models": {"object": "list", "data": [], "models": []}}
@@ -19,25 +23,27 @@ class ModelProvider(MockProvider):
         callers: (path, what ``who`` said) of every request, oldest first.
     """
 
-    def __init__(self, who: Who) -> None:
-        super().__init__()
+    def __init__(self, who: Who | None = None, *, mode_file: Path | None = None, log: Path | None = None) -> None:
+        super().__init__(mode_file=mode_file, log=log)
         self.callers: list[tuple[str, object]] = []
         self._who = who
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.callers.append((request.path, await self._who(request)))
+        if self._who:
+            self.callers.append((request.path, await self._who(request)))
         if request.headers.get("upgrade"):
             return web.json_response({"error": {"message": "no websockets here"}}, status=426)
         fixed = _FIXED.get(request.path.rpartition("/")[2].rpartition(":")[2])
         if fixed is not None:
             return web.json_response(fixed)
         if request.path.endswith("/responses"):
-            seen = await self._record(request)
-            return _stream(openai_events(_body(seen), self.mode), named=True)
+            seen, mode = await self._record(request), self._current_mode()
+            return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
         if "enerateContent" in request.path:
-            answer = gemini_answer(_body(await self._record(request)), self.mode)
-            stream = "streamGenerateContent" in request.path
-            return _stream([answer], named=False) if stream else web.json_response(answer)
+            seen, mode = await self._record(request), self._current_mode()
+            if "streamGenerateContent" in request.path:
+                return await _stream(request, mode, gemini_answers(_body(seen), mode), named=False)
+            return web.json_response(gemini_answer(_body(seen), mode))
         return await super()._answer(request)
 
 
@@ -116,10 +122,29 @@ def gemini_answer(body: dict, mode: Mode) -> dict:
     return {"candidates": candidates, "usageMetadata": usage, "modelVersion": "mock"}
 
 
+def gemini_answers(body: dict, mode: Mode) -> list[dict]:
+    """Return the parts of one streamed answer: a text of several events comes in as many, anything else in one."""
+    whole = gemini_answer(body, mode)
+    if "text" not in whole["candidates"][0]["content"]["parts"][0]:
+        return [whole]
+    unfinished = {key: value for key, value in whole["candidates"][0].items() if key != "finishReason"}
+    return [{**whole, "candidates": [unfinished]}] * (mode.events - 1) + [whole]
+
+
 def _body(seen: Seen) -> dict:
     return seen.json if isinstance(seen.json, dict) else {}
 
 
-def _stream(events: list[dict], *, named: bool) -> web.Response:
-    text = "".join((f"event: {each['type']}\n" if named else "") + f"data: {json.dumps(each)}\n\n" for each in events)
-    return web.Response(text=text, content_type="text/event-stream")
+async def _stream(request: web.Request, mode: Mode, events: list[dict], *, named: bool) -> web.StreamResponse:
+    """Send the events one by one, each in its own chunk."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for sent, each in enumerate(events):
+        await held_back(mode, sent)
+        name = f"event: {each['type']}\n" if named else ""
+        await response.write(f"{name}data: {json.dumps(each)}\n\n".encode())
+    return response
+
+
+if __name__ == "__main__":
+    main(ModelProvider)

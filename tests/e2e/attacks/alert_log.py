@@ -19,7 +19,7 @@ class AlertLog:
 
     def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
         command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
-        self._decoy, self._folder, self._numbers = decoy, folder, itertools.count()
+        self.decoy, self._folder, self._numbers = decoy, folder, itertools.count()
         self.process = Background("alerts --follow --json", command, folder / "alerts.jsonl", os.environ)
         eventually(lambda: "following" in self.process.said(), "the alerts to be followed", within_s=_WITHIN_S)
 
@@ -33,7 +33,7 @@ class AlertLog:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
         program = self._folder / f"cat-{next(self._numbers)}"  # another one each time: another incident
         shutil.copy("/bin/cat", program)
-        reader = subprocess.Popen([program, self._decoy], stdout=subprocess.DEVNULL)
+        reader = subprocess.Popen([program, self.decoy], stdout=subprocess.DEVNULL)
         reader.wait()
         eventually(
             lambda: any(reader.pid in pids_of(each) for each in self.incidents()),

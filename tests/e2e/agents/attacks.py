@@ -1,0 +1,63 @@
+"""What is done to an enrolled agent by others of its own user, with the phantom that they all can read."""
+
+import json
+
+from tests.demo.check import require
+from tests.e2e.agents.acts import refuse_turn
+from tests.e2e.agents.client import Client
+from tests.e2e.agents.place import Place, require_well
+
+_NONCE = "a request of the attacker"
+
+
+def use_by_tool(place: Place, client: Client) -> str:
+    """A tool that the agent runs uses the phantom; the agent goes on."""
+    loot = place.world.home / "project/loot"
+    before, alerts = len(place.requests()), len(place.alerts.incidents())
+    command = f"/usr/bin/python3 -I {place.tool('replay.py')} {_write_target(place, client)} > {loot} 2>&1"
+    place.answers(tool_cmd=command, replies={_NONCE: "the key was used"})
+    turn = place.turn(client)
+    require_well(turn, client, place.login.sent)
+    return _result(place, loot.read_text(), before, alerts)
+
+
+def use_by_stranger(place: Place, client: Client) -> str:
+    """Another process of the user uses the phantom."""
+    before, alerts = len(place.requests()), len(place.alerts.incidents())
+    place.answers(replies={_NONCE: "the key was used"})
+    said = place.run("/usr/bin/python3", "-I", place.tool("replay.py"), _write_target(place, client))
+    return _result(place, said, before, alerts)
+
+
+def taint(place: Place, client: Client) -> str:
+    """The user's own code is loaded into the genuine agent."""
+    result = refuse_turn(place, client, **client.tainting(place.world.shim.parent / "foreign.cjs")).told
+    require((place.world.home / "project/foreign").exists(), "the foreign code to run in the agent", "it did not")
+    return result
+
+
+def tamper(place: Place, client: Client) -> str:
+    """The agent's own code is changed where it lies; once it is as it was, the agent is served again."""
+    place.change_program(client)
+    result = refuse_turn(place, client).told
+    place.change_program(client)
+    place.answers("as before")
+    require_well(place.turn(client), client, place.login.sent)
+    return result
+
+
+def _write_target(place: Place, client: Client) -> str:
+    """Write what replay.py is to do into a file that the user can read; return its path."""
+    path, header, value = client.replay(client.phantom(place.world.home))
+    target = place.world.root / "target.json"
+    told = {"port": place.world.port, "path": path, "header": header, "value": value, "nonce": _NONCE}
+    target.write_text(json.dumps(told))
+    return str(target)
+
+
+def _result(place: Place, said: str, before: int, alerts: int) -> str:
+    used = [each for each in place.requests()[before:] if _NONCE in each["marks"]]
+    status = said.strip()
+    require(status.isdecimal(), "an answer to the attacker's request", said[-500:])
+    kinds = ", ".join(place.kinds_since(alerts)) or "none"
+    return f"{'SERVED' if used else 'refused'} ({status}), alert {kinds}"

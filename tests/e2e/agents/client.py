@@ -1,0 +1,97 @@
+"""What has to be known of an agent to prove it: how it is installed, logged in, run, and led to a provider."""
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from tests.demo.world import World
+
+_PHANTOM = re.compile(rb"agent-broker-phantom-[A-Za-z0-9_-]+")
+
+
+class Login(Struct, frozen=True):
+    """A home that is logged in, in one way; the values are made up and open nothing anywhere."""
+
+    files: Mapping[str, str]
+    """Path below the home: text."""
+    secrets: Mapping[str, str]
+    """Name: value, of everything that is to be found nowhere."""
+    sent: Mapping[str, str]
+    """Every authentication header of the agent's requests to the model, with the broker."""
+    sent_directly: Mapping[str, str] | None = None
+    """The same without the broker; None: just the same."""
+    refused: str = ""
+    """Not empty: it can't be enrolled, and this is in the reason."""
+
+
+class Client:
+    """One agent. An own one for each; the attributes are what the page shows."""
+
+    name = ""
+    """As ``agent-broker enroll`` knows it."""
+    title = ""
+    version = ""
+    decoy = ""
+    """A file below the home that is watched while it is enrolled."""
+    layouts: Mapping[str, Callable[[World], Path]] = {}
+    """Installs it below the user's home, as its users have it; returns what they type."""
+    ways: Mapping[str, Callable[[], Login]] = {}
+    more_ways: Mapping[str, Callable[[], Login]] = {}
+    """Logins of which only the second table speaks."""
+    hold_after = 1
+    """So many events of a streamed answer of several pieces have one piece in them."""
+
+    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """Return the command of one turn without a terminal, with leave to run tools."""
+        raise NotImplementedError
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """Return the same, printing what the model says piece by piece."""
+        raise NotImplementedError
+
+    def directly(self, url: str) -> Mapping[str, str]:
+        """Return the environment that leads it to a provider without the broker."""
+        raise NotImplementedError
+
+    def environment(self, layout: str) -> Mapping[str, str]:  # noqa: ARG002 - the agents' own ones need it
+        """Return what its user's environment has for a layout."""
+        return {}
+
+    def tainting(self, script: Path) -> Mapping[str, str]:
+        """Return the environment by which a script of the user's gets into the agent."""
+        raise NotImplementedError
+
+    def asks_model(self, target: str) -> bool:
+        """Return whether a request is one to the model."""
+        raise NotImplementedError
+
+    def refreshes(self, target: str) -> bool:
+        """Return whether a request is one for new tokens."""
+        return target.endswith("/oauth/token")
+
+    def replay(self, phantom: str) -> tuple[str, str, str]:
+        """Return path, header and its value of a request that uses the phantom."""
+        raise NotImplementedError
+
+    def executable(self, program: Path) -> Path:
+        """Return the file with the agent's own code."""
+        return program.resolve()
+
+    def next_version(self, executable: Path) -> Path:
+        """Return where its updater puts the next version."""
+        return executable
+
+    def phantom(self, home: Path) -> str:
+        """Return the phantom that enrolment left in the home; empty if there is none."""
+        for path in home.glob(f"{Path(self.decoy).parts[0]}/*"):
+            if path.is_file() and (found := _PHANTOM.search(path.read_bytes())):
+                return found[0].decode()
+        return ""
+
+
+def made_up(prefix: str, length: int) -> str:
+    """Return a secret in the shape of a real one."""
+    return f"{prefix}{secrets.token_urlsafe(length)[:length]}AA"

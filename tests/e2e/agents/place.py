@@ -1,0 +1,259 @@
+"""The place: the demo's world with both daemons, in which one agent after another is installed, logged in and run."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from tests.demo.agent import REAL
+from tests.demo.check import StepFailedError, eventually, require
+from tests.demo.machine import end_processes_of
+from tests.demo.memory import Searched, search_processes
+from tests.demo.processes import broker_command, ended
+from tests.demo.world import World, private_world
+from tests.e2e.agents.client import Client, Login
+from tests.e2e.attacks.alert_log import AlertLog
+
+PATIENCE_S = 90
+_LAST_WEEK_NS = 7 * 24 * 3600 * 10**9
+_PROGRAMS = Path(__file__).with_name("programs")
+Request = dict[str, Any]
+
+
+class Turn(Struct):
+    """What a turn of an agent came to."""
+
+    code: int
+    said: str
+    requests: list[Request]
+    """All that the provider got meanwhile."""
+    searched: Searched | None = None
+
+    def auth(self, client: Client) -> list[dict[str, str]]:
+        """Return the authentication headers of each request to the model."""
+        return [each["auth"] for each in self.requests if client.asks_model(each["target"])]
+
+
+class Place:
+    """See the module. Made by ``place``."""
+
+    def __init__(self, world: World, undo: contextlib.ExitStack) -> None:
+        self.world = world
+        self.program = Path()
+        """What the user types."""
+        self.layout = ""
+        self.login = Login({}, {}, {})
+        """Of the home as it was logged in last."""
+        self.alerts: AlertLog
+        self.tier = ""
+        self._decoy = Path()
+        self._undo = undo
+
+    @property
+    def installed(self) -> Path:
+        """The folder below the home that every installation is in."""
+        return self.world.home / self.program.relative_to(self.world.home).parts[0]
+
+    def install(self, client: Client, layout: str) -> None:
+        """Install an agent instead of the one that is there, unless it is the same."""
+        wanted = f"{client.name} {layout}"
+        if self.layout != wanted:
+            if self.program.name:
+                shutil.rmtree(self.installed)
+            self.layout = ""
+            self.program = client.layouts[layout](self.world)
+            self.layout = wanted
+
+    def log_in(self, login: Login) -> None:
+        """Give the home these files and no others; the installation stays."""
+        self.login = login
+        for path in self.world.home.iterdir():
+            if path != self.installed:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for name, text in {"project/README.md": "# A project\n", **login.files}.items():
+            path = self.world.home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o600)
+            os.utime(path, ns=(time.time_ns(), time.time_ns() - _LAST_WEEK_NS - secrets.randbelow(10**9)))
+        for path in self.world.home.iterdir():
+            if path != self.installed:
+                give(self.world, path)
+
+    def broker(self, *words: str) -> str:
+        """Run ``agent-broker`` as root."""
+        return broker_command(self.world.root, *words)
+
+    def enroll(self, client: Client) -> None:
+        """Enrol as its user's administrator does."""
+        whose = ("--user", self.world.user.pw_name)
+        self.broker("enroll", client.name, *whose, "--binary", str(self.program), "--yes")
+        self._decoy = self.alerts.decoy = self.world.home / client.decoy
+
+    def unenroll(self, client: Client) -> None:
+        """Undo that."""
+        self.broker("unenroll", client.name, "--user", self.world.user.pw_name, "--yes")
+
+    def forget(self, client: Client) -> None:
+        """Leave nothing enrolled and nothing running, whatever went wrong."""
+        self.end_processes()
+        if json.loads(self.broker("agents", "--json")):
+            with contextlib.suppress(StepFailedError):
+                self.unenroll(client)
+
+    def end_processes(self) -> None:
+        """End all that runs as the user."""
+        end_processes_of(self.world.user.pw_uid)
+
+    def change_program(self, client: Client) -> None:
+        """Have its user write another version over the agent's own code; once more, and it is as it was."""
+        file = str(client.executable(self.program))
+        self.run("/usr/bin/python3", "-I", self.tool("other_version.py"), file, file, "in-place")
+
+    def update(self, client: Client) -> None:
+        """Have its user put another version in the agent's place, as its updater does."""
+        old = client.executable(self.program)
+        new = client.next_version(old)
+        self.run("/usr/bin/python3", "-I", self.tool("other_version.py"), str(old), str(new))
+        if new != old:
+            self.run("/bin/ln", "-sfn", os.path.relpath(new, self.program.parent), str(self.program))
+        self.layout = ""  # to be installed anew
+
+    def tool(self, name: str) -> str:
+        """Return one of the attackers' programs, which everybody may read."""
+        return str(self.world.shim.parent / name)
+
+    def run(self, *command: str) -> str:
+        """Run a program of the user to its end; return what it printed."""
+        process = self.world.start_as_user(*command)
+        said = finished(process)
+        require(process.returncode == 0, f"{command[0]} to succeed", said)
+        return said
+
+    def follow(self) -> None:
+        """Follow the alerts, anew if the broker was restarted."""
+        log = AlertLog(self.world.root, self.world.root / "logs", self._decoy)
+        self._undo.enter_context(ended(log.process))
+        self.alerts = log
+
+    def answers(self, text: str = "well done", **mode: object) -> None:
+        """Decide what the provider does from now on; see tests.fakes.mock_provider.Mode."""
+        file = self.world.root / "provider/mode.json"
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps({"answer": text, **mode}))
+        new.replace(file)
+
+    def requests(self) -> list[Request]:
+        """Return what the provider got so far."""
+        log = self.world.root / "provider/requests.jsonl"
+        lines = log.read_text().rpartition("\n")[0].splitlines() if log.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def start(self, client: Client, command: tuple[str, ...], **environment: str) -> "subprocess.Popen[str]":
+        """Start a program of the user in the environment of their shell."""
+        layout = self.layout.partition(" ")[2]
+        return self.world.start_as_user(*command, **{**client.environment(layout), **environment})
+
+    def turn(self, client: Client, *, directly: bool = False, **environment: str) -> Turn:
+        """Let the agent take one turn, as the user types it."""
+        before = len(self.requests())
+        more = client.directly(self.world.provider.base_url) if directly else {}
+        process = self.start(client, client.command(self.program, "go on"), **{**more, **environment})
+        said = finished(process)
+        return Turn(process.returncode, said, self.requests()[before:])
+
+    def searched_turn(self, client: Client, wanted: Mapping[str, str]) -> Turn:
+        """Let the agent run a tool, and search both while the tool waits for that."""
+        before, searched = len(self.requests()), Searched(set())
+        with self.waiting_agent(client) as live:
+            search_processes(self.world.user_processes(), wanted, searched)
+        return Turn(live.code, live.said, self.requests()[before:], searched)
+
+    @contextlib.contextmanager
+    def waiting_agent(self, client: Client) -> Iterator["Live"]:
+        """Have an agent in the middle of its turn: its tool waits until this is left, and then it ends."""
+        begun, done = (self.world.home / f"project/tool-{word}" for word in ("began", "may-end"))
+        self.answers(tool_cmd=f"touch {begun}; until test -e {done}; do sleep 0.05; done")
+        process = self.start(client, client.command(self.program, "run the tool"))
+        live = Live(process)
+        try:
+            eventually(begun.exists, "the agent to run its tool", within_s=PATIENCE_S, seen=process.poll)
+            yield live
+            done.touch()
+            live.said, live.code = finished(process), process.returncode
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+            for path in (begun, done):
+                path.unlink(missing_ok=True)
+
+    def kinds_since(self, before: int) -> list[str]:
+        """Return the kinds of the alerts, "info" left out, that came after so many."""
+        self.alerts.settle()
+        return sorted({str(each["kind"]) for each in self.alerts.incidents()[before:] if each["severity"] != "info"})
+
+
+class Live:
+    """An agent in the middle of its turn, and what came of it."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.said = ""
+        self.code = -1
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Place]:
+    """Make the place; in the end nothing of it is left.
+
+    Raises:
+        StepFailedError: something of it can't be made here.
+    """
+    with private_world(REAL, "tests.fakes.model_apis") as world, contextlib.ExitStack() as undo:
+        made = Place(world, undo)
+        for path in world.home.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in _PROGRAMS.iterdir():
+            shutil.copy(path, world.shim.parent)
+        made.tier = str(json.loads(made.broker("doctor", "--json"))["tier"])
+        made.follow()
+        yield made
+
+
+def finished(process: "subprocess.Popen[str]") -> str:
+    """Return what a program printed, once it ended.
+
+    Raises:
+        StepFailedError: it does not.
+    """
+    try:
+        said, complained = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        said, complained = process.communicate()
+        raise StepFailedError(f"a turn to end within {PATIENCE_S} s", said + complained) from error
+    return said + complained
+
+
+def give(world: World, path: Path) -> None:
+    """Make a file, or a folder and all below it, the user's own."""
+    for each in (path, *path.rglob("*")):
+        os.chown(each, world.user.pw_uid, world.user.pw_gid, follow_symlinks=False)
+
+
+def require_well(turn: Turn, client: Client, sent: Mapping[str, str]) -> None:
+    """Raise StepFailedError unless the agent did its work and each of its requests carried exactly this."""
+    require(turn.code == 0, "the agent to end well", f"exit code {turn.code}: {turn.said[-2000:]}")
+    seen = turn.auth(client)
+    require(seen, "the agent to ask the model", [each["target"] for each in turn.requests])
+    wrong = [sorted(each) for each in seen if each != sent]
+    require(not wrong, f"every request to carry the real credential in {sorted(sent)}", f"headers {wrong}")
