@@ -171,15 +171,17 @@ def _furnish(world: World) -> None:
 
 
 def _configure(world: World) -> None:
-    """Write what an operator writes."""
+    """Write what an operator writes: every provider is the one of this world."""
+    url = world.provider.base_url
     file = world.root / "etc/agent-broker/config.toml"
     file.parent.mkdir(parents=True)
     file.write_text(
         f'[daemon]\nuser = "{world.account.pw_name}"\ngroup = "{world.account.pw_name}"\n\n'
         f"[inject]\nport = {world.port}\n\n"
         "[incidents]\nper_family = 1000\n\n"
-        f'[upstream.anthropic]\nbase_url = "{world.provider.base_url}"\n'
-        f'oauth_token_url = "{world.provider.base_url}/v1/oauth/token"\n'
+        f'[upstream.anthropic]\nbase_url = "{url}"\noauth_token_url = "{url}/v1/oauth/token"\n\n'
+        f'[upstream.openai]\nbase_url = "{url}"\nchatgpt_base_url = "{url}"\noauth_token_url = "{url}/oauth/token"\n\n'
+        f'[upstream.gemini]\nbase_url = "{url}"\ncode_assist_base_url = "{url}"\noauth_token_url = "{url}/token"\n'
     )
 
 

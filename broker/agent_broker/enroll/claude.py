@@ -31,6 +31,10 @@ class ClaudeRecipe:
         del owner
         return ClaudeSurvey(files, self.managed_settings).survey()
 
+    def executable_of(self, named: Path) -> Path:
+        """See Recipe."""
+        return named
+
     def binary_candidates(self, owner: Owner, search_path: Iterable[Path]) -> Iterator[Path]:
         """See Recipe."""
         home = Path(owner.home)

@@ -34,6 +34,10 @@ class CodexRecipe:
         del owner
         return CodexSurvey(files, self.system_folder).survey()
 
+    def executable_of(self, named: Path) -> Path:
+        """See Recipe."""
+        return next(native_of(named), named)
+
     def binary_candidates(self, owner: Owner, search_path: Iterable[Path]) -> Iterator[Path]:
         """See Recipe. What npm calls ``codex`` is a script: the native executable that it starts is the agent."""
         home = Path(owner.home)

@@ -125,7 +125,8 @@ def _programs_of(
     recipe: Recipe, owner: Owner, where: tuple[Iterable[Path], tuple[Path, ...]], progress: Progress | None
 ) -> tuple[tuple[FoundBinary, ...], tuple[str, ...], tuple[str, ...]]:
     """Return what is enrolled, what else was found, and warnings; ``where``: what was named, and the search path."""
-    given, search_path = where
+    named, search_path = where
+    given = [recipe.executable_of(path) for path in named]
     candidates = recipe.binary_candidates(owner, search_path)
     if recipe.is_script:
         return find_programs(given, candidates, owner, search_path, progress)

@@ -162,6 +162,10 @@ class Recipe(Protocol):
         """
         ...
 
+    def executable_of(self, named: Path) -> Path:
+        """Return the file to enroll for one that the operator named: of a launcher, what it starts."""
+        ...
+
     def binary_candidates(self, owner: Owner, search_path: Iterable[Path]) -> Iterable[Path]:
         """Yield where its executable may be, likeliest first."""
         ...
