@@ -8,8 +8,13 @@ is returned. What is no such file, or can't be edited safely, is refused with No
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, Self
 
+from agent_broker.enroll.env_document import EnvDocument, SystemdDocument
+from agent_broker.enroll.fish_document import FishDocument
+from agent_broker.enroll.ini_document import IniDocument
 from agent_broker.enroll.json_port import JsonPort
-from agent_broker.enroll.pointer import NotEditableError, Pointer, Value
+from agent_broker.enroll.pointer import Pointer, Value
+from agent_broker.enroll.shell_document import ShellDocument
+from agent_broker.enroll.toml_edit import TomlDocument
 
 Format = Literal["json", "toml", "env", "shell", "fish", "systemd", "ini"]
 """How a file is written. Of assignments, a line each: ``env`` is dotenv (``NAME=value``, also with ``export``),
@@ -75,7 +80,15 @@ class Document(Protocol):
         ...
 
 
-_PORTS: Mapping[Format, type[Document]] = {"json": JsonPort}
+_PORTS: Mapping[Format, type[Document]] = {
+    "json": JsonPort,
+    "toml": TomlDocument,
+    "env": EnvDocument,
+    "shell": ShellDocument,
+    "fish": FishDocument,
+    "systemd": SystemdDocument,
+    "ini": IniDocument,
+}
 _NEW: Mapping[Format, bytes] = {"json": b"{\n}\n"}
 
 
@@ -85,8 +98,6 @@ def open_document(file_format: Format, data: bytes) -> Document:
     Raises:
         NotEditableError: it is not of this format as we accept it.
     """
-    if file_format not in _PORTS:
-        raise NotEditableError(f"files of the format {file_format} can't be edited")
     opener: Callable[[bytes], Document] = _PORTS[file_format].open
     return opener(data)
 

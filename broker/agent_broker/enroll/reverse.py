@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from agent_broker.enroll.document import Format, open_document
+from agent_broker.enroll.document import Document, Format, open_document
 from agent_broker.enroll.journal import EditRecord
 from agent_broker.enroll.pointer import MISSING, Missing, Pointer, Value, value_at
 from agent_broker.ids import Sha256
@@ -50,6 +50,7 @@ def reverse_edits(
     was, now = open_document(file_format, original), open_document(file_format, current)
     recognised = {edit.path: _is_ours(edit, now.value) for edit in edits}
     conflicts = []
+    returning = []
     for edit in sorted(edits, key=lambda edit: was.place(edit.path)):
         held, before = value_at(now.value, edit.path), value_at(was.value, edit.path)
         if held is not MISSING and held == before:
@@ -59,11 +60,18 @@ def reverse_edits(
         elif before is MISSING:
             now = now.without(edit.path)
         else:
-            now = now.with_put_back(was, edit.path)
+            returning.append(edit.path)
+    now = _without_empty(now, made_objects)
+    for path in returning:
+        now = now.with_put_back(was, path)
+    return Reversal(_without_empty(now, made_objects).data, tuple(conflicts))
+
+
+def _without_empty(document: Document, made_objects: tuple[Pointer, ...]) -> Document:
     for path in reversed(made_objects):
-        if value_at(now.value, path) == {}:
-            now = now.without(path)
-    return Reversal(now.data, tuple(conflicts))
+        if value_at(document.value, path) == {}:
+            document = document.without(path)
+    return document
 
 
 def _is_ours(edit: EditRecord, value: Value) -> bool:
