@@ -17,7 +17,7 @@ Reload forgets what was found out of packages.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,9 @@ class Credentials:
         self._rules: dict[str, Place | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
+        self.look_again: Callable[[Actor, Verdict], Awaitable[Verdict]] | None = None
+        """Finds out more of an opener that is unknown: an agent that is started first opens its files before its code
+        was hashed. None: nobody can."""
 
     @classmethod
     def shipped(
@@ -233,6 +236,8 @@ class Credentials:
 
     async def _opener(self, opened: "_Opened", facts: FileFacts) -> Opener:
         mark, place, verdict, actor = opened
+        if isinstance(verdict, Unknown) and not verdict.hostile and self.look_again is not None:
+            verdict = await self.look_again(actor, verdict)
         program = UNKNOWN
         for path in _paths_of(actor, verdict):
             if not program.is_roots:

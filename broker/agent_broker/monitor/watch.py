@@ -83,6 +83,7 @@ class DecoyWatch:
             actors=self._actors, fingerprints=prints, publish=publish, clock=clock, watcher=watcher
         )
         self._credentials = Credentials.none(facts_of) if credentials is None else credentials
+        self._credentials.look_again = self._actors.closer
         self._decoys: dict[str, Mark] = {}
         self._root = State()
         self._patterns: set[str] = set()
