@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
-from agent_broker.inject.oauth import CLIENT_ID, TOKEN_URL, TokenKeeper
+from agent_broker.inject.oauth import TokenKeeper
+from agent_broker.inject.oauth_servers import ANTHROPIC
 from agent_broker.vault.secret import Secret
 from tests.fakes.clock import FakeClock
 from tests.fakes.issuer import MemoryVault
@@ -23,7 +24,9 @@ class Login:
         self.provider = provider
         self.clock = FakeClock()
         self.vault = MemoryVault()
-        self.keeper = TokenKeeper(self.vault, self.clock, token_url=f"{provider.base_url}/v1/oauth/token")
+        self.keeper = TokenKeeper(
+            self.vault, self.clock, token_urls={ANTHROPIC.kind: f"{provider.base_url}/v1/oauth/token"}
+        )
         self.key = None
         self.log_in("old-access", "old-refresh", left_s=60 * MINUTE_S)
 
@@ -69,13 +72,15 @@ async def test_a_token_that_is_in_date_is_used_without_a_call(login):
 
 async def test_a_token_that_ends_soon_is_refreshed_and_stored(login):
     login.log_in("old-access", "old-refresh", left_s=4.9 * MINUTE_S, subscriptionType="max")
-    login.provider.mode = Mode(new_access="new-access", token_lifetime_s=3600)
+    login.provider.mode = Mode(new_access="new-access", token_lifetime_s=3600, date_s=login.clock.wall // 10**9 - 90)
     assert await login.token() == "new-access"
-    assert login.refreshes == [{"grant_type": "refresh_token", "refresh_token": "old-refresh", "client_id": CLIENT_ID}]
+    assert login.refreshes == [
+        {"grant_type": "refresh_token", "refresh_token": "old-refresh", "client_id": ANTHROPIC.client_id}
+    ]
     assert login.stored == {
         "accessToken": "new-access",
         "refreshToken": "mock-refresh-1",
-        "expiresAt": login.clock.wall // 1_000_000 + 3_600_000,
+        "expiresAt": login.clock.wall // 1_000_000 - 90_000 + 3_600_000,  # in the provider's time
         "scopes": ["user:inference"],
         "subscriptionType": "max",
     }
@@ -157,7 +162,7 @@ async def test_a_login_that_has_ended_is_told_once_to_the_provider_and_always_to
     for _ in range(3):
         with pytest.raises(UnavailableError, match="ended this login") as ended:
             await login.token()
-        assert "log in again" in ended.value.next_step
+        assert ended.value.next_step == "log in again: sudo agent-broker login claude"
         login.clock.advance_s(3600)
     assert len(login.refreshes) == 1
     login.log_in("third-access", "third-refresh", left_s=-1)
@@ -243,9 +248,9 @@ async def test_no_error_holds_a_token(login):
 
 
 async def test_tokens_go_to_https_or_to_the_operators_loopback_only(login):
-    assert TokenKeeper(login.vault, login.clock)._token_url == TOKEN_URL
+    assert TokenKeeper(login.vault, login.clock)._token_urls[ANTHROPIC.kind] == ANTHROPIC.token_url
     with pytest.raises(MisuseError):
-        TokenKeeper(login.vault, login.clock, token_url="http://login.example/token")
+        TokenKeeper(login.vault, login.clock, token_urls={ANTHROPIC.kind: "http://login.example/token"})
 
 
 async def test_the_login_servers_redirect_is_not_followed(login):

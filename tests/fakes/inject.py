@@ -76,7 +76,9 @@ class InjectWorld:
         unix.bind(str(folder / "inject.sock"))
         unix.listen()
         self.base_url, self.unix_path = f"http://127.0.0.1:{tcp.getsockname()[1]}", str(folder / "inject.sock")
-        self.tokens = TokenKeeper(self.vault, self.clock, token_url=f"{self.provider.base_url}/v1/oauth/token", tls=tls)
+        self.tokens = TokenKeeper(
+            self.vault, self.clock, token_urls={"anthropic-oauth": f"{self.provider.base_url}/v1/oauth/token"}, tls=tls
+        )
         self._endpoint = endpoint = Endpoint(
             issuer=self.issuer,
             book=self.book,

@@ -12,6 +12,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Self
 
@@ -54,6 +55,8 @@ class Mode(Struct, forbid_unknown_fields=True):
     token_lifetime_s: int = 28800
     new_access: str = ""
     """The access token that a refresh gives; empty: numbered ones."""
+    date_s: int = 0
+    """What the token endpoint says the time is (Date), Unix time; 0: the machine's."""
     rotate: bool = True
     """False: a refresh gives no new refresh token."""
 
@@ -186,7 +189,9 @@ class MockProvider:
             "expires_in": mode.token_lifetime_s,
             "scope": "user:inference user:profile",
         }
-        return web.json_response({**tokens, "refresh_token": f"mock-refresh-{number}"} if mode.rotate else tokens)
+        headers = {"Date": formatdate(mode.date_s, usegmt=True)} if mode.date_s else {}
+        rotated = {"refresh_token": f"mock-refresh-{number}"} if mode.rotate else {}
+        return web.json_response({**tokens, **rotated}, headers=headers)
 
     async def _messages(self, request: web.Request, seen: Seen, mode: Mode) -> web.StreamResponse:
         if mode.status != 200:

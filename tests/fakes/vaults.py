@@ -16,7 +16,7 @@ OAUTH = "claude/1000/oauth"
 
 @contextmanager
 def reopening(path: Path, clock: Clock) -> Iterator[Callable[..., Vault]]:
-    """Yield a function that opens the vault, after closing it if it is open."""
+    """Yield a function that opens the vault, after closing it if it is open; its ``close`` leaves it closed."""
     opened: list[Vault] = []
 
     def again(root: bytes = ROOT) -> Vault:
@@ -25,11 +25,15 @@ def reopening(path: Path, clock: Clock) -> Iterator[Callable[..., Vault]]:
         opened.append(Vault.open(path, Secret(root), clock))
         return opened[-1]
 
+    def close() -> None:
+        while opened:
+            opened.pop().close()
+
+    again.close = close  # type: ignore[attr-defined]
     try:
         yield again
     finally:
-        while opened:
-            opened.pop().close()
+        close()
 
 
 def put(

@@ -15,6 +15,7 @@ from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 COMMANDS = (
     "enroll",
     "approve",
+    "login",
     "unenroll",
     "decoy",
     "agents",

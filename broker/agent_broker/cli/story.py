@@ -35,6 +35,7 @@ TITLES: Final = {
     "agent-tainted": "An agent runs foreign code",
     "agent-updated": "An agent was updated",
     "agent-tampered": "Somebody took hold of an agent",
+    "login-ended": "The provider has ended a login",
     "lineage-lost": "What processes did was not seen",
 }
 RELATIONS: Final = {"exec": "then became, in the same process", "fork": "started", "self": "started"}

@@ -32,7 +32,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str
     """Scheme, host and path prefix that a credential of this provider is bound to."""
     oauth_token_url: str = ""
-    """Where its refresh token is spent; empty: this provider's tokens are not refreshed."""
+    """Where its refresh token is spent; empty: the provider's own place."""
 
 
 class Anthropic(Upstream, frozen=True, forbid_unknown_fields=True):

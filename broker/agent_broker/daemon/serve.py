@@ -1,12 +1,14 @@
 """The injection endpoint, put together from the broker's parts."""
 
-from agent_broker.config import document as config
+from agent_broker.config.document import Upstreams as ConfiguredUpstreams
+from agent_broker.daemon.login_ended import LoginEnded
 from agent_broker.daemon.parts import Parts
 from agent_broker.ids import CredentialId
 from agent_broker.inject.caller import ConnectionCaller
 from agent_broker.inject.endpoint import Endpoint
 from agent_broker.inject.forward import Forwarder
-from agent_broker.inject.oauth import TOKEN_URL, TokenKeeper
+from agent_broker.inject.oauth import TokenKeeper
+from agent_broker.inject.oauth_servers import ANTHROPIC, GOOGLE, OPENAI
 from agent_broker.inject.peer import PeerFinder, SocketLike
 from agent_broker.inject.sock_diag import SockDiag
 from agent_broker.inject.upstream import Upstreams
@@ -38,8 +40,6 @@ class VaultTokens:
 
 def make_endpoint(parts: Parts) -> Endpoint:
     """Return the endpoint; it serves once it is given its sockets."""
-    upstream = parts.config.upstream
-    token_url = _operators(upstream.anthropic.oauth_token_url)
     finder = PeerFinder(SockDiag(), parts.clock)
 
     def make_caller(connection: SocketLike) -> ConnectionCaller:
@@ -49,15 +49,15 @@ def make_endpoint(parts: Parts) -> Endpoint:
         issuer=parts.issuer,
         book=parts.phantoms,
         make_caller=make_caller,
-        upstreams=Upstreams(base_urls(upstream)),
-        tokens=TokenKeeper(VaultTokens(parts.vault), parts.clock, token_url=token_url),
+        upstreams=Upstreams(base_urls(parts.config.upstream)),
+        tokens=_token_keeper(parts),
         forwarder=Forwarder(),
         decoys=parts.decoy_use,
         standings=parts.standings,
     )
 
 
-def base_urls(upstream: config.Upstreams) -> dict[str, str]:
+def base_urls(upstream: ConfiguredUpstreams) -> dict[str, str]:
     """Return where the operator has each provider of inject.kinds."""
     return {
         "anthropic": upstream.anthropic.base_url,
@@ -68,6 +68,19 @@ def base_urls(upstream: config.Upstreams) -> dict[str, str]:
     }
 
 
-def _operators(token_url: str) -> str:
-    """An address that is the provider's own is not the operator's choice, and gets no leave for plain http."""
-    return "" if token_url == TOKEN_URL else token_url
+def _token_keeper(parts: Parts) -> TokenKeeper:
+    return TokenKeeper(
+        VaultTokens(parts.vault),
+        parts.clock,
+        token_urls=token_urls(parts.config.upstream),
+        watch=LoginEnded(parts.raise_alert, parts.clock),
+    )
+
+
+def token_urls(upstream: ConfiguredUpstreams) -> dict[str, str]:
+    """Return where the refresh tokens of each kind are spent."""
+    return {
+        ANTHROPIC.kind: upstream.anthropic.oauth_token_url,
+        OPENAI.kind: upstream.openai.oauth_token_url,
+        GOOGLE.kind: upstream.gemini.oauth_token_url,
+    }

@@ -31,8 +31,8 @@ from agent_broker.inject.headers import (
     put_credential,
     upstream_headers,
 )
-from agent_broker.inject.kinds import is_login
 from agent_broker.inject.oauth import TokenKeeper
+from agent_broker.inject.oauth_servers import is_oauth
 from agent_broker.inject.phantom import PhantomBook
 from agent_broker.inject.upstream import Upstreams, check_target
 from agent_broker.issue import INJECT, Ask, Caller, Issued
@@ -130,7 +130,7 @@ class Endpoint:
         await _continue(request)
         with self._connections.ended_by_departure(request):
             response = await self._forwarder.exchange(request, url, headers)
-        if response.status == _UNAUTHORIZED and is_login(issued.credential.kind):
+        if response.status == _UNAUTHORIZED and is_oauth(issued.credential.kind):
             self._tokens.rejected(issued.credential, value)
         return response
 
@@ -155,7 +155,7 @@ class Endpoint:
         return await self._issuer.issue(ask)
 
     async def _value_of(self, issued: Issued) -> str:
-        if is_login(issued.credential.kind):
+        if is_oauth(issued.credential.kind):
             return await self._tokens.access_token(issued.credential, issued.secret)
         return issued.secret.reveal().decode("latin-1")  # put_credential() takes plain ASCII only
 

@@ -58,8 +58,6 @@ class Kind(Struct, frozen=True):
     header: str = "Authorization"
     scheme: str = "Bearer "
     """What comes before the credential in its header."""
-    is_login: bool = False
-    """Whether tokens are stored that the broker refreshes, instead of the value itself."""
     betas: tuple[str, ...] = ()
     """What ``anthropic-beta`` has to name besides what the client does."""
     account_header: str = ""
@@ -70,17 +68,12 @@ KINDS: Final = {
     "anthropic-api-key": Kind("anthropic", "x-api-key", ""),
     "anthropic-auth-token": Kind("anthropic"),
     # An access token is taken from requests only that name this beta.
-    "anthropic-oauth": Kind("anthropic", is_login=True, betas=("oauth-2025-04-20",)),
+    "anthropic-oauth": Kind("anthropic", betas=("oauth-2025-04-20",)),
     "openai-api-key": Kind("openai"),
-    "openai-oauth": Kind("chatgpt", is_login=True, account_header="ChatGPT-Account-ID"),
+    "openai-oauth": Kind("chatgpt", account_header="ChatGPT-Account-ID"),
     "gemini-api-key": Kind("gemini", "x-goog-api-key", ""),
-    "google-oauth": Kind("code-assist", is_login=True),
+    "google-oauth": Kind("code-assist"),
 }
 
 SECRET_GIVING_PATHS: Final = tuple(path for each in PROVIDERS.values() for path in each.gives_secrets)
 """Of all providers: refused before it is known whose request it is."""
-
-
-def is_login(kind: str) -> bool:
-    """Whether credentials of this kind are tokens that the broker refreshes."""
-    return kind in KINDS and KINDS[kind].is_login

@@ -71,6 +71,9 @@ KINDS: dict[str, Frameworks] = {
         owasp=("ASI03",),
         saif=("controlAgentIntegrityManagement", "controlThreatDetection"),
     ),
+    "login-ended": Frameworks(
+        attack=("T1528", "T1550.001"), atlas=("AML.T0055",), owasp=("LLM02", "ASI03"), saif=_CREDENTIAL_ISOLATION
+    ),
     "lineage-lost": Frameworks(attack=("T1685",), atlas=(), owasp=("ASI10",), saif=("controlThreatDetection",)),
 }
 
