@@ -36,15 +36,31 @@ class ModelProvider(MockProvider):
         fixed = _FIXED.get(request.path.rpartition("/")[2].rpartition(":")[2])
         if fixed is not None:
             return web.json_response(fixed)
-        if request.path.endswith("/responses"):
+        if request.path.endswith(("/responses", "/chat/completions")):
             seen, mode = await self._record(request), self._current_mode()
-            return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
-        if "enerateContent" in request.path:
-            seen, mode = await self._record(request), self._current_mode()
-            if "streamGenerateContent" in request.path:
-                return await _stream(request, mode, gemini_answers(_body(seen), mode), named=False)
-            return web.json_response(gemini_answer(_body(seen), mode))
-        return await super()._answer(request)
+            if request.path.endswith("/responses"):
+                return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
+            return web.json_response(chat_completion(_body(seen), mode))
+        return await (self._gemini(request) if "enerateContent" in request.path else super()._answer(request))
+
+    async def _gemini(self, request: web.Request) -> web.StreamResponse:
+        seen, mode = await self._record(request), self._current_mode()
+        if "streamGenerateContent" in request.path:
+            return await _stream(request, mode, gemini_answers(_body(seen), mode), named=False)
+        return web.json_response(gemini_answer(_body(seen), mode))
+
+
+def chat_completion(body: dict, mode: Mode) -> dict:
+    """Return one answer of OpenAI's older interface, which many agents speak: text, unstreamed."""
+    message = {"role": "assistant", "content": mode.answer}
+    return {
+        "id": "chatcmpl-mock",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body.get("model", ""),
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
+    }
 
 
 def openai_events(body: dict, mode: Mode) -> list[dict]:

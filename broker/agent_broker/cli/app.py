@@ -18,6 +18,7 @@ COMMANDS = (
     "login",
     "unenroll",
     "decoy",
+    "agent",
     "agents",
     "credentials",
     "paths",

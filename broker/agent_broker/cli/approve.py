@@ -45,7 +45,7 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter an option
     layout = application.of(context).layout
     require_root()
     require_answer(json=json, given=yes)
-    recipe = recipe_of(agent)
+    recipe = recipe_of(agent, layout)
     uid = uid_of(user_of(user))
     with administrator(layout) as client, HashProgress() as progress:
         site = site_of(layout, client, lambda _: None)

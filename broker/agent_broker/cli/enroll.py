@@ -107,7 +107,7 @@ def _plan(  # noqa: PLR0913, PLR0917 - what the options say
         raise MisuseError("enroll needs to know which agent", next_step="agent-broker enroll claude")
     user, home = whose
     binaries, allow_env = lists
-    recipe = recipe_of(agent)
+    recipe = recipe_of(agent, layout)
     owner = owner_of(user_of(user), home)
     with HashProgress() as progress:
         return make_plan(

@@ -15,12 +15,16 @@ from agent_broker.config.accounts import user_id
 from agent_broker.config.layout import Layout
 from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.codex import CodexRecipe
+from agent_broker.enroll.data_recipe import DataRecipe
 from agent_broker.enroll.gemini import GeminiRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
+from agent_broker.enroll.recipe_store import RecipeStore
 from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.planted import load_planted
-from agent_broker.ids import Uid
+from agent_broker.ids import AgentName, Uid
+from agent_broker.inject.kinds import KINDS, NO_PROVIDER
+from agent_broker.inject.oauth_servers import is_oauth
 from agent_broker.transport.control_client import ControlClient
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -30,15 +34,48 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
-def recipe_of(agent: str) -> Recipe:
-    """Return the recipe of an agent.
+def store_of(layout: Layout) -> RecipeStore:
+    """Return the recipes that are data."""
+    kinds = {name: kind.provider == NO_PROVIDER for name, kind in KINDS.items() if not is_oauth(name)}
+    return RecipeStore(layout.recipes_folder, kinds)
+
+
+def recipe_of(agent: str, layout: Layout) -> Recipe:
+    """Return the recipe of an agent: built in, shipped as data, or added by root; never two of one name.
 
     Raises:
-        MisuseError: there is none.
+        MisuseError: there is none, or the added one can't be understood.
+        IntegrityError: others than root could have written it.
     """
-    if agent not in RECIPES:
-        raise MisuseError(f"{printable(agent)} can't be enrolled; known agents: {', '.join(RECIPES)}")
-    return RECIPES[agent]()
+    require_known(agent, layout)
+    if agent in RECIPES:
+        return RECIPES[agent]()
+    store = store_of(layout)
+    data = store.shipped().get(agent) or store.added(agent)
+    if data is None:
+        raise MisuseError(f"the recipe of {printable(agent)} is gone", next_step="agent-broker agent list")
+    return DataRecipe(data)
+
+
+def require_known(agent: str, layout: Layout) -> AgentName:
+    """Return the name of an agent that has a recipe, even if that is broken by now.
+
+    Raises:
+        MisuseError: it has none.
+    """
+    known = known_agents(layout)
+    if agent not in known:
+        raise MisuseError(
+            f"{printable(agent)} can't be enrolled; known agents: {', '.join(map(printable, known))}",
+            next_step="add a recipe of it: agent-broker agent add FILE",
+        )
+    return AgentName(agent)
+
+
+def known_agents(layout: Layout) -> tuple[str, ...]:
+    """Return the names of all agents that can be enrolled."""
+    store = store_of(layout)
+    return tuple(dict.fromkeys((*RECIPES, *store.shipped(), *store.added_names())))
 
 
 def user_of(option: str) -> str:

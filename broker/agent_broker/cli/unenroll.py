@@ -9,8 +9,8 @@ from agent_broker.cli import application
 from agent_broker.cli.broker import administrator
 from agent_broker.cli.enrolling import (
     confirm,
-    recipe_of,
     require_answer,
+    require_known,
     require_root,
     showing_steps,
     site_of,
@@ -41,7 +41,7 @@ def unenroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     layout = application.of(context).layout
     require_root()
     require_answer(json=json, given=yes)
-    name = recipe_of(agent).agent
+    name = require_known(agent, layout)
     owner = user_of(user)
     uid = uid_of(owner) if home is None else owner_of(owner, home).uid
     with administrator(layout) as client:

@@ -58,6 +58,11 @@ class Layout:
         return self.config_folder / "policy.d"
 
     @property
+    def recipes_folder(self) -> Path:
+        """``agents.d/*.toml``: recipes of agents that root added; root-owned, writable by root alone."""
+        return self.config_folder / "agents.d"
+
+    @property
     def root_key_file(self) -> Path:
         """The embedded default root key of the vault: root:root 0600."""
         return self.config_folder / "root.key"

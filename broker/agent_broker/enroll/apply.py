@@ -246,7 +246,7 @@ class _Enrolling:
             owner_uid=plan.owner.uid,
             owner_name=plan.owner.name,
             binaries=tuple(binary.enrolled for binary in plan.binaries),
-            role=plan.recipe.role,
+            role=plan.role,
             decoys=tuple(self._with_digests(decoy) for decoy in plan.decoys),
             credentials=tuple(credential.id for credential in plan.credentials),
             enrolled_ns=self._transaction.started_ns,

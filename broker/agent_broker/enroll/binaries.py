@@ -17,7 +17,7 @@ from agent_broker.enroll.file_work import state_of
 from agent_broker.enroll.owner import Owner
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.executable import hash_open_file
-from agent_broker.identity.registry import EnrolledBinary
+from agent_broker.identity.registry import EnrolledBinary, RoleRule
 from agent_broker.ids import Uid
 
 _ELF_HEAD = struct.Struct("<4sBB10xHH")  # e_ident (magic, class, data), e_type, e_machine: elf(5)
@@ -39,6 +39,8 @@ class FoundBinary:
     state: FileState
     writable_by_owner: bool
     """Whether the user could replace it: then an agent's update is not enrolled, and neither is an attacker's."""
+    role: RoleRule | None = None
+    """Of a script: how its interpreter must be started."""
 
 
 def find_binaries(

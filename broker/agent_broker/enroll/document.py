@@ -44,6 +44,11 @@ class Document(Protocol):
         ...
 
     @property
+    def refused(self) -> Mapping[Pointer, str]:
+        """What is there and is no plain value, with its line and the reason: never a value, and never edited."""
+        ...
+
+    @property
     def is_blank(self) -> bool:
         """Whether nothing is in it that somebody could miss."""
         ...

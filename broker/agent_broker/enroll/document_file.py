@@ -1,6 +1,6 @@
 """A file of an agent's, in any of the formats, read once, with complaints that name the file and the member."""
 
-from agent_broker.enroll.document import Format, open_document
+from agent_broker.enroll.document import Format, new_text, open_document
 from agent_broker.enroll.pointer import MISSING, Missing, NotEditableError, Pointer, Value, value_at
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
@@ -31,7 +31,9 @@ class DocumentFile:
         self.content = content
         self.format = file_format
         try:
-            self._value = open_document(file_format, content.data).value if content is not None else {}
+            document = open_document(file_format, new_text(file_format) if content is None else content.data)
+            self._value = document.value
+            self._refused = document.refused
         except NotEditableError as error:
             raise UnreadableFileError(
                 f"{name}: {error.message}", next_step="repair the file (or move it away), then try again"
@@ -63,8 +65,13 @@ class DocumentFile:
         """Return a member that must be a string; None: missing, or null.
 
         Raises:
-            MisuseError: it is something else.
+            MisuseError: it is something else, or is written in a way that can't be edited.
         """
+        if path in self._refused:
+            raise MisuseError(
+                f"{self.name}: {'.'.join(path)}: {self._refused[path]}",
+                next_step="write it as a plain value on a line of its own, then try again",
+            )
         value = self.value(path)
         if value is MISSING or value is None:
             return None

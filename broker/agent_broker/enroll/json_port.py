@@ -1,5 +1,6 @@
 """JSON behind the port of enroll.document; the work is done by json_document and json_edit."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from agent_broker.enroll.json_document import JsonDocument
@@ -27,6 +28,11 @@ class JsonPort:
     def value(self) -> dict[str, Value]:
         """See Document."""
         return self._document.value
+
+    @property
+    def refused(self) -> Mapping[Pointer, str]:
+        """See Document: JSON has no such thing."""
+        return {}
 
     @property
     def is_blank(self) -> bool:

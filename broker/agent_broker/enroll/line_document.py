@@ -9,6 +9,7 @@ import codecs
 import copy
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Self
 
@@ -93,6 +94,11 @@ class LineDocument(ABC):
         for entry in self.layout.entries:
             _table(root, entry.path[:-1])[entry.path[-1]] = entry.value
         return root
+
+    @property
+    def refused(self) -> Mapping[Pointer, str]:
+        """See Document."""
+        return self.layout.refused
 
     @property
     def is_blank(self) -> bool:

@@ -19,7 +19,7 @@ from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
 from agent_broker.identity.planted import PlantedDecoy
-from agent_broker.identity.registry import DecoyFile, load_registry
+from agent_broker.identity.registry import DecoyFile, RoleRule, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
 
 
@@ -67,6 +67,12 @@ class Plan:
     def agent(self) -> AgentName:
         """The agent's name."""
         return self.recipe.agent
+
+    @property
+    def role(self) -> RoleRule:
+        """Which images are the main process: as the recipe says, or else as its script must be started."""
+        by_program = self.binaries[0].role
+        return self.recipe.role if self.recipe.role.argv0_names or by_program is None else by_program
 
 
 def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments only

@@ -87,7 +87,7 @@ def find_program(
     enrolled = msgspec.structs.replace(found.enrolled, script=script, launchers=launchers)
     replaceable = found.writable_by_owner or may_replace(Path(script.path), owner)
     role = rule_for(kind, _argv0(kind, interpreter), isolated=is_isolated(interpreter))
-    return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable), role, warnings)
+    return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable, role=role), role, warnings)
 
 
 def find_programs(

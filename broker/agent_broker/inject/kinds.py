@@ -25,7 +25,11 @@ class Provider(Struct, frozen=True):
     """Paths whose answer would hand a fresh secret to the agent; what lies below them as well. Lower case."""
 
 
+NO_PROVIDER: Final = "own"
+"""Of a kind that says the header alone: where the credential belongs is recorded with it (a recipe's base_url)."""
+
 PROVIDERS: Final = {
+    NO_PROVIDER: Provider(""),
     "anthropic": Provider(
         "https://api.anthropic.com",
         gives_secrets=("/api/oauth/claude_cli/create_api_key", "/v1/oauth/token"),
@@ -73,6 +77,9 @@ KINDS: Final = {
     "openai-oauth": Kind("chatgpt", account_header="ChatGPT-Account-ID"),
     "gemini-api-key": Kind("gemini", "x-goog-api-key", ""),
     "google-oauth": Kind("code-assist"),
+    "bearer": Kind(NO_PROVIDER),
+    "x-api-key": Kind(NO_PROVIDER, "x-api-key", ""),
+    "x-goog-api-key": Kind(NO_PROVIDER, "x-goog-api-key", ""),
 }
 
 SECRET_GIVING_PATHS: Final = tuple(path for each in PROVIDERS.values() for path in each.gives_secrets)

@@ -22,9 +22,7 @@ from agent_broker.inject.answer import RequestRefusedError
 from agent_broker.inject.kinds import KINDS, PROVIDERS, SECRET_GIVING_PATHS, Provider
 from agent_broker.inject.phantom import mentions_phantom
 from agent_broker.vault.file import Credential
-
-BASE_URL_ATTRIBUTE: Final = "base_url"
-"""Attribute of a credential that belongs to another host (a gateway's token): set at enrolment, https only."""
+from agent_broker.vault.record import BASE_URL_ATTRIBUTE
 
 _TARGET: Final = re.compile(r"(?P<path>/[\w.~!$&'()*+,;=:@%/-]*)(?P<query>\?[\w.~!$&'()*+,;=:@%/?-]*)?", re.ASCII)
 """Origin form, RFC 9112 section 3.2.1, with the characters of RFC 3986 and no others."""

@@ -17,6 +17,8 @@ from agent_broker.vault.envelope import Sealed
 
 FORMAT: Final = 1
 MAX_ATTRIBUTES_BYTES: Final = 64 << 10
+BASE_URL_ATTRIBUTE: Final = "base_url"
+"""Attribute of a credential that belongs to another host than its kind's provider: set at enrolment, https only."""
 ACCOUNT_ATTRIBUTE: Final = "account_id"
 """Attribute of a credential: the account that it was given to, where a provider wants to be told."""
 

@@ -1,0 +1,128 @@
+"""Every agent whose recipe is data: enrolled, used, misused, unenrolled, with the real program and real daemons.
+
+    python -m tests.e2e.agents_generic.main [--only NAME] [--report FILE]
+
+Exit code 0 if all held, 1 if something did not, 2 if it can't run here.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.demo.check import StepFailedError, require
+from tests.demo.memory import grep
+from tests.demo.snapshot import Snapshot, take_snapshot
+from tests.e2e.agents.client import Client, Login
+from tests.e2e.agents.place import Place, place, require_well
+from tests.e2e.agents_generic import installed
+from tests.e2e.agents_generic.clients import CLIENTS
+
+DIFFERS = 1
+CANNOT_RUN = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prove them; return the exit code."""
+    parser = argparse.ArgumentParser(description="agents by recipe")
+    parser.add_argument("--only")
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args(arguments)
+    if os.geteuid() != 0:
+        sys.stderr.write("this needs root: users are made, BPF programs are loaded\n")
+        return CANNOT_RUN
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DIFFERS))
+    os.umask(0o022)
+    problems: dict[str, str] = {}
+    try:
+        installed.have_all()  # before the place is made: it has no network
+        with place() as made:
+            for client in CLIENTS:
+                if options.only in {None, client.name}:
+                    problems[client.name] = _proven(made, client)
+    except StepFailedError as error:
+        sys.stderr.write(f"the agents can't be proven here: {error}\n")
+        return CANNOT_RUN
+    if options.report:
+        options.report.write_text(json.dumps({"problems": problems}))
+    return DIFFERS if any(problems.values()) else 0
+
+
+def _proven(made: Place, client: Client) -> str:
+    """Return what did not hold; empty if all did."""
+    began_s = time.monotonic()
+    problem = ""
+    try:
+        made.install(client, next(iter(client.layouts)))
+        _prove(made, client, next(iter(client.ways.values()))())
+    except StepFailedError as error:
+        problem = str(error)
+    finally:
+        made.forget(client)
+    sys.stdout.write(f"{client.title} {client.version}: {problem or 'holds'} ({time.monotonic() - began_s:.0f} s)\n")
+    return problem
+
+
+def _prove(made: Place, client: Client, login: Login) -> None:
+    made.log_in(login)
+    made.answers("without the broker")
+    require_well(made.turn(client, directly=True), client, login.sent)
+    before = _snapshot(made, login)
+    made.enroll(client)
+    _require_clean(made, login)
+    alerts = len(made.alerts.incidents())
+    made.answers("well done, brokered")
+    turn = made.turn(client)
+    require_well(turn, client, login.sent)
+    require("well done, brokered" in turn.said, "the model's answer to be shown", turn.said[-500:])
+    require(not made.kinds_since(alerts), "no alert while the agent does its work", made.kinds_since(alerts))
+    _require_clean(made, login)
+    _require_refused(made, client)
+    made.unenroll(client)
+    for path, entry in before.items():
+        different = entry.differs_in(_snapshot(made, login).get(path))
+        require(not different, f"~/{path} as it was", different)
+    require_well(made.turn(client, directly=True), client, login.sent)
+
+
+def _require_refused(made: Place, client: Client) -> None:
+    """The phantom in another program's hands, and the agent with foreign code in it, get nothing."""
+    phantom = client.phantom(made.world.home)
+    require(phantom.startswith("agent-broker-phantom-"), "a phantom in the agent's files", phantom[:20])
+    before = len(made.requests())
+    path, header, value = client.replay(phantom)
+    told = made.world.home / "project/told.json"
+    facts = {"port": made.world.port, "path": path, "header": header, "value": value, "nonce": "stolen"}
+    told.write_text(json.dumps(facts))
+    code = made.run("/usr/bin/python3", "-I", made.tool("replay.py"), str(told)).strip()
+    require(code in {"401", "403"}, "another program to be refused", code)
+    foreign = made.world.home / "project/foreign.py"
+    tainted = made.start(client, client.command(made.program, "go on"), **client.tainting(foreign))
+    try:
+        tainted.communicate(timeout=60)
+    finally:
+        tainted.kill()
+        tainted.communicate()
+    asked = [each["target"] for each in made.requests()[before:] if client.asks_model(each["target"])]
+    require(not asked, "no request of theirs to reach the provider", asked)
+
+
+def _require_clean(made: Place, login: Login) -> None:
+    root = made.world.root
+    left = grep(login.secrets, made.world.home, root / "var", root / "etc", root / "run", root / "logs")
+    require(not left, "no file of the home or of the daemons to hold a secret", left)
+
+
+def _snapshot(made: Place, login: Login) -> Snapshot:
+    """Return the files of the login: what the agent writes beside them is its own."""
+    return {
+        path: entry for path, entry in take_snapshot(made.world.home, but=made.installed).items() if path in login.files
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
