@@ -27,6 +27,10 @@ docker_client() { # a package of its own, where there is one
   apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
 }
 
+keep_sshd_off() { # the tests start their own: what is installed for them must not open the machine to anybody, at the next boot neither
+  [ -d /run/systemd/system ] && systemctl mask --quiet ssh.service ssh.socket sshd.service || true
+}
+
 want have clang -- clang clang
 want have llvm-strip -- llvm llvm
 want have cc -- gcc gcc
@@ -56,6 +60,8 @@ case "${1:-}" in
     want test -x /usr/sbin/updatedb.plocate -- plocate plocate
     want have rsync -- rsync rsync
     want test -x /usr/bin/ssh-add -- openssh-client openssh-clients
+    test -x /usr/sbin/sshd || keep_sshd_off
+    want test -x /usr/sbin/sshd -- openssh-server openssh-server
     want test -x /usr/bin/aws -- awscli awscli2
     want test -x /usr/bin/docker -- docker.io moby-engine
     want test -x /usr/bin/kubectl -- kubernetes-client kubernetes-client

@@ -80,6 +80,13 @@ _BARS = (
     Bar("inject-p50", "injection, added latency of a request on a kept connection, p50", 1.0, "ms"),
     Bar("inject-p99", "the same, p99", 5.0, "ms"),
     Bar("inject-stream", "injection, bytes a second of a 64 MiB stream / direct", 0.8, "x", at_least=True),
+    Bar(
+        "agent-turn",
+        "a whole turn of the real Claude Code (claude -p), with the broker / without, median of pairs",
+        1.03,
+        "x",
+        source="every agent: what a person waits for",
+    ),
     Bar("exec", "exec + exit of /bin/true, monitor on / off", 1.05, "x"),
     Bar(
         "exec-captured",

@@ -25,6 +25,7 @@ BENCHES = (
     "shim_process",
     "answers",
     "injection",
+    "agent_turn",
     "attestation",
     "flood",
     "decoy_alert",

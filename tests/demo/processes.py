@@ -37,6 +37,11 @@ class Background:
             )
         self.pid = self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it did not end yet."""
+        return self._process.poll() is None
+
     def require_alive(self) -> bool:
         """Raise StepFailedError if it ended."""
         code = self._process.poll()
@@ -78,7 +83,7 @@ def ended(program: Background) -> Iterator[None]:
         program.stop()
 
 
-def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress: bool = False) -> str:
+def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress: bool = False, search: str = "") -> str:
     """Run ``agent-broker ARGUMENTS`` as root; return its standard output.
 
     Args:
@@ -86,8 +91,13 @@ def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress:
         arguments: of the command.
         columns: width of what it prints; 0: as for a pipe.
         show_progress: let what it says on standard error reach the terminal.
+        search: the PATH that it searches; empty: this process's.
     """
-    environment = {**os.environ, **({"COLUMNS": str(columns)} if columns else {})}
+    environment = {
+        **os.environ,
+        **({"COLUMNS": str(columns)} if columns else {}),
+        **({"PATH": search} if search else {}),
+    }
     try:
         done = subprocess.run(
             [BROKER, "--root", root, *arguments],

@@ -15,8 +15,8 @@ _PHANTOM = re.compile(rb"agent-broker-phantom-[A-Za-z0-9_-]+")
 class Login(Struct, frozen=True):
     """A home that is logged in, in one way; the values are made up and open nothing anywhere."""
 
-    files: Mapping[str, str]
-    """Path below the home: text."""
+    files: Mapping[str, str | Callable[[str], str]]
+    """Path below the home: text, or what makes it from the user's name."""
     secrets: Mapping[str, str]
     """Name: value, of everything that is to be found nowhere."""
     sent: Mapping[str, str]
@@ -55,6 +55,10 @@ class Client:
     def directly(self, url: str) -> Mapping[str, str]:
         """Return the environment that leads it to a provider without the broker."""
         raise NotImplementedError
+
+    def options_directly(self, url: str) -> tuple[str, ...]:  # noqa: ARG002 - the agents' own ones need it
+        """Return what is added to its command for that."""
+        return ()
 
     def environment(self, layout: str) -> Mapping[str, str]:  # noqa: ARG002 - the agents' own ones need it
         """Return what its user's environment has for a layout."""

@@ -21,6 +21,7 @@ from tests.demo.processes import broker_command, ended
 from tests.demo.world import World, private_world
 from tests.e2e.agents.client import Client, Login
 from tests.e2e.attacks.alert_log import AlertLog
+from tests.fakes.nameserver import no_names
 
 PATIENCE_S = 90
 _LAST_WEEK_NS = 7 * 24 * 3600 * 10**9
@@ -50,6 +51,8 @@ class Place:
         self.program = Path()
         """What the user types."""
         self.layout = ""
+        self.search = ""
+        """The PATH of the user, which ``sudo --preserve-env=PATH`` keeps; empty: any."""
         self.login = Login({}, {}, {})
         """Of the home as it was logged in last."""
         self.alerts: AlertLog
@@ -71,6 +74,7 @@ class Place:
             self.layout = ""
             self.program = client.layouts[layout](self.world)
             self.layout = wanted
+            self.search = client.environment(layout).get("PATH", "")
 
     def log_in(self, login: Login) -> None:
         """Give the home these files and no others; the installation stays."""
@@ -81,7 +85,7 @@ class Place:
         for name, text in {"project/README.md": "# A project\n", **login.files}.items():
             path = self.world.home / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text if isinstance(text, str) else text(self.world.user.pw_name))
             path.chmod(0o600)
             os.utime(path, ns=(time.time_ns(), time.time_ns() - _LAST_WEEK_NS - secrets.randbelow(10**9)))
         for path in self.world.home.iterdir():
@@ -90,7 +94,7 @@ class Place:
 
     def broker(self, *words: str) -> str:
         """Run ``agent-broker`` as root."""
-        return broker_command(self.world.root, *words)
+        return broker_command(self.world.root, *words, search=self.search)
 
     def enroll(self, client: Client) -> None:
         """Enrol as its user's administrator does."""
@@ -159,14 +163,15 @@ class Place:
 
     def start(self, client: Client, command: tuple[str, ...], **environment: str) -> "subprocess.Popen[str]":
         """Start a program of the user in the environment of their shell."""
-        layout = self.layout.partition(" ")[2]
-        return self.world.start_as_user(*command, **{**client.environment(layout), **environment})
+        return self.world.start_as_user(*command, **{**client.environment(self.layout), **environment})
 
     def turn(self, client: Client, *, directly: bool = False, **environment: str) -> Turn:
         """Let the agent take one turn, as the user types it."""
         before = len(self.requests())
-        more = client.directly(self.world.provider.base_url) if directly else {}
-        process = self.start(client, client.command(self.program, "go on"), **{**more, **environment})
+        url = self.world.provider.base_url
+        more = client.directly(url) if directly else {}
+        command = client.command(self.program, "go on") + (client.options_directly(url) if directly else ())
+        process = self.start(client, command, **{**more, **environment})
         said = finished(process)
         return Turn(process.returncode, said, self.requests()[before:])
 
@@ -219,6 +224,7 @@ def place() -> Iterator[Place]:
         StepFailedError: something of it can't be made here.
     """
     with private_world(REAL, "tests.fakes.model_apis") as world, contextlib.ExitStack() as undo:
+        undo.enter_context(no_names())
         made = Place(world, undo)
         for path in world.home.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,16 +1,22 @@
 """All rows, in the order in which they are measured: those of one installation are together."""
 
-from tests.e2e.agents import acts, attacks, logins
+from tests.e2e.agents import acts, attacks, codex, gemini, logins
 from tests.e2e.agents.claude import OUT_OF_DATE, Claude
 from tests.e2e.agents.client import Client
+from tests.e2e.agents.codex import Codex
+from tests.e2e.agents.gemini import Gemini
 from tests.e2e.agents.row import DeedRow, WayRow
 
 CLAUDE = Claude()
-CLIENTS: tuple[Client, ...] = (CLAUDE,)
+CODEX = Codex()
+GEMINI = Gemini()
 
 WAYS: tuple[WayRow, ...] = (
     *(WayRow(CLAUDE, "native", way) for way in CLAUDE.ways),
     *(WayRow(CLAUDE, "npm", way) for way in ("API key, settings `env`", "OAuth login")),
+    *(WayRow(CODEX, layout, codex.API_KEY) for layout in CODEX.layouts),
+    *(WayRow(GEMINI, layout, gemini.API_KEY) for layout in GEMINI.layouts),
+    WayRow(GEMINI, "npm, Node 24", gemini.STORED_KEY),
 )
 
 
@@ -40,4 +46,6 @@ DEEDS: tuple[DeedRow, ...] = (
     *_life(CLAUDE, "native", "API key, settings `env`"),
     DeedRow(CLAUDE, "npm", OUT_OF_DATE, "its access token is out of date", logins.refresh, logins.REFRESHED),
     DeedRow(CLAUDE, "npm", OUT_OF_DATE, _ENDED, logins.revoke, "refused, alert none", enrolled_anew=True),
+    *_life(CODEX, "npm, Node 24", codex.API_KEY),
+    *_life(GEMINI, "npm, Node 24", gemini.API_KEY),
 )

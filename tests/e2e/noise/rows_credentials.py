@@ -1,7 +1,9 @@
 """Programs that open credential files: their own, which is normal use, and those of others."""
 
 from tests.e2e.noise.row import Row
+from tests.e2e.noise.servers import docker_daemon, ssh_server
 from tests.e2e.noise.world import World
+from tests.fakes.registry import Registry
 
 
 def _ssh(made: World) -> None:
@@ -9,6 +11,17 @@ def _ssh(made: World) -> None:
     key = made.home / ".ssh/id_ed25519"
     made.as_user("ssh-agent", "sh", "-c", f"ssh-add {key} && ssh-add -l")
     made.as_user("ssh-keygen", "-y", "-f", key)
+
+
+def _ssh_login(made: World) -> None:
+    """A key in its file opens a real server; then a key that ssh-agent holds does, without the file."""
+    with ssh_server(made) as port:
+        command = f"ssh -p {port} -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
+        there = f"127.0.0.1 cat {made.project}/README.md"
+        assert "A project" in made.as_user("sh", "-c", f"{command} {there}")
+        key = made.home / ".ssh/id_ed25519"
+        held = f"ssh-add -q {key} && {command} -o IdentityFile=none {there} && ssh-add -q -D"
+        assert "A project" in made.as_user("ssh-agent", "sh", "-c", held)
 
 
 def _git(made: World) -> None:
@@ -23,6 +36,17 @@ def _aws(made: World) -> None:
 
 def _docker(made: World) -> None:
     made.as_user("docker", "context", "ls")
+
+
+def _docker_pull(made: World) -> None:
+    """A real daemon, and a registry that asks for the login that the client keeps."""
+    with docker_daemon(made) as place, Registry("ann", "made-up") as registry:
+        docker = ("docker", "--host", f"unix://{place}")
+        made.as_user(*docker, "login", "--username", "ann", "--password-stdin", registry.address, stdin="made-up")
+        before = len(registry.logins)
+        made.as_user(*docker, "pull", "--quiet", f"{registry.address}/tool:1")
+        assert len(registry.logins) > before
+        made.as_user(*docker, "logout", registry.address)
 
 
 def _kubectl(made: World) -> None:
@@ -54,9 +78,11 @@ def _scanner(made: World) -> None:
 
 ROWS = (
     Row("ssh-agent, ssh-add, ssh-keygen", _ssh),
+    Row("ssh to a server, by key and by agent", _ssh_login),
     Row("git with its credential store", _git),
     Row("aws configure list", _aws),
     Row("docker context ls", _docker),
+    Row("docker login, pull, logout", _docker_pull),
     Row("kubectl config get-contexts", _kubectl),
     Row("npm with its own .npmrc", _npm),
     Row("cat ~/.aws/credentials", _cat, 1, "warning"),

@@ -1,0 +1,87 @@
+"""Gemini CLI, as npm leaves it, with each of its logins."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from agent_broker.enroll.gemini_keychain import new_file
+from tests.demo.agent import MORE, more_agents
+from tests.demo.world import World
+from tests.e2e.agents import npm
+from tests.e2e.agents.client import Client, Login, made_up
+
+_PACKAGE = "@google/gemini-cli"
+_SETTINGS = ".gemini/settings.json"
+API_KEY = "API key, `~/.gemini/.env`"
+STORED_KEY = "API key, `gemini-credentials.json`"
+
+
+def _settings(way: str) -> str:
+    return json.dumps({"security": {"auth": {"selectedType": way}}, "ui": {"theme": "Default"}}, indent=2)
+
+
+def _env_key() -> Login:
+    """Where Gemini's documentation says."""
+    key = made_up("AIza", 35)
+    files = {".gemini/.env": f"# mine\nGEMINI_API_KEY={key}\n", _SETTINGS: _settings("gemini-api-key")}
+    return Login(files, {"API key": key}, {"x-goog-api-key": key})
+
+
+def _stored_key() -> Login:
+    """As Gemini keeps it where there is no desktop keyring."""
+    key = made_up("AIza", 35)
+
+    def sealed(user: str) -> str:
+        return new_file(key, host=os.uname().nodename, user=user).decode()
+
+    files = {".gemini/gemini-credentials.json": sealed, _SETTINGS: _settings("gemini-api-key")}
+    return Login(files, {"API key": key}, {"x-goog-api-key": key})
+
+
+def _npm(world: World) -> Path:
+    package = npm.modules(world) / _PACKAGE
+    shutil.copytree(more_agents() / "node_modules" / _PACKAGE, package, symlinks=True)
+    return npm.linked(world, "gemini", package / "bundle/gemini.js")
+
+
+class Gemini(Client):
+    """See the module."""
+
+    name = "gemini"
+    title = "Gemini CLI"
+    version = MORE[_PACKAGE]
+    decoy = ".gemini/oauth_creds.json"
+    layouts: Mapping[str, Callable[[World], Path]] = {"npm, Node 20": _npm, "npm, Node 24": _npm}
+    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _env_key, STORED_KEY: _stored_key}
+    hold_after = 2
+
+    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (str(program), "--skip-trust", "--approval-mode", "yolo", "-p", prompt)
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (*self.command(program, prompt), "--output-format", "stream-json")
+
+    def directly(self, url: str) -> Mapping[str, str]:
+        """See Client."""
+        return {"GOOGLE_GEMINI_BASE_URL": url, "CODE_ASSIST_ENDPOINT": url}
+
+    def environment(self, layout: str) -> Mapping[str, str]:
+        """See Client."""
+        node = f"{more_agents()}/node_modules/node/bin:" if "Node 24" in layout else ""
+        return {"PATH": f"{node}/usr/bin:/bin"}
+
+    def tainting(self, script: Path) -> Mapping[str, str]:
+        """See Client."""
+        return {"NODE_OPTIONS": f"--require {script}"}
+
+    def asks_model(self, target: str) -> bool:
+        """See Client."""
+        return "enerateContent" in target
+
+    def replay(self, phantom: str) -> tuple[str, str, str]:
+        """See Client."""
+        return "/v1beta/models/m:generateContent", "x-goog-api-key", phantom
