@@ -1,4 +1,4 @@
-"""Codex and Gemini CLI from npm, enrolled by the commands that people type: see tests.e2e.vendors.main."""
+"""Codex and Gemini CLI with the logins that the broker keeps alive, enrolled: see tests.e2e.vendors.main."""
 
 import json
 import subprocess
@@ -13,11 +13,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 @pytest.mark.parametrize(
     ("agent", "layout", "way"),
     [
-        ("codex", "npm", "API key"),
-        ("codex", "npm, Node 24", "ChatGPT login"),
-        ("gemini", "npm", "API key"),
-        ("gemini", "npm", "stored API key"),
-        ("gemini", "npm", "Google login"),
+        ("codex", "npm, Node 20", "ChatGPT login"),
+        ("gemini", "npm, Node 20", "Google login"),
     ],
 )
 def test_the_agent_works_others_get_nothing_and_the_home_is_given_back(agent, layout, way):

@@ -15,6 +15,9 @@ Who = Callable[[web.Request], Awaitable[object]]
 _FIXED = {"whoami": {}, "countTokens": {"totalTokens": 10}, "models": {"object": "list", "data": [], "models": []}}
 """Answers by the last part of the path. ``whoami`` only says who calls."""
 
+_CODE_ASSIST = {"currentTier": {"id": "standard-tier", "name": "mock"}, "cloudaicompanionProject": "mock-project"}
+"""What a Google login may use: the answer to the first request of each start."""
+
 
 class ModelProvider(MockProvider):
     """See the module.
@@ -41,13 +44,22 @@ class ModelProvider(MockProvider):
             if request.path.endswith("/responses"):
                 return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
             return web.json_response(chat_completion(_body(seen), mode))
-        return await (self._gemini(request) if "enerateContent" in request.path else super()._answer(request))
+        is_gemini = "enerateContent" in request.path or "/v1internal:" in request.path
+        return await (self._gemini(request) if is_gemini else super()._answer(request))
 
     async def _gemini(self, request: web.Request) -> web.StreamResponse:
+        """Answer for the model; Code Assist, where Google logins go, has everything in an envelope."""
         seen, mode = await self._record(request), self._current_mode()
+        if "enerateContent" not in request.path:
+            return web.json_response(_CODE_ASSIST if request.path.endswith(":loadCodeAssist") else {})
+        body, in_envelope = _body(seen), "/v1internal:" in request.path
+        body = body.get("request", {}) if in_envelope else body
         if "streamGenerateContent" in request.path:
-            return await _stream(request, mode, gemini_answers(_body(seen), mode), named=False)
-        return web.json_response(gemini_answer(_body(seen), mode))
+            answers = gemini_answers(body, mode)
+            answers = [{"response": each, "traceId": "mock"} for each in answers] if in_envelope else answers
+            return await _stream(request, mode, answers, named=False)
+        answer = gemini_answer(body, mode)
+        return web.json_response({"response": answer} if in_envelope else answer)
 
 
 def chat_completion(body: dict, mode: Mode) -> dict:

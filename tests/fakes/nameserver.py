@@ -29,7 +29,7 @@ def no_names() -> Iterator[None]:
             _have_address(address, family)
             server = undo.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             server.bind((address, _PORT))
-            undo.callback(server.shutdown, socket.SHUT_RDWR)
+            undo.callback(_end, server)
             threading.Thread(target=_serve, args=(server,), daemon=True).start()
         yield
 
@@ -60,3 +60,8 @@ def _have_address(address: str, family: int) -> None:
         route.addr(
             "replace", index=_LOOPBACK_INDEX, address=address, prefixlen=128 if family == socket.AF_INET6 else 32
         )
+
+
+def _end(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # ENOTCONN: nothing is connected, but who waits is woken
+        server.shutdown(socket.SHUT_RDWR)

@@ -1,18 +1,15 @@
-"""Codex and Gemini CLI as npm leaves them below their user's home, logged in with a made-up key."""
+"""Codex and Gemini CLI with the logins that the broker keeps alive: ChatGPT's and Google's."""
 
+import base64
 import json
-import os
-import shutil
+import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from tests.demo.agent import MORE, more_agents
-from tests.demo.world import World
 from tests.e2e.agents.client import Client, Login, made_up
-from tests.e2e.agents.place import give
+from tests.e2e.agents.codex import Codex
+from tests.e2e.agents.gemini import Gemini
 
-_CODEX = "@openai/codex"
-_NATIVE = "codex-linux-x64/vendor/x86_64-unknown-linux-musl"
+_LIFE_S = 6 * 3600
 _CODEX_CONFIG = """# as I like it
 model = "gpt-5"   # the good one
 sandbox_mode = "workspace-write"
@@ -22,104 +19,59 @@ network_access = true
 """
 
 
-def codex_key() -> Login:
-    """Log in as ``codex login --api-key`` does."""
-    key = made_up("sk-proj-", 150)
-    auth = {"auth_mode": "apikey", "OPENAI_API_KEY": key}
+def _jwt(**claims: object) -> str:
+    """Make up a JWT as OpenAI's login server gives them."""
+    parts = ({"alg": "RS256", "typ": "JWT"}, claims)
+    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join((*texts, made_up("", 340)))
+
+
+def chatgpt() -> Login:
+    """Log in as ``codex login`` does."""
+    ends_s = int(time.time()) + _LIFE_S
+    plan = {"https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": "acc-1"}}
+    tokens = {
+        "id_token": _jwt(email="me@example.com", exp=ends_s, **plan),
+        "access_token": _jwt(sub="user-1", exp=ends_s, iat=ends_s - _LIFE_S, **plan),
+        "refresh_token": made_up("rt_", 90),
+        "account_id": "acc-1",
+    }
+    last = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": last}
     files = {".codex/auth.json": json.dumps(auth, indent=2), ".codex/config.toml": _CODEX_CONFIG}
-    return Login(files, {"API key": key}, {"authorization": f"Bearer {key}"})
+    secrets = {name: tokens[name] for name in ("id_token", "access_token", "refresh_token")}
+    return Login(files, secrets, {"authorization": f"Bearer {tokens['access_token']}"})
 
 
-def gemini_key() -> Login:
-    """Put the key where Gemini's documentation says."""
-    key = made_up("AIza", 35)
-    settings = {"security": {"auth": {"selectedType": "gemini-api-key"}}, "ui": {"theme": "Default"}}
-    files = {".gemini/.env": f"# mine\nGEMINI_API_KEY={key}\n", ".gemini/settings.json": json.dumps(settings, indent=2)}
-    return Login(files, {"API key": key}, {"x-goog-api-key": key})
+def google(left_s: int = _LIFE_S) -> Login:
+    """Log in as ``/auth`` in Gemini does; ``left_s``: seconds for which the access token is valid still."""
+    tokens: dict[str, object] = {
+        "access_token": made_up("ya29.a0", 200),
+        "scope": "https://www.googleapis.com/auth/cloud-platform openid",
+        "token_type": "Bearer",
+        "refresh_token": made_up("1//03", 90),
+        "expiry_date": int((time.time() + left_s) * 1000),
+    }
+    settings = {"security": {"auth": {"selectedType": "oauth-personal"}}}
+    files = {".gemini/oauth_creds.json": json.dumps(tokens), ".gemini/settings.json": json.dumps(settings)}
+    secrets = {name: str(tokens[name]) for name in ("access_token", "refresh_token")}
+    return Login(files, secrets, {"authorization": f"Bearer {tokens['access_token']}"})
 
 
-def _npm_codex(world: World) -> Path:
-    scope = world.home / ".npm-global/lib/node_modules/@openai"
-    source = more_agents() / "node_modules/@openai"
-    shutil.copytree(source / "codex", scope / "codex", symlinks=True)
-    platform = scope / "codex/node_modules/@openai" / _NATIVE
-    shutil.copytree(source / _NATIVE, platform, symlinks=True, ignore=shutil.ignore_patterns("voice"))
-    shutil.copy(source / "codex-linux-x64/package.json", platform.parents[1])
-    return _linked(world, "codex", scope / "codex/bin/codex.js")
-
-
-def _npm_gemini(world: World) -> Path:
-    package = world.home / ".npm-global/lib/node_modules/@google/gemini-cli"
-    shutil.copytree(more_agents() / "node_modules/@google/gemini-cli", package, symlinks=True)
-    return _linked(world, "gemini", package / "bundle/gemini.js")
-
-
-def _linked(world: World, name: str, script: Path) -> Path:
-    link = world.home / ".npm-global/bin" / name
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(os.path.relpath(script, link.parent))
-    script.chmod(0o755)
-    give(world, world.home / ".npm-global")
-    return link
-
-
-class Codex(Client):
+class CodexByLogin(Codex):
     """See Client."""
 
-    name = "codex"
-    title = "Codex CLI"
-    version = MORE[_CODEX]
-    decoy = ".codex/auth.json"
-    layouts: Mapping[str, Callable[[World], Path]] = {"npm": _npm_codex, "npm, Node 24": _npm_codex}
-    ways: Mapping[str, Callable[[], Login]] = {"API key": codex_key}
+    ways: Mapping[str, Callable[[], Login]] = {**Codex.ways, "ChatGPT login": chatgpt}
 
-    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
-        """See Client."""
-        return (str(program), "exec", "--skip-git-repo-check", prompt)
 
-    def environment(self, layout: str) -> Mapping[str, str]:
-        """See Client."""
-        node = f"{more_agents()}/node_modules/node/bin:" if "24" in layout else ""
-        return {"PATH": f"{node}/usr/bin:/bin"}
+class GeminiByLogin(Gemini):
+    """See Client."""
 
-    def directly(self, url: str) -> Mapping[str, str]:  # noqa: ARG002 - its settings say it
-        """See Client."""
-        return {}
-
-    def asks_model(self, target: str) -> bool:
-        """See Client."""
-        return target.endswith("/responses")
+    ways: Mapping[str, Callable[[], Login]] = {**Gemini.ways, "Google login": google}
 
     def replay(self, phantom: str) -> tuple[str, str, str]:
         """See Client."""
-        return "/v1/responses", "Authorization", f"Bearer {phantom}"
+        return "/v1internal:generateContent", "Authorization", f"Bearer {phantom}"
 
 
-class Gemini(Client):
-    """See Client."""
-
-    name = "gemini"
-    title = "Gemini CLI"
-    version = MORE["@google/gemini-cli"]
-    decoy = ".gemini/oauth_creds.json"
-    layouts: Mapping[str, Callable[[World], Path]] = {"npm": _npm_gemini}
-    ways: Mapping[str, Callable[[], Login]] = {"API key": gemini_key}
-
-    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
-        """See Client."""
-        return (str(program), "--skip-trust", "--approval-mode", "yolo", "-p", prompt)
-
-    def directly(self, url: str) -> Mapping[str, str]:
-        """See Client."""
-        return {"GOOGLE_GEMINI_BASE_URL": url}
-
-    def asks_model(self, target: str) -> bool:
-        """See Client."""
-        return "enerateContent" in target
-
-    def replay(self, phantom: str) -> tuple[str, str, str]:
-        """See Client."""
-        return "/v1beta/models/m:generateContent", "x-goog-api-key", phantom
-
-
-CLIENTS: Mapping[str, Client] = {"codex": Codex(), "gemini": Gemini()}
+CLIENTS: Mapping[str, Client] = {"codex": CodexByLogin(), "gemini": GeminiByLogin()}
