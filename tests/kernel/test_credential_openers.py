@@ -363,3 +363,17 @@ async def test_without_permission_events_an_open_is_only_seen_and_a_program_that
 
     (incident,) = await paths.all_told()
     assert (incident.action, f"pid {stranger.pid}" in incident.what) == ("only-seen", True)
+
+
+async def test_an_agent_whose_code_was_not_hashed_yet_is_looked_at_again_before_anything_is_told(paths):
+    token = paths.new_file(".gemini/.env")
+    paths.start()
+    agent = await paths.puppet(agent="gemini")
+    child = await paths.puppet(parent=agent)
+    paths.world.unknown_at_once |= {agent.pid, child.pid}
+
+    await agent.do(opening(token))
+    await child.do(opening(token))
+
+    (incident,) = await paths.all_told()
+    assert f"pid {child.pid}" in incident.what
