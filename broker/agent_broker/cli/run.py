@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_broker.cli import application
+from agent_broker.cli import application, run_others
 from agent_broker.cli.terminal import printable, say
 from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError, RefusedError, UnavailableError
@@ -65,9 +65,13 @@ def run(
         list[str], typer.Argument(metavar="CMD", help="What to start, with its arguments.", show_default=False)
     ],
 ) -> None:
-    """Start Claude Code, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
+    """Start an agent, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
     layout = application.of(context).layout
-    environment, left_out = agent_environment(os.environ, layout, _phantom(layout), _allowed(layout))
+    name = Path(command[0]).name
+    if name in run_others.PAST_THE_BROKER:
+        environment, left_out = run_others.other_environment(name, os.environ, Path.home(), _allowed(layout))
+    else:
+        environment, left_out = agent_environment(os.environ, layout, _phantom(layout), _allowed(layout))
     if left_out:
         say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
     _become(command, environment)
