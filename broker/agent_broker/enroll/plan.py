@@ -186,7 +186,9 @@ def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCred
 def _warnings_of(found: tuple[FoundBinary, ...], others: tuple[str, ...], running: tuple[int, ...]) -> Iterator[str]:
     for binary in found:
         if binary.writable_by_owner:
-            yield f"{binary.enrolled.path} can be replaced by the user; after an update of the agent, approve it"
+            enrolled = binary.enrolled
+            place = enrolled.path if enrolled.script is None else enrolled.script.path
+            yield f"{place} can be replaced by the user; after an update of the agent, approve it"
     for other in others:
         yield f"{other} is not enrolled: if that is what you start, name it with --binary"
     if running:
