@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from agent_broker.enroll.binaries import running_pids
 from agent_broker.enroll.owner import Owner
-from agent_broker.enroll.program import find_program, npm_package
+from agent_broker.enroll.program import find_program, find_programs, npm_package
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.bundle import digest_of, hash_files
 from agent_broker.identity.tree import Bounds, scan_tree
@@ -178,3 +180,39 @@ def test_an_interpreter_whose_library_the_user_can_replace_is_refused(tmp_path):
 
     with pytest.raises(MisuseError, match="library"):
         find_program(script(tmp_path / "x", f"#!{tmp_path}/python3 -I"), OWNER)
+
+
+def test_an_agent_that_is_a_script_is_found_with_the_interpreter_beside_its_link(modules, node, tmp_path):
+    place = modules / "@scope/tool/dist/cli.js"
+    place.chmod(0o755)
+    (node / "tool").symlink_to(place)
+
+    found, others, _ = find_programs((), [tmp_path / "nothing", node / "tool", place], OWNER)
+
+    assert [each.enrolled.script.path for each in found] == [str(place)]
+    assert found[0].enrolled.path == str(node / "node")
+    assert others == ()
+    assert find_programs((node / "tool",), (), OWNER)[0] == found
+    with pytest.raises(MisuseError, match="not found"):
+        find_programs((), [tmp_path / "nothing"], OWNER)
+
+
+def test_only_a_process_that_runs_the_script_is_the_agent_at_work(modules, tmp_path):
+    command = Path(shutil.which("node"))
+    place, other = modules / "@scope/tool/dist/cli.js", tmp_path / "other.js"
+    for each in (place, other):
+        script(each, "#!/usr/bin/env node", "console.log(1); process.stdin.resume();\n")
+    found, _, _ = find_programs((place,), (), OWNER, (command.parent,))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([command, "cli.js"], cwd=place.parent, **pipes) as agent,
+        subprocess.Popen([command, str(other)], **pipes) as stranger,
+    ):
+        for each in (agent, stranger):
+            each.stdout.readline()
+        running = running_pids(found, Uid(os.geteuid()))
+        agent.stdin.close()
+        stranger.stdin.close()
+
+    assert agent.pid in running
+    assert stranger.pid not in running
