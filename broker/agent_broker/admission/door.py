@@ -1,6 +1,8 @@
 """Accepts connections, a few at a time: a flood of them takes its turns between everything else that is to be done.
 
-Who is let in is the callback's to say. It runs in the event loop and must be quick.
+Who is let in is the callback's to say. It runs in the event loop and must be quick. Where connections are kept, and
+most of those that came had to be turned away or took somebody's place, the door rests for a multiple of what they cost:
+they wait in the kernel's queue, and those who are in are answered meanwhile.
 """
 
 import asyncio
@@ -13,7 +15,8 @@ from typing import Final
 
 _LOG: Final = logging.getLogger(__name__)
 
-_SLICE_S: Final = 0.0003  # of accepting, before others get their turn: dozens of those that are turned away at once
+_SLICE_S: Final = 0.0004  # of accepting, before others get their turn: dozens of those that are turned away at once
+REST_TIMES: Final = 3  # a flood gets no more than a quarter of the loop's time
 _PAUSE_S: Final = 0.1  # after the system ran out of descriptors or memory
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -24,20 +27,25 @@ class Door:
     def __init__(
         self,
         listener: socket.socket,
-        admit: Callable[[socket.socket], None],
+        admit: Callable[[socket.socket], bool],
         make_room: Callable[[], None],
+        *,
+        rest_times: int = 0,
     ) -> None:
         """Take over ``listener``.
 
         Args:
             listener: bound and listening; closed with the door.
-            admit: takes a connection, and closes it some time.
+            admit: takes a connection, and closes it some time; returns whether there was a free place for it.
             make_room: gives a connection up, because descriptors or memory have run out.
+            rest_times: how many times as long as it accepted a flood it rests. 0 where every question is a new
+                connection: a rest would keep those waiting whom it should serve.
         """
         self._listener = listener
         self._listener.settimeout(0)
         self._admit = admit
         self._make_room = make_room
+        self._rest_times = rest_times
 
     def open(self) -> None:
         """Begin to accept, in the running event loop."""
@@ -50,27 +58,33 @@ class Door:
             self._listener.close()
 
     def _accept_some(self) -> None:
-        end_s = time.monotonic() + _SLICE_S
-        while time.monotonic() < end_s:
+        begin_s = time.monotonic()
+        balance = 0
+        while time.monotonic() < begin_s + _SLICE_S:
             try:
                 connection, _address = self._listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._pause(error)
+                    self._make_room_after(error)
                     return
                 continue  # this one connection ended before it was taken
             connection.settimeout(0)
-            self._admit(connection)
+            balance += 1 if self._admit(connection) else -1
+        if balance < 0 and self._rest_times:
+            self._rest(self._rest_times * (time.monotonic() - begin_s))
 
-    def _pause(self, error: OSError) -> None:
+    def _make_room_after(self, error: OSError) -> None:
         """The listener stays readable while nothing can be accepted: don't spin on it, make room."""
         _LOG.error("no connection can be accepted: %s", error.strerror)
         self._make_room()
+        self._rest(_PAUSE_S)
+
+    def _rest(self, rest_s: float) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listener)
-        loop.call_later(_PAUSE_S, self._resume)
+        loop.call_later(rest_s, self._resume)
 
     def _resume(self) -> None:
         if self._listener.fileno() >= 0:

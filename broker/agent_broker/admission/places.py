@@ -10,6 +10,7 @@ that whoever floods them leaves the rest to the user's others.
 
 from collections import Counter
 from collections.abc import Callable, Hashable
+from enum import IntEnum
 from typing import Generic, TypeVar
 
 from msgspec import Struct
@@ -18,6 +19,15 @@ from agent_broker.admission.standing import ProcessKey
 from agent_broker.ids import Uid
 
 Holder = TypeVar("Holder", bound=Hashable)
+
+
+class Room(IntEnum):
+    """Whether there is a place for a newcomer. As a truth value: yes or no."""
+
+    NONE = 0
+    MADE = 1
+    """Somebody lost one for it."""
+    FREE = 2
 
 
 class Shares(Struct, frozen=True):
@@ -62,7 +72,7 @@ class Places(Generic[Holder]):
         """Return all, oldest first."""
         return tuple(self._places)
 
-    def make_room_for(self, uid: Uid | None, process: ProcessKey | None = None, *, is_lesser: bool = False) -> bool:
+    def make_room_for(self, uid: Uid | None, process: ProcessKey | None = None, *, is_lesser: bool = False) -> Room:
         """Return whether such a place is free now; may end idle holders."""
         shares = self._shares
         if process is not None and self._by_process[process] >= shares.per_process:
@@ -71,7 +81,7 @@ class Places(Generic[Holder]):
             return self._end_idle(lambda place: place.uid == uid and place.is_lesser)
         if self._by_uid[uid] >= shares.per_uid:
             return self._end_idle(lambda place: place.uid == uid)
-        return len(self._places) < shares.connections or self._end_idle(lambda _: True)
+        return Room.FREE if len(self._places) < shares.connections else self._end_idle(lambda _: True)
 
     def end_one_idle(self) -> None:
         """End the oldest idle one, if there is one."""
@@ -118,14 +128,14 @@ class Places(Generic[Holder]):
             _add(self._lesser, place.uid, change)
         _add(self._by_process, place.owner, change)
 
-    def _end_idle(self, fits: Callable[[_Place], bool]) -> bool:
+    def _end_idle(self, fits: Callable[[_Place], bool]) -> Room:
         fitting = [holder for holder in self._idle if fits(self._places[holder])]
         if not fitting:
-            return False
+            return Room.NONE
         greediest = max(fitting, key=lambda holder: self._by_process[self._places[holder].owner])  # the first of equals
         self.leave(greediest)
         self._end(greediest)
-        return True
+        return Room.MADE
 
 
 _Key = TypeVar("_Key")

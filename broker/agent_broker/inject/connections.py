@@ -23,8 +23,9 @@ from typing import Final
 
 from aiohttp import web
 
-from agent_broker.admission.places import Places, Shares
+from agent_broker.admission.places import Places, Room, Shares
 from agent_broker.admission.standing import ProcessKey, Standings, process_key
+from agent_broker.admission.waiting_room import WaitingRoom, turn_away
 from agent_broker.errors import RefusedError
 from agent_broker.inject.answer import FLOOD, NO_PLACE, answer_status
 from agent_broker.inject.caller import ConnectionCaller
@@ -89,6 +90,7 @@ class Connections(web.Server):
         self._standings = standings or Standings()
         shares = Shares(MAX_CONNECTIONS, max_per_user, (max_per_user + 1) // 2, (max_per_user + 3) // 4)
         self._places: Places[web.RequestHandler] = Places(shares, self._end)
+        self._waiting_room = WaitingRoom()
         self._open: dict[web.RequestHandler, _Connection] = {}
 
     def __len__(self) -> int:
@@ -129,23 +131,29 @@ class Connections(web.Server):
         finally:
             connection.exchange = None
 
-    def admit(self, end: socket.socket) -> None:
-        """Give an accepted connection a place and look its peer up, or turn it away."""
+    def admit(self, end: socket.socket) -> bool:
+        """Give an accepted connection a place and look its peer up, or turn it away; return whether one was free."""
         process = _process_of(end)
         if not self._standings.may_connect(process):
-            _turn_away(end, FLOOD)
-            return
+            self._waiting_room.put(end, FLOOD)
+            return False
         caller = self._make_caller(end)
         uid = caller.peer.uid if caller.peer else None
-        if not self._places.make_room_for(uid, process, is_lesser=True):
+        room = self._places.make_room_for(uid, process, is_lesser=True)
+        if not room:
             caller.close()
-            _turn_away(end, NO_PLACE)
-            return
+            turn_away(end, NO_PLACE)
+            return False
         handler = self()
         self._places.take(handler, uid, process, is_lesser=True)
         connection = self._open[handler] = _Connection(caller, process)
         connection.opening = self._loop.create_task(self._loop.connect_accepted_socket(lambda: handler, end))
         connection.opening.add_done_callback(functools.partial(self._opened, handler, end))
+        return room is Room.FREE
+
+    def turn_all_away(self) -> None:
+        """Answer those at once that wait to be turned away."""
+        self._waiting_room.close()
 
     def end_one_idle(self) -> None:
         """Give one connection up, if there is one that asks nothing."""
@@ -262,8 +270,3 @@ def _process_of(end: SocketLike) -> ProcessKey | None:
         return process_key(pidfd)
     finally:
         os.close(pidfd)
-
-
-def _turn_away(end: socket.socket, answer: bytes) -> None:
-    with end, contextlib.suppress(OSError):  # it is gone, or takes nothing
-        end.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

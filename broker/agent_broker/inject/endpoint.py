@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from agent_broker.admission.door import Door
+from agent_broker.admission.door import REST_TIMES, Door
 from agent_broker.admission.standing import Standings
 from agent_broker.errors import AgentBrokerError, RefusedError
 from agent_broker.inject.answer import SERVER_NAME, RequestRefusedError, answer_error
@@ -93,7 +93,8 @@ class Endpoint:
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on listening sockets, unix or loopback TCP; returns at once."""
         for listener in sockets:
-            door = Door(listener, self._connections.admit, self._connections.end_one_idle)
+            connections = self._connections
+            door = Door(listener, connections.admit, connections.end_one_idle, rest_times=REST_TIMES)
             door.open()
             self._doors.append(door)
 
@@ -101,6 +102,7 @@ class Endpoint:
         """Stop accepting, give running answers a moment, and finish what must not be lost."""
         for door in self._doors:
             door.close()
+        self._connections.turn_all_away()
         self._connections.pre_shutdown()
         await self._connections.shutdown(_GRACE_S)
         await self._tokens.close()

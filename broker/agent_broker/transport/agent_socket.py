@@ -16,7 +16,6 @@ One thread, one loop. asyncio has no SEQPACKET, hence the sockets are read direc
 """
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
@@ -27,8 +26,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from agent_broker.admission.door import Door
-from agent_broker.admission.places import Places
+from agent_broker.admission.places import Places, Room
 from agent_broker.admission.standing import Lane, ProcessKey, Standings, process_key
+from agent_broker.admission.waiting_room import WaitingRoom, turn_away
 from agent_broker.errors import AgentBrokerError, MisuseError, RefusedError, UnavailableError
 from agent_broker.transport.frame import (
     MAX_FRAME_BYTES,
@@ -93,6 +93,7 @@ class AgentSocket:
         self._buffer = bytearray(MAX_FRAME_BYTES + 1)
         self._standings = standings or Standings()
         self._places: Places[asyncio.Task[None]] = Places(self._limits.shares, asyncio.Task.cancel)
+        self._waiting_room = WaitingRoom()
         self._door = Door(self._listener, self._admit, self._places.end_one_idle)
 
     @classmethod
@@ -139,38 +140,41 @@ class AgentSocket:
         The socket's file stays: its folder is root's. The next daemon replaces it.
         """
         self._door.close()
+        self._waiting_room.close()
         tasks = self._places.holders()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _admit(self, connection: socket.socket) -> None:
+    def _admit(self, connection: socket.socket) -> bool:
         try:
             peer = open_connector(connection, self._method)
         except AgentBrokerError as error:
             if isinstance(error, UnavailableError):
                 _log.error("no connection can be accepted: %s", error.message)
                 self._places.end_one_idle()
-            _turn_away(connection, bytes(encode_answer(answer_for(error))))
-            return
+            turn_away(connection, bytes(encode_answer(answer_for(error))))
+            return False
         process = process_key(peer.pidfd)
-        no_place = self._find_no_place(peer, process)
-        if no_place is not None:
+        room = self._room_for(peer, process)
+        if not isinstance(room, Room):
             peer.close()
-            _turn_away(connection, no_place)
-            return
+            if room is _TOO_OFTEN:
+                self._waiting_room.put(connection, room)
+            else:
+                turn_away(connection, room)
+            return False
         task = asyncio.get_running_loop().create_task(self._converse(connection, peer, process))
         self._places.take(task, peer.uid, process, is_lesser=self._is_suspect(process))
         # Not in a ``finally`` of the task: a task that is cancelled before its first step never gets there.
         task.add_done_callback(functools.partial(self._leave, connection, peer))
+        return room is Room.FREE
 
-    def _find_no_place(self, peer: Peer, process: ProcessKey | None) -> bytes | None:
-        """Return the answer to a connection that is not taken; None: there is a place for it."""
+    def _room_for(self, peer: Peer, process: ProcessKey | None) -> Room | bytes:
+        """Return the place that there is for a connection, or the answer to one that is not taken."""
         if not self._standings.may_connect(process):
             return _TOO_OFTEN
-        if not self._places.make_room_for(peer.uid, process, is_lesser=self._is_suspect(process)):
-            return _NO_PLACE
-        return None
+        return self._places.make_room_for(peer.uid, process, is_lesser=self._is_suspect(process)) or _NO_PLACE
 
     def _is_suspect(self, process: ProcessKey | None) -> bool:
         return self._standings.lane(process) is Lane.REFUSED
@@ -279,11 +283,6 @@ _TOO_OFTEN: Final = bytes(
     )
 )
 """Made once: they are what a flood is answered with."""
-
-
-def _turn_away(connection: socket.socket, frame: bytes) -> None:
-    with connection, contextlib.suppress(OSError):  # it is gone, or takes nothing
-        connection.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def where_it_failed(error: BaseException) -> str:
