@@ -13,7 +13,7 @@ from agent_broker.inject import connections
 from agent_broker.transport.frame import ShimAnswer, decode_answer
 from agent_broker.transport.limits import Limits
 from agent_broker.vault.secret import Secret
-from tests.fakes.agent_socket import REQUEST, Recorder, answer_to, ask, serving
+from tests.fakes.agent_socket import REQUEST, Recorder, answer_to, serving
 from tests.fakes.inject import InjectWorld
 from tests.fakes.mock_provider import MockProvider
 from tests.fakes.seqpacket import connected

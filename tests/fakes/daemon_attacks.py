@@ -3,14 +3,23 @@
 import os
 import shutil
 import subprocess
-import time
-from pathlib import Path
 
 from tests.fakes.denying import USER, Denying, opened
 
 
+def started_daemon():
+    """Start a process of the user that only waits; it runs when this returns: its exec was recorded."""
+    pipe = subprocess.PIPE
+    daemon = subprocess.Popen(
+        ["/bin/cat"], user=USER, group=USER, extra_groups=(), cwd="/", stdin=pipe, stdout=pipe, bufsize=0
+    )
+    daemon.stdin.write(b"\n")
+    daemon.stdout.read(1)
+    return daemon
+
+
 class Besieged(Denying):
-    """The daemon is a sleeping process of the user; the agent is a shell."""
+    """The daemon is a waiting process of the user; the agent is a shell."""
 
     def __init__(self):
         super().__init__()
@@ -19,8 +28,20 @@ class Besieged(Denying):
         with opened(self.shell) as fd:
             facts = self.sensor.own_file(fd).file
         self.sensor.register(facts.dev, facts.ino, guard=True)
-        self.daemon = subprocess.Popen(["/bin/sleep", "1000"], user=USER, group=USER, extra_groups=(), cwd="/")
+        self.daemon = started_daemon()
         self.protect(self.daemon.pid)
+
+    def replace_daemon(self):
+        """End the daemon, and have another."""
+        self.end_daemon()
+        self.daemon = started_daemon()
+        self.protect(self.daemon.pid)
+
+    def end_daemon(self):
+        """Kill it."""
+        self.daemon.kill()
+        with self.daemon:
+            pass
 
     def protect(self, pid):
         """Count a process among the daemons."""
@@ -30,8 +51,7 @@ class Besieged(Denying):
 
     def close(self):
         """End it all."""
-        self.daemon.kill()
-        self.daemon.wait()
+        self.end_daemon()
         super().close()
 
     def below_agent(self, script, uid=0):
@@ -42,11 +62,14 @@ class Besieged(Denying):
 
     def below_interpreted_agent(self, script):
         """Run a script in a shell of a process that is an agent by its number alone; return its exit code."""
-        waiting = "import subprocess, sys; sys.stdin.readline(); sys.exit(subprocess.call(sys.argv[1], shell=True))"
-        agent = subprocess.Popen(["/usr/bin/python3", "-c", waiting, script], stdin=subprocess.PIPE, cwd="/", env={})
+        waiting = (
+            "import subprocess, sys; print(flush=True); sys.stdin.readline();"
+            "sys.exit(subprocess.call(sys.argv[1], shell=True))"
+        )
+        pipe = subprocess.PIPE
+        agent = subprocess.Popen(["/usr/bin/python3", "-c", waiting, script], stdin=pipe, stdout=pipe, cwd="/", env={})
+        agent.stdout.readline()
         pidfd = os.pidfd_open(agent.pid)
-        while not Path(f"/proc/{agent.pid}/exe").readlink().name.startswith("python"):
-            time.sleep(0.01)
         self.sensor.guard(pidfd)
         os.close(pidfd)
         agent.communicate(b"\n")

@@ -68,10 +68,7 @@ def test_other_processes_are_nobodys_business(world):
 
 
 def start(world):
-    world.daemon.kill()
-    world.daemon.wait()
-    world.daemon = subprocess.Popen(["/bin/sleep", "1000"], user=USER, group=USER, extra_groups=(), cwd="/")
-    world.protect(world.daemon.pid)
+    world.replace_daemon()
     world.denied()
     return world.daemon
 
