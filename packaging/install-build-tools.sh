@@ -52,6 +52,7 @@ case "${1:-}" in
     want have chromium -- chromium chromium
     want any_font -- fonts-dejavu-core dejavu-sans-fonts
     want have git -- git git-core
+    want have setfacl -- acl acl
     want have ssh-keygen -- openssh-client openssh
     want have gh -- gh gh
     want have rpmbuild -- rpm rpm-build

@@ -83,6 +83,8 @@ WRITING_COMMANDS = {
     "enroll": ["enroll", "claude", "--user", str(OWNER), "--yes"],
     "approve": ["approve", "claude", "--user", str(OWNER), "--binary", "/bin/true", "--yes"],
     "unenroll": ["unenroll", "claude", "--user", str(OWNER), "--yes"],
+    "agent": ["agent", "remove", "mine"],
+    "login": ["login", "claude", "--user", str(OWNER)],
     "alert": ["alert", "ack", ALERT, "--allow", "--reason", "mine"],
     "decoy": ["decoy", "plant", "--kind", "aws-profile", "--user", str(OWNER), "--yes"],
     "paths": ["paths", "allow", "1", "--reason", "mine"],
@@ -91,7 +93,7 @@ WRITING_COMMANDS = {
     "monitor": ["monitor"],
     "daemon": ["daemon"],
 }
-READING_COMMANDS = {"agents", "credentials", "alerts", "report", "notify", "lineage", "doctor", "run", "audit"}
+READING_COMMANDS = {"scan", "agents", "credentials", "alerts", "report", "notify", "lineage", "doctor", "run", "audit"}
 
 DROP = """import os, sys, json
 os.setgroups({groups})

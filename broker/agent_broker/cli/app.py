@@ -13,6 +13,7 @@ from agent_broker.cli.application import Application
 from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
 
 COMMANDS = (
+    "scan",
     "enroll",
     "approve",
     "login",

@@ -16,12 +16,14 @@ from agent_broker.config.layout import Layout
 from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.codex import CodexRecipe
 from agent_broker.enroll.data_recipe import DataRecipe
+from agent_broker.enroll.exported import Exports, ReadsEnvironment
 from agent_broker.enroll.gemini import GeminiRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.enroll.recipe_store import RecipeStore
 from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.planted import load_planted
+from agent_broker.identity.registry import load_registry
 from agent_broker.ids import AgentName, Uid
 from agent_broker.inject.kinds import KINDS, NO_PROVIDER
 from agent_broker.inject.oauth_servers import is_oauth
@@ -76,6 +78,15 @@ def known_agents(layout: Layout) -> tuple[str, ...]:
     """Return the names of all agents that can be enrolled."""
     store = store_of(layout)
     return tuple(dict.fromkeys((*RECIPES, *store.shipped(), *store.added_names())))
+
+
+def with_exports(recipe: Recipe, layout: Layout, *, move: bool) -> Recipe:
+    """Return a recipe that looks for the keys which profiles export, if its agent reads any, and may move them."""
+    if not isinstance(recipe, ReadsEnvironment):
+        return recipe
+    planted = tuple(decoy.path for decoy in load_planted(layout.decoys_folder))
+    enrolled = tuple(decoy.path for each in load_registry(layout.registry_folder) for decoy in each.decoys)
+    return recipe.with_exports(Exports(move, planted + enrolled))
 
 
 def user_of(option: str) -> str:

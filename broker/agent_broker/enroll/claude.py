@@ -1,10 +1,11 @@
 """Claude Code as an agent that can be enrolled. What is done to its files is in claude_survey."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.claude_survey import ClaudeSurvey
+from agent_broker.enroll.claude_survey import EXPORTED, ClaudeSurvey
+from agent_broker.enroll.exported import Exports, Variable
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
@@ -22,14 +23,24 @@ class ClaudeRecipe:
 
     managed_settings: Path = Path("/etc/claude-code/managed-settings.json")
     """The operator's own settings of Claude, which beat the user's."""
+    exports: Exports | None = None
+    """Looks for keys that profiles export; None: they are warned of only."""
     agent: AgentName = _AGENT
     role: RoleRule = CLAUDE
     is_script: bool = False
 
+    @property
+    def exported(self) -> Mapping[str, Variable]:
+        """See ReadsEnvironment."""
+        return EXPORTED
+
+    def with_exports(self, exports: Exports) -> "ClaudeRecipe":
+        """See ReadsEnvironment."""
+        return replace(self, exports=exports)
+
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        del owner
-        return ClaudeSurvey(files, self.managed_settings).survey()
+        return ClaudeSurvey(files, self.managed_settings, owner, self.exports).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent_broker.enroll.exported import Exports, Variable
 from agent_broker.enroll.json_document import JsonPath, JsonValue
 from agent_broker.enroll.json_file import JsonFile, NotJsonFileError
+from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
     Decoy,
@@ -52,13 +54,26 @@ _AUTH_TOKEN: JsonPath = ("env", "ANTHROPIC_AUTH_TOKEN")
 _API_KEY: JsonPath = ("env", "ANTHROPIC_API_KEY")
 _OAUTH_TOKEN: JsonPath = ("env", "CLAUDE_CODE_OAUTH_TOKEN")
 
-_PRECEDENCE = ("api-key", "auth-token", "helper", "primary-api-key", "oauth-token", "oauth")
+_PRECEDENCE = (
+    "api-key",
+    "exported-api-key",
+    "auth-token",
+    "exported-auth-token",
+    "helper",
+    "primary-api-key",
+    "oauth-token",
+    "exported-oauth-token",
+    "oauth",
+)
 _TITLES = {
     "api-key": "API key",
     "auth-token": "bearer token",
     "helper": "apiKeyHelper",
     "primary-api-key": "API key",
     "oauth-token": "OAuth token",
+    "exported-api-key": "API key",
+    "exported-auth-token": "bearer token",
+    "exported-oauth-token": "OAuth token",
     "oauth": "OAuth login",
 }
 _OVERRIDES = {
@@ -78,6 +93,9 @@ class ClaudeSurvey:
 
     files: UserFiles
     managed_settings: Path
+    owner: Owner
+    exports: Exports | None = None
+    movable: tuple[str, ...] = ()
     secrets: list[FoundSecret] = field(default_factory=list)
     changed: list[SurveyedFile] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -96,6 +114,7 @@ class ClaudeSurvey:
         self._config()
         backups = list(self._backups())
         self._credentials()
+        self._exported()
         active = self._active()
         self._surroundings()
         return Survey(
@@ -107,7 +126,20 @@ class ClaudeSurvey:
             scan_first=(_FOLDER, _CONFIG, *backups),
             rows=tuple(self.rows),
             warnings=tuple(self.warnings),
+            movable=self.movable,
         )
+
+    def _exported(self) -> None:
+        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
+        if self.exports is None:
+            return
+        taken = self.exports.take(self.files, self.owner, EXPORTED, [file.path for file in self.changed])
+        self.changed += taken.files
+        self.secrets += taken.secrets
+        self.needles += taken.needles
+        self.rows += taken.rows
+        self.warnings += taken.warnings
+        self.movable = taken.movable
 
     def _settings(self) -> None:
         file = JsonFile.load(self.files, _SETTINGS)
@@ -246,7 +278,8 @@ class ClaudeSurvey:
 
     def _surroundings(self) -> None:
         """Warn of what would defeat the wiring, as far as it can be seen in files."""
-        for export in exports(self.files, tuple(_OVERRIDES)):
+        shown = () if self.exports is None else tuple(EXPORTED)
+        for export in exports(self.files, tuple(name for name in _OVERRIDES if name not in shown)):
             self.warnings.append(f"{export.place}: {export.name} {_OVERRIDES[export.name]}")
         for name, data in (
             (self.files.absolute(_LOCAL_SETTINGS), _read_if_plain(self.files, _LOCAL_SETTINGS)),
@@ -293,3 +326,11 @@ def _read_if_plain(files: UserFiles, path: str) -> bytes:
     except MisuseError:  # display only: what is not a plain file is not looked at
         return b""
     return b"" if content is None else content.data
+
+
+EXPORTED = {
+    "ANTHROPIC_API_KEY": Variable("exported-api-key", "anthropic-api-key"),
+    "ANTHROPIC_AUTH_TOKEN": Variable("exported-auth-token", "anthropic-auth-token"),
+    "CLAUDE_CODE_OAUTH_TOKEN": Variable("exported-oauth-token", "anthropic-oauth", "fixed", _bare_oauth),
+}
+"""What Claude reads from its environment."""

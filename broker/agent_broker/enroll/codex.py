@@ -1,11 +1,12 @@
 """Codex CLI as an agent that can be enrolled. What is done to its files is in codex_survey."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.codex_survey import CodexSurvey
+from agent_broker.enroll.codex_survey import EXPORTED, CodexSurvey
+from agent_broker.enroll.exported import Exports, Variable
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
@@ -25,14 +26,24 @@ class CodexRecipe:
 
     system_folder: Path = Path("/etc/codex")
     """The operator's own settings of Codex."""
+    exports: Exports | None = None
+    """Looks for keys that profiles export; None: they are warned of only."""
     agent: AgentName = _AGENT
     role: RoleRule = CODEX
     is_script: bool = False
 
+    @property
+    def exported(self) -> Mapping[str, Variable]:
+        """See ReadsEnvironment."""
+        return EXPORTED
+
+    def with_exports(self, exports: Exports) -> "CodexRecipe":
+        """See ReadsEnvironment."""
+        return replace(self, exports=exports)
+
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        del owner
-        return CodexSurvey(files, self.system_folder).survey()
+        return CodexSurvey(files, self.system_folder, owner, self.exports).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

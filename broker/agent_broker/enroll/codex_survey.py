@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
+from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import Pointer
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
@@ -48,10 +50,12 @@ _CHOICE: Pointer = ("model_provider",)
 _OURS: Pointer = ("model_providers", PROVIDER)
 _SECRETS = ("id_token", "access_token", "refresh_token")
 """Of the tokens; what else is there (the account) is no secret."""
-_API_KEY, _LOGIN = "api-key", "oauth"
-_TITLES = {_API_KEY: "API key", _LOGIN: "ChatGPT login"}
+_API_KEY, _LOGIN, _EXPORTED_KEY = "api-key", "oauth", "exported-api-key"
+_TITLES = {_API_KEY: "API key", _LOGIN: "ChatGPT login", _EXPORTED_KEY: "API key of CODEX_API_KEY"}
+EXPORTED = {"CODEX_API_KEY": Variable(_EXPORTED_KEY, "openai-api-key")}
+"""What Codex reads from its environment, and that can be moved."""
 _MODES = {"apikey": _API_KEY, "chatgpt": _LOGIN}
-_PATHS = {_API_KEY: "/v1", _LOGIN: "/backend-api/codex"}
+_PATHS = {_API_KEY: "/v1", _EXPORTED_KEY: "/v1", _LOGIN: "/backend-api/codex"}
 """Where Codex asks for models below a provider's address."""
 _OVERRIDES = {
     "CODEX_API_KEY": "holds a credential that every process can read; remove it",
@@ -68,6 +72,9 @@ class CodexSurvey:
 
     files: UserFiles
     system_folder: Path
+    owner: Owner
+    exports: Exports | None = None
+    movable: tuple[str, ...] = ()
     secrets: list[FoundSecret] = field(default_factory=list)
     changed: list[SurveyedFile] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -86,6 +93,7 @@ class CodexSurvey:
         auth = DocumentFile.load(self.files, _AUTH)
         self._require_usual_provider(config)
         self._find(auth)
+        self._take_exported([_AUTH, _CONFIG, ".codex/.env"])
         active = self._active(auth, config)
         self._plant_decoys(auth, active)
         self._wire(config, active)
@@ -99,7 +107,20 @@ class CodexSurvey:
             scan_first=(_FOLDER,),
             rows=tuple(self.rows),
             warnings=tuple(self.warnings),
+            movable=self.movable,
         )
+
+    def _take_exported(self, own: list[str]) -> None:
+        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
+        if self.exports is None:
+            return
+        taken = self.exports.take(self.files, self.owner, EXPORTED, own)
+        self.changed += taken.files
+        self.secrets = [*taken.secrets, *self.secrets]
+        self.needles += taken.needles
+        self.rows += taken.rows
+        self.warnings += taken.warnings
+        self.movable = taken.movable
 
     def _require_usual_provider(self, config: DocumentFile) -> None:
         config.require_object(("model_providers",))
@@ -139,11 +160,13 @@ class CodexSurvey:
             )
         found = [secret.name for secret in self.secrets]
         active = _MODES[mode] if mode else next(iter(found), "")
+        if _EXPORTED_KEY in found:  # CODEX_API_KEY beats auth.json
+            active = _EXPORTED_KEY
         if active not in found:
             raise self._nothing_to_enroll(config)
         others = [name for name in found if name != active]
         self.warnings += [
-            f"in use while enrolled: the {_TITLES[active]}; only kept: {_TITLES[each]}" for each in others
+            f"in use while enrolled: the {_TITLES[active]}; only kept: {_TITLES.get(each, each)}" for each in others
         ]
         return active
 
@@ -171,7 +194,7 @@ class CodexSurvey:
                 edits.append(SetMember((*_TOKENS, name), decoy))
         if auth.text(_MODE) != "apikey":
             edits.append(SetMember(_MODE, "apikey", follows=_KEY))
-        held = ", ".join(_TITLES[secret.name] for secret in self.secrets)
+        held = ", ".join(_TITLES[secret.name] for secret in self.secrets if secret.file == _AUTH) or "no login"
         will = "secret to the vault; a decoy of the same shape instead, watched"
         if active == _LOGIN:
             will += "; its mode is apikey while enrolled"
@@ -212,7 +235,8 @@ class CodexSurvey:
         for name, provider in providers.items() if isinstance(providers, dict) else ():
             if isinstance(provider, dict) and provider.get("experimental_bearer_token"):
                 self.warnings.append(f"{config.name}: the token of the model provider {name!r} stays in the file")
-        for export in exports(self.files, tuple(_OVERRIDES)):
+        shown = () if self.exports is None else tuple(EXPORTED)
+        for export in exports(self.files, tuple(name for name in _OVERRIDES if name not in shown)):
             self.warnings.append(f"{export.place}: {export.name} {_OVERRIDES[export.name]}")
         for file in _SYSTEM_FILES:
             if b"model_provider" in _read(self.system_folder / file):

@@ -1,11 +1,12 @@
 """Gemini CLI as an agent that can be enrolled. What is done to its files is in gemini_survey."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.gemini_survey import GeminiSurvey
+from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.gemini_survey import EXPORTED, GeminiSurvey
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
@@ -23,13 +24,24 @@ class GeminiRecipe:
 
     system_settings: Path = Path("/etc/gemini-cli/settings.json")
     """The operator's own settings of Gemini, which beat the user's."""
+    exports: Exports | None = None
+    """Looks for keys that profiles export; None: they are warned of only."""
     agent: AgentName = _AGENT
     role: RoleRule = GEMINI
     is_script: bool = True
 
+    @property
+    def exported(self) -> Mapping[str, Variable]:
+        """See ReadsEnvironment."""
+        return EXPORTED
+
+    def with_exports(self, exports: Exports) -> "GeminiRecipe":
+        """See ReadsEnvironment."""
+        return replace(self, exports=exports)
+
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        return GeminiSurvey(files, owner.name, os.uname().nodename, self.system_settings).survey()
+        return GeminiSurvey(files, owner.name, os.uname().nodename, self.system_settings, owner, self.exports).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

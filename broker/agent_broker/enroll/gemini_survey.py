@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
+from agent_broker.enroll.exported import Exports, Variable
 from agent_broker.enroll.gemini_keychain import GeminiKeychain, SealedFileError
+from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import MISSING, Pointer
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
@@ -48,9 +50,14 @@ _IGNORE_LOCAL: Pointer = ("advanced", "ignoreLocalEnv")
 _KEY: Pointer = ("GEMINI_API_KEY",)
 _ACCESS: Pointer = ("access_token",)
 _TOKENS = ("access_token", "refresh_token", "id_token")
-_WAYS = {"gemini-api-key": ("api-key", "stored-api-key"), "oauth-personal": ("oauth",)}
+_WAYS = {"gemini-api-key": ("exported-api-key", "api-key", "stored-api-key"), "oauth-personal": ("oauth",)}
 """Which credentials each way of Gemini's uses, in its order."""
-_TITLES = {"api-key": "API key", "stored-api-key": "stored API key", "oauth": "Google login"}
+_TITLES = {
+    "exported-api-key": "API key of GEMINI_API_KEY",
+    "api-key": "API key",
+    "stored-api-key": "stored API key",
+    "oauth": "Google login",
+}
 _REFUSED = {
     "vertex-ai": "Vertex AI",
     "compute-default-credentials": "the machine's own credentials",
@@ -69,6 +76,10 @@ _OVERRIDES = {
 _NEW_LOGIN_SCOPE = "https://www.googleapis.com/auth/cloud-platform openid"
 
 
+EXPORTED = {"GEMINI_API_KEY": Variable("exported-api-key", "gemini-api-key")}
+"""What Gemini reads from its environment, and that can be moved."""
+
+
 @dataclass
 class GeminiSurvey:
     """One look at one home."""
@@ -77,6 +88,9 @@ class GeminiSurvey:
     user: str
     host: str
     system_settings: Path
+    owner: Owner
+    exports: Exports | None = None
+    movable: tuple[str, ...] = ()
     secrets: list[FoundSecret] = field(default_factory=list)
     changed: list[SurveyedFile] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -97,6 +111,7 @@ class GeminiSurvey:
         login = DocumentFile.load(self.files, _LOGIN)
         self._find(env, login)
         keychain = self._find_keychain()
+        self._take_exported([_ENV, _SETTINGS, _LOGIN])
         way = self._way(settings, env)
         active = self._active(way)
         self._wire_env(env, active)
@@ -115,7 +130,20 @@ class GeminiSurvey:
             scan_first=(_FOLDER,),
             rows=tuple(self.rows),
             warnings=tuple(self.warnings),
+            movable=self.movable,
         )
+
+    def _take_exported(self, own: list[str]) -> None:
+        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
+        if self.exports is None:
+            return
+        taken = self.exports.take(self.files, self.owner, EXPORTED, own)
+        self.changed += taken.files
+        self.secrets = [*taken.secrets, *self.secrets]
+        self.needles += taken.needles
+        self.rows += taken.rows
+        self.warnings += taken.warnings
+        self.movable = taken.movable
 
     def _find(self, env: DocumentFile, login: DocumentFile) -> None:
         key = env.text(_KEY)
@@ -181,7 +209,7 @@ class GeminiSurvey:
         active = next(name for name in _WAYS[way] if name in found)
         others = [name for name in found if name != active]
         self.warnings += [
-            f"in use while enrolled: the {_TITLES[active]}; only kept: {_TITLES[each]}" for each in others
+            f"in use while enrolled: the {_TITLES[active]}; only kept: {_TITLES.get(each, each)}" for each in others
         ]
         return active
 
@@ -263,7 +291,8 @@ class GeminiSurvey:
             "a trusted project's .gemini/.env hides ~/.gemini/.env: Gemini does not see the broker there; "
             "start it with agent-broker run gemini in such a project"
         )
-        for export in exports(self.files, tuple(_OVERRIDES)):
+        shown = () if self.exports is None else tuple(EXPORTED)
+        for export in exports(self.files, tuple(name for name in _OVERRIDES if name not in shown)):
             self.warnings.append(f"{export.place}: {export.name} {_OVERRIDES[export.name]}")
         try:
             system = self.system_settings.read_bytes()

@@ -62,6 +62,8 @@ class Plan:
     """Processes of the owner that run the agent now: they hold the old secret, and may write the files."""
     allowed: tuple[PlannedAllowance, ...] = ()
     """Variables that will not taint the agent."""
+    movable: tuple[str, ...] = ()
+    """Variables that profiles set, which move if their owner agrees; see Survey."""
 
     @property
     def agent(self) -> AgentName:
@@ -101,8 +103,7 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         planted: decoys that are no enrolment's.
 
     Raises:
-        MisuseError: an allowance that can't be; already enrolled; a decoy or a file that can't be touched safely in
-            the way; no credential; no executable.
+        MisuseError: an allowance that can't be; enrolled already; an unsafe file; no credential; no executable.
         IntegrityError: an executable that changes while it is hashed.
         UnavailableError: the process that acts as the user does not answer.
     """
@@ -124,6 +125,7 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         decoys=tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny_decoys) for decoy in survey.decoys),
         running=running,
         allowed=allowed,
+        movable=survey.movable,
     )
 
 

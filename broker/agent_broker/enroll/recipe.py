@@ -134,6 +134,8 @@ class Survey:
     scan_first: tuple[str, ...]
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+    movable: tuple[str, ...] = ()
+    """Variables that profiles set, each ``NAME in FILE:LINE``: they move if their owner agrees (enroll.exported)."""
 
 
 class Recipe(Protocol):

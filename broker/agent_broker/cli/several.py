@@ -1,0 +1,80 @@
+"""Several agents in one go: one question, a transaction each. What fails leaves the others right, and is told."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import typer
+from msgspec import Struct
+
+from agent_broker.cli.plan_text import show_report
+from agent_broker.cli.terminal import cell, console, labelled
+from agent_broker.enroll.report import Report
+from agent_broker.errors import AgentBrokerError, MisuseError
+
+
+class Ended(Struct, frozen=True):
+    """How one agent's transaction ended."""
+
+    agent: str
+    report: Report | None
+    error: AgentBrokerError | None = None
+    """Why there is no report; nothing was changed then, or ``enroll --recover`` is named as the next step."""
+
+
+def names_of(agents: Iterable[str], *, every: bool, command: str) -> tuple[str, ...]:
+    """Return which agents are named, each once; none: all of them.
+
+    Raises:
+        MisuseError: neither or both of a name and ``--all``.
+    """
+    names = tuple(dict.fromkeys(agents))
+    if every and names:
+        raise MisuseError("--all goes with no name")
+    if not names and not every:
+        raise MisuseError(f"{command} needs to know which agent", next_step=f"agent-broker {command} claude")
+    return names
+
+
+def one_by_one(names: Iterable[str], act: Callable[[str], Report]) -> list[Ended]:
+    """Carry out each; an error of one does not keep the others from theirs."""
+    ended = []
+    for name in names:
+        try:
+            ended.append(Ended(name, act(name)))
+        except AgentBrokerError as error:
+            ended.append(Ended(name, None, error))
+    return ended
+
+
+def show_ended(ended: Iterable[Ended], *, as_planned: bool) -> None:
+    """Print the report of each, or why there is none."""
+    out = console()
+    for each in ended:
+        if each.report is not None:
+            show_report(each.report, out, as_planned=as_planned)
+        elif each.error is not None:
+            for line in labelled(each.agent, f"failed: {each.error.message}", out.width):
+                out.print(cell(line, "red"))
+            for line in labelled("", each.error.next_step, out.width) if each.error.next_step else ():
+                out.print(cell(line))
+
+
+def ended_record(each: Ended) -> dict[str, Any]:
+    """Return what ``--json`` prints of one (docs/cli.md)."""
+    error = None if each.error is None else {"message": each.error.message, "next_step": each.error.next_step}
+    return {"agent": each.agent, "report": each.report, "error": error}
+
+
+def exit_code(ended: Iterable[Ended]) -> int:
+    """Return the exit code of the first that failed; 0: none did."""
+    return next((each.error.exit_code for each in ended if each.error is not None), 0)
+
+
+def leave(ended: Iterable[Ended]) -> None:
+    """End the command with the exit code of the first that failed; return if none did.
+
+    Raises:
+        typer.Exit: one failed.
+    """
+    if code := exit_code(ended):
+        raise typer.Exit(code)

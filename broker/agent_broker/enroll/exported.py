@@ -1,0 +1,221 @@
+"""An agent's keys that shell profiles, .env files, environment.d and direnv set: found, and moved if the owner agrees.
+
+Found by the inventory, which follows no link and opens no decoy. Moved like any other secret: the line is removed
+through the format's own editor, the file's bytes lie in the vault until unenroll puts them back. A line that is no
+plain literal is named and left: what it does is for its owner to say.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol, runtime_checkable
+
+from agent_broker.enroll.document import Format, open_document
+from agent_broker.enroll.inventory import Knowledge, take_inventory
+from agent_broker.enroll.inventory_protocol import Sighting
+from agent_broker.enroll.inventory_rows import shell_word
+from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.pointer import NotEditableError
+from agent_broker.enroll.recipe import Form, FoundSecret, Recipe, RemoveMember, Row, SurveyedFile
+from agent_broker.enroll.user_files import UnsafeFileError, UserFiles
+from agent_broker.errors import MisuseError
+from agent_broker.lineage.text import plain
+from agent_broker.monitor.catalogue import Catalogue
+from agent_broker.vault.secret import Secret
+
+_FORMATS: Mapping[str, Format] = {
+    "profile": "shell",
+    "direnv": "shell",
+    "env-file": "env",
+    "environment.d": "systemd",
+}
+_OTHER_SHELLS = (".cshrc", ".tcshrc", ".login", ".pam_environment")
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a variable of an agent's holds."""
+
+    secret: str
+    """The last part of its credential id."""
+    kind: str
+    """A kind of the vault's."""
+    form: Form = "text"
+    wrap: Callable[[str], str] = str
+    """Makes the vault's form of it."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a survey does about exported variables."""
+
+    files: tuple[SurveyedFile, ...] = ()
+    secrets: tuple[FoundSecret, ...] = ()
+    needles: tuple[Secret, ...] = ()
+    rows: tuple[Row, ...] = ()
+    warnings: tuple[str, ...] = ()
+    movable: tuple[str, ...] = ()
+    """Each ``NAME in FILE:LINE`` that moves, or would."""
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Looks for exported variables, once for each survey."""
+
+    move: bool = False
+    """The owner agreed."""
+    decoys: tuple[str, ...] = ()
+    """Absolute paths that must not be opened."""
+
+    def take(self, files: UserFiles, owner: Owner, variables: Mapping[str, Variable], own: Iterable[str] = ()) -> Taken:
+        """Return what is to be done.
+
+        Args:
+            files: the home.
+            owner: whose.
+            variables: what the agent reads, the one that wins first.
+            own: files that the recipe changes itself, relative to the home.
+
+        Raises:
+            MisuseError: a file that would be changed lies in a folder that can't be.
+            UnavailableError: no process could be started.
+        """
+        found = take_inventory(
+            owner,
+            Catalogue({}, ()),
+            knowledge=Knowledge(decoys=self.decoys),
+            become=True,
+            phantom_prefix="",
+            programs=False,
+            bus="",
+        )
+        home = f"{owner.home.rstrip('/')}/".encode("utf-8", "surrogateescape")
+        places: dict[str, list[Sighting]] = {}
+        for seen in found.credentials:
+            if seen.source in _FORMATS and seen.name in variables:
+                path = seen.path.removeprefix(home).decode("utf-8", "surrogateescape")
+                places.setdefault(path, []).append(seen)
+        taking = _Taking(self, files, variables)
+        order = [path for path in places if path not in set(own)]
+        for path in order:
+            taking.file(path, places[path])
+        return taking.done(order)
+
+
+@runtime_checkable
+class ReadsEnvironment(Protocol):
+    """A recipe whose agent reads keys from its environment."""
+
+    @property
+    def exported(self) -> Mapping[str, Variable]:
+        """Which ones, by the variable's name."""
+        ...
+
+    def with_exports(self, exports: Exports) -> Recipe:
+        """Return the recipe with a way to look for variables that are set elsewhere."""
+        ...
+
+
+@dataclass
+class _Taking:
+    """One pass over the files that were found."""
+
+    exports: Exports
+    files: UserFiles
+    variables: Mapping[str, Variable]
+    changed: dict[str, SurveyedFile] = field(default_factory=dict)
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    movable: list[str] = field(default_factory=list)
+
+    def file(self, path: str, seen: list[Sighting]) -> None:
+        """Look at one file."""
+        try:
+            content = self.files.read(path)
+            if content is None:
+                return
+            document = open_document(_format_of(path, seen[0].source), content.data)
+            held = {name: document.value.get(name) for name in dict.fromkeys(each.name for each in seen)}
+            texts = {name: value for name, value in held.items() if isinstance(value, str) and value}
+            for name in texts:
+                document = document.without((name,))
+        except (NotEditableError, UnsafeFileError) as error:
+            self._left(seen, error)
+            return
+        self._left([each for each in seen if each.name not in texts], None)
+        if not texts:
+            return
+        self.texts[path] = texts
+        self.rows[path] = [self._row(path, name, seen) for name in texts]
+        if self.exports.move:
+            self.files.check_folder(str(PurePosixPath(path).parent))
+            edits = tuple(RemoveMember((name,)) for name in texts)
+            self.changed[path] = SurveyedFile(path, content, edits, format=_format_of(path, seen[0].source))
+
+    def done(self, order: list[str]) -> Taken:
+        """Return the result, the files in the order in which they were found."""
+        secrets, needles = self._secrets(order) if self.exports.move else ([], [])
+        if len(self.warnings) > _MAX_NAMED:
+            self.warnings[_MAX_NAMED:] = [f"{len(self.warnings) - _MAX_NAMED} more such lines: agent-broker scan"]
+        if self.changed:
+            names = ", ".join(sorted({name for texts in self.texts.values() for name in texts}))
+            self.warnings.append(f"shells and sessions that run now still have {names}: log out and in again")
+        return Taken(
+            files=tuple(self.changed[path] for path in order if path in self.changed),
+            secrets=tuple(secrets),
+            needles=tuple(needles),
+            rows=tuple(row for path in order for row in self.rows.get(path, ())),
+            warnings=tuple(self.warnings),
+            movable=tuple(self.movable),
+        )
+
+    def _row(self, path: str, name: str, seen: list[Sighting]) -> Row:
+        line = next(each.line for each in seen if each.name == name)
+        self.movable.append(f"{name} in {plain(self.files.absolute(path).encode('utf-8', 'surrogateescape'))}:{line}")
+        will = "secret to the vault; its line removed, back at unenroll"
+        if not self.exports.move:
+            will = "stays, for every process to read, unless you agree (--profiles)"
+        return Row(self.files.absolute(path), f"{self.variables[name].kind} ({name}, line {line})", will)
+
+    def _left(self, seen: list[Sighting], error: MisuseError | None) -> None:
+        """Name what is not edited, and how to do it by hand."""
+        for each in seen:
+            place = plain(each.path)
+            why = "its line is not a plain literal" if error is None else error.message.removeprefix(f"{place} ")
+            self.warnings.append(
+                f"{place}:{each.line}: {each.name} stays, for every process to read: {why}; remove it by hand: "
+                f'"${{EDITOR:-vi}}" +{each.line} {shell_word(each.path)}'
+            )
+
+    def _secrets(self, order: list[str]) -> tuple[list[FoundSecret], list[Secret]]:
+        """Return each distinct value once, named after its variable; the first of a variable is the one in use."""
+        found: list[FoundSecret] = []
+        needles: list[Secret] = []
+        for name, variable in self.variables.items():
+            places = [(path, self.texts[path][name]) for path in order if name in self.texts.get(path, {})]
+            distinct = list(dict.fromkeys(value for _, value in places))
+            for number, value in enumerate(distinct, 1):
+                path = next(path for path, held in places if held == value)
+                secret = variable.secret if number == 1 else f"{variable.secret}-{number}"
+                sealed = Secret(variable.wrap(value).encode())
+                found.append(FoundSecret(secret, variable.kind, sealed, path, (name,), variable.form))
+                needles.append(Secret(value.encode()))
+            if len(distinct) > 1:
+                first = plain(self.files.absolute(places[0][0]).encode("utf-8", "surrogateescape"))
+                self.warnings.append(f"{name} is set to {len(distinct)} values; in use while enrolled: that of {first}")
+        return found, needles
+
+
+def _format_of(path: str, source: str) -> Format:
+    """Return how a file is written.
+
+    Raises:
+        NotEditableError: in a way that has no editor here.
+    """
+    if path.endswith(".fish"):
+        return "fish"
+    if path in _OTHER_SHELLS:
+        raise NotEditableError("files of this kind are not edited")
+    return _FORMATS[source]
