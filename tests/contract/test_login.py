@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from agent_broker.enroll import login_process, login_room
+from agent_broker.enroll.login_agents import LOGINS
+from agent_broker.errors import AgentBrokerError, UnavailableError
+from agent_broker.identity.executable import hash_open_file
+from agent_broker.identity.registry import load_registry
 from tests.fakes.login_stage import CLAUDE_FILE, CLAUDE_LOGIN, SIGNALS, LoginStage, as_user, gone
 
 WRITE = f"leave({CLAUDE_FILE!r}, {{'claudeAiOauth': {CLAUDE_LOGIN!r}, 'mcpOAuth': {{}}}})"
@@ -54,7 +59,7 @@ def test_a_login_becomes_a_new_version_of_the_credential(stage):
 def test_the_agent_has_nothing_of_the_persons_or_of_roots(stage):
     stage.stand_in(
         "print(sorted(os.environ), os.getuid() == os.getgid(), os.getgroups(), flush=True)",
-        "print('ppid', os.getppid(), os.listdir(home), os.listdir('/var/tmp'), flush=True)",
+        "print('ppid', os.getppid(), os.listdir(home), os.listdir('/tmp'), os.listdir('/var/tmp'), flush=True)",
         "print('core', __import__('resource').getrlimit(4), open('/proc/self/status').read(), flush=True)",
         "print('proc', sorted(each for each in os.listdir('/proc') if each.isdigit()), flush=True)",
         "print('tty', os.ttyname(0), os.listdir('/proc/self/fd'))",
@@ -68,7 +73,7 @@ def test_the_agent_has_nothing_of_the_persons_or_of_roots(stage):
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER", "HOME", "LC_CTYPE", "PATH", "TERM", "TMPDIR",
     }  # fmt: skip
     assert "True []" in text
-    assert "ppid 1 [] []" in text
+    assert "ppid 1 [] [] []" in text
     assert "core (0, 0)" in text
     assert "NoNewPrivs:\t1" in text
     assert "CapEff:\t0000000000000000" in text
@@ -149,6 +154,19 @@ def test_a_login_that_is_killed_leaves_nothing(stage, number):
     assert terminal.is_restored or number == signal.SIGKILL  # nobody can tidy up then: `reset` does
 
 
+def test_a_room_whose_first_process_is_stopped_dies_with_the_command(stage):
+    stage.stand_in(WRITE, WAIT)
+    terminal = stage.run()
+    pid = room_pid(stage, terminal)
+    first = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"login_process" in Path(f"/proc/{first}/cmdline").read_bytes()
+    os.kill(first, signal.SIGSTOP)
+    terminal.process.kill()
+    assert gone(first)
+    assert gone(pid)
+    assert (stage.held(), nothing_left(stage)) == (OLD, True)
+
+
 BAD = {
     "nothing": ("pass", "ended without a login"),
     "not JSON": (f"leave({CLAUDE_FILE!r}, 'claudeAiOauth')", "not what this version knows"),
@@ -209,6 +227,27 @@ def test_an_executable_that_is_not_the_enrolled_one_is_not_run(stage):
     assert stage.held() == OLD
 
 
+def test_an_executable_that_is_changed_after_it_was_looked_at_is_not_run(stage, monkeypatch):
+    program = stage.stand_in(WRITE)
+    enrolled = load_registry(stage.root / "var/lib/agent-broker/registry/agents")[0]
+
+    def change_it_then(fd):
+        digest = hash_open_file(fd)
+        program.write_text("#!/bin/sh\ntouch /var/tmp/was-run\n")
+        return digest
+
+    monkeypatch.setattr(login_room, "hash_open_file", change_it_then)
+    master, slave = os.openpty()
+    try:
+        with pytest.raises(UnavailableError, match="claude is not what was enrolled: nothing was changed"):
+            login_room.log_in(
+                enrolled, LOGINS["anthropic-oauth"], folder=stage.root / "run/agent-broker", terminal_fd=slave,
+                environment={}, hand_over=lambda _: None,
+            )  # fmt: skip
+    finally:
+        os.close(master)
+
+
 def test_two_logins_at_once_are_one_too_many(stage):
     stage.stand_in(WRITE, WAIT)
     first = stage.run()
@@ -239,3 +278,13 @@ def test_who_is_not_enrolled_is_told_so(stage):
         assert done.returncode == 2
         assert said in done.stderr
     assert stage.held() == OLD
+
+
+def test_nothing_is_killed_outside_of_a_room(monkeypatch):
+    killed = []
+    monkeypatch.setattr(os, "kill", lambda *words: killed.append(words))  # so that a mistake here ends nobody
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(os, "waitpid", lambda *_: (_ for _ in ()).throw(ChildProcessError))
+    with pytest.raises(AgentBrokerError, match="no process namespace"):
+        login_process._end_all()
+    assert killed == []

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from agent_broker.daemon.login_ended import LoginEnded
+from agent_broker.enroll.login_agents import LOGINS
 from agent_broker.errors import UnavailableError
+from agent_broker.inject.kinds import KINDS as INJECTED
 from agent_broker.inject.oauth import TokenKeeper
 from agent_broker.inject.oauth_servers import ANTHROPIC, GOOGLE, LOGIN_SERVERS, OPENAI
 from agent_broker.vault.secret import Secret
@@ -16,6 +18,10 @@ from tests.fakes.login_server import LoginWorld
 
 HOUR_S = 3600
 KINDS = sorted(LOGIN_SERVERS)
+
+
+def test_every_kind_that_is_a_login_has_its_server():
+    assert set(LOGIN_SERVERS) == {kind for kind in INJECTED if kind.endswith("-oauth")} == set(LOGINS)
 
 
 class Broker:

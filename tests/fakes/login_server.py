@@ -15,11 +15,20 @@ from typing import Self
 
 from aiohttp import web
 
-from agent_broker.inject.oauth_servers import ANTHROPIC, GOOGLE, OPENAI, LoginServer
+from agent_broker.inject.oauth_servers import ANTHROPIC, GOOGLE, OPENAI
 
 PATHS = {ANTHROPIC.kind: "/v1/oauth/token", OPENAI.kind: "/oauth/token", GOOGLE.kind: "/token"}
 _BY_PATH = {path: kind for kind, path in PATHS.items()}
-_ROWS = {row.kind: row for row in (ANTHROPIC, OPENAI, GOOGLE)}
+_CLIENTS = {
+    ANTHROPIC.kind: ("9d1c250a-e61b-44d9-88ed-5944d1962f5e", "", "application/json"),
+    OPENAI.kind: ("app_EMoamEEZ73f0CkXaXp7hrann", "", "application/json"),
+    GOOGLE.kind: (
+        "681255809395-oo8ft2oprdrnp9e3aqf6av3hmdib135j.apps.googleusercontent.com",
+        "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",
+        "application/x-www-form-urlencoded",
+    ),
+}
+"""Client id, client secret and encoding of a refresh as the released CLIs were seen to send them: not the product's."""
 
 
 def jwt(**claims: object) -> str:
@@ -106,7 +115,7 @@ class LoginWorld:
         form = await request.json() if is_json else {key: str(value) for key, value in (await request.post()).items()}
         self.requests.append((kind, form))
         await asyncio.sleep(self.delay_s)
-        problem = self._problem(_ROWS[kind], form, is_json=is_json)
+        problem = self._problem(kind, form, request.content_type)
         if self.fails or problem:
             return self._answer({"error": problem or "server_error"}, self.fails or 400)
         tokens = self._new_tokens(kind)
@@ -121,18 +130,19 @@ class LoginWorld:
             answer |= {"organization": {"uuid": "o", "name": "o"}}
         return self._answer(answer, 200)
 
-    def _problem(self, row: LoginServer, form: dict[str, str], *, is_json: bool) -> str:
+    def _problem(self, kind: str, form: dict[str, str], content_type: str) -> str:
         grant = form.get("grant_type")
-        if form.get("client_id") != row.client_id or form.get("client_secret", "") != row.client_secret:
+        client_id, client_secret, encoding = _CLIENTS[kind]
+        if (form.get("client_id"), form.get("client_secret", "")) != (client_id, client_secret):
             return "invalid_client"
         if grant == "authorization_code":
             return "" if form.get("code") else "invalid_grant"
-        if grant != "refresh_token" or is_json != (row.encoding == "json"):
+        if grant != "refresh_token" or content_type != encoding:
             return "invalid_request"
         token = form.get("refresh_token", "")
         if token in self._used and not self.forgives_reuse:
             self.revoked = True
-        is_known = token == self._current.get(row.kind) or token in self._used
+        is_known = token == self._current.get(kind) or token in self._used
         return "invalid_grant" if self.revoked or not is_known else ""
 
     def _new_tokens(self, kind: str) -> dict[str, str]:

@@ -25,9 +25,9 @@ from agent_broker.errors import MisuseError
 from agent_broker.identity.registry import Enrollment, load_registry
 from agent_broker.ids import Uid
 from agent_broker.inject.oauth_servers import OPENAI
-from agent_broker.inject.oauth_tokens import check_tokens
+from agent_broker.inject.oauth_tokens import checked_tokens
 from agent_broker.inject.phantom import CREDENTIAL_ATTRIBUTE, RECORD_KIND
-from agent_broker.vault.record import Credential
+from agent_broker.vault.record import ACCOUNT_ATTRIBUTE, Credential
 from agent_broker.vault.secret import Secret
 
 app = typer.Typer(add_completion=False)
@@ -73,7 +73,7 @@ def login(  # noqa: PLR0913, PLR0917 - one parameter an option
     else:
         fresh = _new_key(state, held, from_stdin=from_stdin)
     with administrator(state.layout) as client:
-        stored = client.put_credential(held.id, held.kind, fresh, held.attributes)
+        stored = client.put_credential(held.id, held.kind, fresh, _attributes(held, fresh))
     fresh.wipe()
     say(f"{held.id} is renewed (version {stored.version}); the agent goes on with it, nothing needs to be restarted")
 
@@ -122,8 +122,16 @@ def _new_login(state: Application, enrollment: Enrollment, held: Credential, *, 
             )
         finally:
             terminal.close()
-    check_tokens(held.kind, fresh)
     return fresh
+
+
+def _attributes(held: Credential, fresh: Secret) -> dict[str, str]:
+    """What is known of the credential besides: as before, but for the account, which the new login decides."""
+    if held.kind not in LOGINS:
+        return held.attributes
+    account = checked_tokens(held.kind, fresh).account
+    kept = {name: value for name, value in held.attributes.items() if name != ACCOUNT_ATTRIBUTE}
+    return {**kept, ACCOUNT_ATTRIBUTE: account} if account else kept
 
 
 def _arguments(state: Application, held: Credential, *, device: bool) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ The law of this module:
 2. Its home is memory (tmpfs, not swapped where the kernel can do that) which is mounted in this namespace only. It has
    no name outside, and ends with the last process of the room, however that ends.
 3. What it runs is a copy in the room whose hash is that of the enrolment, made before it starts: nobody can write it.
-4. Everything in the room dies with ``agent-broker login``: the kernel sees to it, also after kill -9.
+4. Everything in the room dies with ``agent-broker login``: the kernel sees to it, also after kill -9. Nothing outside
+   is ever killed: a process that is not number 1 of a new namespace makes no room.
 5. The result is read when no process of the agent is left, or while it waits, as a regular file of the agent's own.
 
 It keeps the network, since the agent listens on loopback for the browser and asks the provider for its tokens.
@@ -60,6 +61,7 @@ def main() -> int:
 def _first_process(channel: socket.socket, room: Room, original: Original | None) -> int:
     """Process 1 of the room: when it ends, the kernel kills the others."""
     try:
+        _require_first()
         die_with_parent()
         mount_room(room)
         command = _command(room, original)
@@ -150,8 +152,15 @@ def _result(room: Room) -> bytes | None:
         os.close(fd)
 
 
+def _require_first() -> None:
+    """Let nobody but process 1 of a room go on: kill(2) with -1 reaches every process of the namespace."""
+    if os.getpid() != 1 or os.getppid() != 0:
+        raise AgentBrokerError("the kernel made no process namespace for the login")
+
+
 def _end_all() -> None:
     """Kill what is left in the room, and reap it; process 1 itself is spared."""
+    _require_first()
     try:
         os.kill(-1, signal.SIGKILL)
         while True:

@@ -48,9 +48,10 @@ class Tokens:
         access: the access token.
         refresh: the refresh token; empty: this login can't be refreshed.
         expires_ms: end of the access token, Unix time; None: it has no known end.
+        account: which of the provider's accounts they are for; empty: they don't say.
     """
 
-    __slots__ = ("_fields", "_names", "access", "expires_ms", "refresh")
+    __slots__ = ("_fields", "_names", "access", "account", "expires_ms", "refresh")
 
     def __init__(self, secret: Secret, server: LoginServer) -> None:
         """Decode.
@@ -66,6 +67,7 @@ class Tokens:
         self._names: Fields = server.fields
         self.access = self._text(self._names.access)
         self.refresh = self._text(self._names.refresh)
+        self.account = self._text("account_id")
         if not self.access:
             raise unreadable()
         self.expires_ms = self._expires_ms()
@@ -123,14 +125,16 @@ def claimed_times_s(token: str) -> tuple[int | None, int | None]:
     return _whole(claims.iat), _whole(claims.exp)
 
 
-def check_tokens(kind: str, secret: Secret) -> None:
-    """Require that a new login can be used and refreshed.
+def checked_tokens(kind: str, secret: Secret) -> Tokens:
+    """Return the tokens of a new login, which can be used and refreshed.
 
     Raises:
         IntegrityError: it is not the JSON that the agent's file holds, or has no refresh token.
     """
-    if not Tokens(secret, LOGIN_SERVERS[kind]).refresh:
+    tokens = Tokens(secret, LOGIN_SERVERS[kind])
+    if not tokens.refresh:
         raise IntegrityError("the login has no refresh token: it would end within hours")
+    return tokens
 
 
 def decode_answer(body: bytes) -> Answer | None:
