@@ -245,7 +245,7 @@ struct sender {
 
 /* What an iteration over open files looks for: the one element of the `files_query` map. */
 struct files_query {
-	__u64 socket_ino; /* not 0: holders of this socket */
+	__u64 socket_ino; /* not 0: holders of this socket, or, with a pid, of the unix socket at its other end */
 	__u32 pid;        /* else: this process's descriptor `fd` */
 	__u32 fd;
 };

@@ -8,6 +8,7 @@
  */
 #include "maps.h"
 
+#define AF_UNIX 1
 #define S_IFMT 0170000
 #define S_IFSOCK 0140000
 #define MAX_WAITERS 16
@@ -68,6 +69,25 @@ static __always_inline void read_socket(struct file *file, struct open_file *fou
 		found->sender = *sender;
 }
 
+/* The inode number of the socket that a unix socket is connected to; 0: it is none, or has no other end. */
+static __always_inline __u64 other_end_of(struct file *file)
+{
+	struct socket *socket = bpf_sock_from_file(file);
+	struct unix_sock *own;
+
+	if (!socket || !socket->sk || BPF_CORE_READ(socket, sk, __sk_common.skc_family) != AF_UNIX)
+		return 0;
+	own = (struct unix_sock *)socket->sk;
+	return BPF_CORE_READ(own, peer, sk_socket, file, f_inode, i_ino);
+}
+
+static __always_inline bool is_wanted_socket(struct file *file, const struct files_query *query)
+{
+	if ((file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
+		return false;
+	return (query->pid ? other_end_of(file) : file->f_inode->i_ino) == query->socket_ino;
+}
+
 SEC("iter/task_file")
 int tell_file(struct bpf_iter__task_file *context)
 {
@@ -86,7 +106,7 @@ int tell_file(struct bpf_iter__task_file *context)
 		return 0;
 	inode = file->f_inode;
 	if (query->socket_ino) {
-		if (inode->i_ino != query->socket_ino || (inode->i_mode & S_IFMT) != S_IFSOCK)
+		if (!is_wanted_socket(file, query))
 			return 0;
 	} else if ((__u32)task->tgid != query->pid || context->fd != query->fd) {
 		return 0;

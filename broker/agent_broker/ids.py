@@ -32,6 +32,16 @@ Sha256 = NewType("Sha256", str)
 """A SHA-256 digest as 64 lower-case hexadecimal digits."""
 
 
+_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_NO_ACCOUNTS = frozenset({"original", "phantom"})  # other records of an enrolment are called so
+ACCOUNT_NAMES = "an account's name has up to 32 lower-case letters, digits and hyphens; not original, not phantom"
+
+
+def is_account_name(text: str) -> bool:
+    """Tell whether an account of an agent may be called so: ``work`` in ``claude/1000/work/api-key``."""
+    return _ACCOUNT.fullmatch(text) is not None and text not in _NO_ACCOUNTS
+
+
 def parts_of(credential: CredentialId) -> tuple[AgentName, Uid, str]:
     """Return agent, owner and name of a credential's id.
 

@@ -9,6 +9,7 @@ refusal names the rule that failed, to the journal in full and to the caller wit
    and every file between both is root's own and writable by nobody else;
 4. ``taint``     nothing on that way is tainted;
 5. ``frozen``    no process on that way is frozen, nor is the agent;
+   (``account``: then which of the agent's accounts is meant is known, if there are several: grant.accounts);
 6. ``policy``    a rule allows this credential to this agent in this way, now, at this rate;
 7. ``record``    the journal entry is durable before the answer leaves;
 8. ``changed``   a second look finds the process as the first one did.
@@ -20,11 +21,13 @@ for each use.
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from agent_broker.audit.journal import Journal
 from agent_broker.clock import Clock
 from agent_broker.errors import RefusedError
+from agent_broker.grant.accounts import Accounts
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Grant, Holder, Ledger
 from agent_broker.identity.environment import way_out
@@ -59,6 +62,8 @@ class Ask(Struct, frozen=True):
     """``inject`` or ``release``."""
     channel: str
     """Where the question came in, for the journal: ``inject tcp``, ``agent.sock get``."""
+    by_folder: bool = False
+    """The credential is the agent's own; another account's is meant if the agent works in that one's folder."""
 
 
 class Issued(Struct, frozen=True):
@@ -93,8 +98,9 @@ class Issuer:
         lease_s: int,
         enrollments: Callable[[], tuple[Enrollment, ...]] = tuple,
     ) -> None:
-        """Take the parts; ``lease_s`` is how long a grant lives, in seconds. ``enrollments``: for refusals' texts."""
+        """Take the parts; ``lease_s`` is how long a grant lives, in seconds; ``enrollments`` has the accounts."""
         self._enrollments = enrollments
+        self._accounts = Accounts(enrollments)
         self._lease_s = lease_s
         self._vault = vault
         self._policy = policy
@@ -117,11 +123,19 @@ class Issuer:
         if isinstance(verdict, Unchanged):  # can't be: nothing was known yet
             verdict = Unknown("the monitor answered a question that was not asked")
         try:
+            ask = self._for_account(ask, verdict)
             return await self._issue(ask, verdict)
         except RefusedError as refusal:
             told = self._told(ask, refusal, verdict)
             await self._refusals.refused(ask, told, verdict)
             raise told from refusal.__cause__
+
+    def _for_account(self, ask: Ask, verdict: Evidence | Unknown) -> Ask:
+        """Return the question with the credential of the account that is meant."""
+        if not ask.by_folder:
+            return ask
+        evidence = require_identity(verdict, ask.credential, ask.mode)
+        return msgspec.structs.replace(ask, credential=self._accounts.choose(evidence, ask.credential))
 
     def _told(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> RefusedError:
         """Return the refusal, or one that says more if nobody is the agent because it was updated. The no stays."""

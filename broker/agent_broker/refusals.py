@@ -30,7 +30,7 @@ RaiseAlert = Callable[[Incident], Awaitable[None]]
 
 _REMEMBERED = 4096  # incidents whose journal entry is repeated with a count; more than can be open
 
-_EXPECTED_RULES = frozenset({"policy", "frozen"})
+_EXPECTED_RULES = frozenset({"policy", "frozen", "account"})
 """Refusals of a verified agent: journalled, but nobody needs to be woken for them."""
 
 _KIND_OF_RULE = {"taint": "agent-tainted", "updated": "agent-updated"}

@@ -72,7 +72,7 @@ async def test_sixty_four_at_once(tmp_path, method):
 class OneUser:
     """Enrolments of the user who runs the tests; nobody is ever given a secret."""
 
-    def phantom_for(self, agent, uid):
+    def phantom_for(self, agent, uid, _account):
         return "phantom-of-mine" if (agent, uid) == ("claude", os.geteuid()) else None
 
     def agents_of(self, _uid):

@@ -59,6 +59,7 @@ CALLS = {
     "Admin/GetOriginal": pb.CredentialId(id="claude/4711/original/0"),
     "Admin/MakePhantom": pb.MakePhantomRequest(owner=SOMEBODY, active="claude/4711/oauth"),
     "Admin/RemoveAgent": SOMEBODY,
+    "Admin/RemoveAccount": pb.AccountOfUser(owner=SOMEBODY, account="private"),
     "Admin/Reload": pb.Empty(),
     "Admin/Freeze": pb.FreezeRequest(agent=pb.AgentOfAnyUser(agent="claude"), reason="denial of service"),
     "Admin/Thaw": pb.ThawRequest(all=True),
@@ -68,6 +69,7 @@ CALLS = {
 QUESTIONS = {
     messages.Attest: (Freshness("e1", 1, 1, 0),),
     messages.AttestSocket: (1,),
+    messages.FindOtherEnd: (1,),
     messages.Recheck: (Freshness("e1", 1, 1, 0),),
     messages.DescribePid: (1,),
     messages.WhoWrote: (),
@@ -81,6 +83,8 @@ QUESTIONS = {
 
 WRITING_COMMANDS = {
     "enroll": ["enroll", "claude", "--user", str(OWNER), "--yes"],
+    "account": ["account", "add", "claude", "private", "--user", str(OWNER)],
+    "managed": ["managed", "set", "--yes"],
     "approve": ["approve", "claude", "--user", str(OWNER), "--binary", "/bin/true", "--yes"],
     "unenroll": ["unenroll", "claude", "--user", str(OWNER), "--yes"],
     "agent": ["agent", "remove", "mine"],
@@ -287,7 +291,7 @@ class NobodysBroker:
     def agents_of(self, _uid: int) -> tuple[str, ...]:
         return ()
 
-    def phantom_for(self, _agent: str, _uid: int) -> None:
+    def phantom_for(self, _agent: str, _uid: int, _account: str) -> None:
         return None
 
     def caller_by_pidfd(self, _pidfd: int) -> "NobodysBroker":

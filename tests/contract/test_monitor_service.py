@@ -44,6 +44,9 @@ class ScriptedAttestor:
     def attest_socket_now(self, _inode, known=None):
         return Unchanged(known) if known else self.answer
 
+    def other_end_of(self, inode):
+        return inode + 1
+
     async def attest(self, _pidfd, _known=None):
         await self.gate.wait()
         return self.answer
@@ -112,6 +115,7 @@ def open_descriptors():
 async def test_evidence_travels_whole(monitor, client, pidfd):
     assert await client.attest(pidfd) == monitor.attestor.answer
     assert await client.attest_socket(7) == monitor.attestor.answer
+    assert await client.other_end_of(7) == 8
 
 
 async def test_unchanged_travels(monitor, client, pidfd):

@@ -140,6 +140,7 @@ class FakeBroker:
         self.enrollments: list[Enrollment] = []
         self.vault: dict[str, tuple[Credential, bytes]] = {}
         self.originals: dict[str, tuple[str, bytes]] = {}
+        self.account_phantoms: dict[str, str] = {}
         self.freezes: list[Freeze] = []
         self.acks: dict[str, Ack] = {}
         self.incidents: list[Incident] = []
@@ -285,9 +286,19 @@ class FakeBroker:
             raise UnknownCredentialError(credential)
         return Secret(self.originals[credential][1])
 
-    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
+    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
         self._fail_if_told()
+        if account:
+            self.account_phantoms[f"{agent}/{owner_uid}/{account}"] = active
         return Secret(f"phantom-of-{agent}-{owner_uid}-{active}".encode())
+
+    async def remove_account(self, agent: AgentName, owner_uid: Uid, account: str) -> int:
+        self._fail_if_told()
+        prefix = f"{agent}/{owner_uid}/{account}"
+        gone = [each for each in self.vault if each.startswith(f"{prefix}/")]
+        for each in gone:
+            del self.vault[each]
+        return len(gone) + (self.account_phantoms.pop(prefix, None) is not None)
 
     async def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         self._fail_if_told()

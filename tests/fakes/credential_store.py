@@ -52,10 +52,18 @@ class FakeCredentialStore:
             raise MisuseError(f"there is no {credential} in the vault")
         return Secret(self.records[credential].content)
 
-    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
+    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
         phantom = f"abp-{secrets.token_hex(24)}"
-        self._put(CredentialId(f"{agent}/{owner_uid}/phantom"), "phantom", phantom.encode(), {"credential": active})
+        name = CredentialId(f"{agent}/{owner_uid}/{account}/phantom" if account else f"{agent}/{owner_uid}/phantom")
+        self._put(name, "phantom", phantom.encode(), {"credential": active})
         return Secret(phantom.encode())
+
+    def remove_account(self, agent: AgentName, owner_uid: Uid, account: str) -> int:
+        self._require_alive()
+        mine = [id_ for id_ in self.records if id_.startswith(f"{agent}/{owner_uid}/{account}/")]
+        for id_ in mine:
+            del self.records[id_]
+        return len(mine)
 
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         self._require_alive()

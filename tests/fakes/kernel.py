@@ -57,6 +57,7 @@ class FakeKernel:
     mappings: dict[int, list[FileFacts]] = field(default_factory=dict)
     senders: dict[int, Sender] = field(default_factory=dict)
     hidden_references: dict[int, int] = field(default_factory=dict)
+    other_ends: dict[int, int] = field(default_factory=dict)
     writers: int = 0
     endpoints: tuple[int, FileFacts | None] = (0, None)
     let: set[tuple[int, str, int]] = field(default_factory=set)
@@ -182,6 +183,9 @@ class FakeKernel:
         return tuple(
             OpenFile(pid, 3, a_file(inode), wire.OPEN_SOCKET, references=references, sender=sender) for pid in pids
         )
+
+    def other_end_of(self, inode: int) -> int:
+        return self.other_ends.get(inode, 0)
 
     # -- inside -------------------------------------------------------------------------------------------
 

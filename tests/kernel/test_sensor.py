@@ -252,6 +252,32 @@ def test_the_holders_of_a_socket_are_all_who_have_it_open(watched):
     theirs.close()
 
 
+_CONNECT = (
+    "import os, socket, sys; end = socket.socket(socket.AF_UNIX); end.connect(sys.argv[1]);"
+    "print(os.fstat(end.fileno()).st_ino, flush=True); sys.stdin.readline(); end.close();"
+    "print('closed', flush=True); sys.stdin.readline()"
+)
+
+
+def test_the_other_end_of_a_unix_connection_is_found_in_another_network_namespace(watched, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as unconnected:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        client = watched.start("/usr/bin/unshare", "--net", sys.executable, "-c", _CONNECT, str(tmp_path / "s"))
+        theirs = int(client.stdout.readline())
+        with listener.accept()[0] as ours:
+            inode = os.fstat(ours.fileno()).st_ino
+
+            assert watched.sensor.other_end_of(inode) == theirs
+            assert {each.pid for each in watched.sensor.socket_holders(theirs)} == {client.pid}
+
+            client.stdin.write(b"\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == b"closed\n"
+            assert watched.sensor.other_end_of(inode) == 0
+        assert watched.sensor.other_end_of(os.fstat(unconnected.fileno()).st_ino) == 0
+
+
 def test_a_dead_processs_record_is_gone(watched):
     process = watched.start("/bin/true")
     pidfd = os.pidfd_open(process.pid)

@@ -218,7 +218,7 @@ def test_what_nobody_has_is_not_found(diag):
     assert diag.unix_peer(2**32 - 1) is None
 
 
-def test_a_unix_client_of_another_network_namespace_is_refused(finder, tmp_path):
+def test_a_unix_client_of_another_network_namespace_is_left_to_the_monitor(finder, tmp_path):
     with unix_listener(tmp_path) as listener:
 
         def connect(tell):
@@ -231,8 +231,10 @@ def test_a_unix_client_of_another_network_namespace_is_refused(finder, tmp_path)
 
         with child(connect) as (_, told):
             assert told.readline()
-            with listener.accept()[0] as accepted, pytest.raises(PeerUnknownError, match="network namespace"):
-                finder.find(accepted)
+            with listener.accept()[0] as accepted:
+                peer = finder.find(accepted)
+                assert (peer.inode, peer.own_inode) == (0, inode_of(accepted))
+                finder.confirm(peer)
 
 
 def test_a_connection_that_is_not_from_loopback_is_refused():

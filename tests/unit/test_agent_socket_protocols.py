@@ -34,8 +34,8 @@ class World:
     asked: list = field(default_factory=list)
     looked_at: list = field(default_factory=list)
 
-    def phantom_for(self, agent, uid):
-        return self.phantoms.get((agent, uid))
+    def phantom_for(self, agent, uid, account):
+        return self.phantoms.get((agent, uid, account) if account else (agent, uid))
 
     def agents_of(self, uid):
         return self.agents if uid == UID else ()
@@ -69,6 +69,18 @@ async def test_the_helper_of_claude_gets_the_phantom_of_its_user():
     world = World()
     assert await world.run("claude-api-key-helper") == ShimAnswer(0, b"phantom-of-1000\n")
     assert world.asked == world.looked_at == []
+
+
+async def test_the_helper_of_claude_gets_the_phantom_of_the_account_that_is_named():
+    world = World()
+    world.phantoms["claude", UID, "private"] = "phantom-of-private"
+    assert await world.run("claude-api-key-helper", "private") == ShimAnswer(0, b"phantom-of-private\n")
+
+
+@pytest.mark.parametrize("argv", [("private", "work"), ("",), ("../1001",), ("a b",)])
+async def test_the_helper_of_claude_takes_one_name_at_most(argv):
+    with pytest.raises(MisuseError, match="one account"):
+        await World().run("claude-api-key-helper", *argv)
 
 
 async def test_a_user_without_claude_gets_none():

@@ -92,6 +92,13 @@ def test_the_agent_gets_the_phantom_and_the_socket_and_no_real_credential(tmp_pa
     assert [(request.protocol, request.argv, request.stdin) for request in seen] == [("claude-api-key-helper", (), b"")]
 
 
+def test_the_account_that_is_named_is_asked_for(tmp_path: Path) -> None:
+    with broker(tmp_path, ShimAnswer(0, PHANTOM.encode())) as seen:
+        done = start(tmp_path, "--as", "private", "/bin/echo", "--as", "started")
+    assert done.stdout == b"--as started\n"
+    assert [(request.protocol, request.argv) for request in seen] == [("claude-api-key-helper", ("private",))]
+
+
 def test_no_parent_stays_and_signals_are_as_a_shell_leaves_them(tmp_path: Path) -> None:
     with broker(tmp_path, ShimAnswer(0, PHANTOM.encode())):
         command = [sys.executable, "-c", PROGRAM, str(shim.compiled()), "--root", str(tmp_path), "run", "--"]
@@ -169,6 +176,7 @@ def test_what_taints_or_leads_past_the_broker_is_left_out_by_name_only() -> None
         "ANTHROPIC_UNIX_SOCKET": "/r/run/agent-broker/inject.sock",
         "ANTHROPIC_BASE_URL": "http://agent-broker.invalid",
         "ANTHROPIC_AUTH_TOKEN": PHANTOM,
+        "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST": "1",
     }
     assert "evil" not in " ".join(left_out)
 

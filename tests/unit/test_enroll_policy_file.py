@@ -10,7 +10,7 @@ from agent_broker.policy.document import load_policy
 
 CLAUDE = AgentName("claude")
 OWNER = Owner(Uid(1000), 1000, (1000,), "u", "/home/u")
-TEXT = policy_text(CLAUDE, OWNER, CredentialId("claude/1000/api-key"))
+TEXT = policy_text(CLAUDE, OWNER.uid, CredentialId("claude/1000/api-key"), "enroll claude")
 
 
 def written(folder: Path) -> Path:

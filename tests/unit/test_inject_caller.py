@@ -36,7 +36,12 @@ class Monitor:
     def __init__(self):
         self.holder = self.opener = ProcMonitor(os.getpid()).evidence(os.getpid())
         self.asked = []
+        self.other_end = 7
         self.during = lambda: None
+
+    async def other_end_of(self, own_inode):
+        self.asked.append(f"other end of {own_inode}")
+        return self.other_end
 
     def caller_by_socket(self, inode):
         return _Answer(self, f"socket {inode}", lambda: self.holder)
@@ -89,6 +94,25 @@ async def test_evidence_that_holds_is_asked_for_once_in_full(tcp):
     assert first is monitor.holder
     assert await caller.attest() is first
     assert await caller.attest(first.freshness) == Unchanged(first.freshness)
+
+
+class FarFinder(Finder):
+    """The client is in another network namespace."""
+
+    def find(self, _connection):
+        return Peer(uid=0, inode=0, opened_ns=self.opened_ns, found=None, own_inode=5)
+
+
+async def test_who_comes_from_another_network_namespace_is_found_by_the_monitor_for_each_request_anew(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, FarFinder(), monitor)
+    first = await caller.attest()
+    assert first is monitor.holder
+    assert await caller.attest() is first
+    assert monitor.asked == ["other end of 5", "socket 7"] * 2
+
+    monitor.other_end = 0
+    assert "nobody holds" in (await caller.attest()).reason
 
 
 async def test_what_changed_is_told(tcp):

@@ -36,6 +36,15 @@ def test_the_book_names_what_a_phantom_stands_for():
     assert book_of(vault).find(phantom) == PhantomEntry("claude", owner, key)
 
 
+def test_the_book_says_which_phantom_names_an_account_and_which_leaves_it_to_the_folder():
+    vault, own, named = MemoryVault(), new_phantom(), new_phantom()
+    key = vault.put("key", "anthropic-api-key", b"real")
+    vault.put("phantom", "phantom", own.encode(), {"credential": key})
+    vault.put("work/phantom", "phantom", named.encode(), {"credential": key, "account": "work"})
+    book = book_of(vault)
+    assert (book.find(own).account, book.find(named).account) == ("", "work")
+
+
 @pytest.mark.parametrize("value", ["", "real", new_phantom(), "\udc80x"])
 def test_the_book_knows_nothing_else(value):
     vault = MemoryVault()

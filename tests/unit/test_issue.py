@@ -1,6 +1,7 @@
 """The release rule, one rule a test: real vault, policy, ledger, freeze list and journal; a scripted caller."""
 
 import pytest
+from msgspec.structs import replace
 
 from agent_broker.audit.journal import Journal
 from agent_broker.audit.verification import read
@@ -10,6 +11,7 @@ from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Ledger
 from agent_broker.identity.environment import injected, scan_strings
 from agent_broker.identity.evidence import Evidence, Freshness, Principal, Unchanged, Unknown
+from agent_broker.identity.registry import Account, Enrollment, RoleRule
 from agent_broker.issue import INJECT, RELEASE, Ask, Issuer
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.fold import PER_FAMILY
@@ -261,3 +263,63 @@ async def test_an_agent_with_a_tainting_variable_is_told_its_name_and_what_to_do
         assert step.startswith("start claude without LD_PRELOAD; if your own set-up needs it, ")
         assert "enroll claude --allow-env LD_PRELOAD=VALUE" in step
     assert "secret-place" not in repr((refusal.value.message, alert, broker.entries()))
+
+
+PRIVATE = "claude/1000/private/api-key"
+PRIVATE_RULE = ALLOW + ALLOW.replace(b"claude/1000/*", b"claude/1000/private/*")
+
+
+@pytest.fixture
+def two_keys(broker):
+    """A second account, used below /private."""
+    broker.vault.put(
+        PRIVATE, kind="anthropic-api-key", agent="claude", owner_uid=OWNER, attributes={}, secret=Secret(b"private-one")
+    )
+    accounts = (Account("work", KEY), Account("private", PRIVATE, ("/private",)))
+    enrolled = Enrollment("claude", OWNER, "me", (), RoleRule(("claude",)), (), (KEY,), 0, accounts=accounts)
+    broker.issuer = Issuer(
+        vault=broker.vault, policy=lambda: broker.policy, ledger=broker.ledger, frozen=broker.frozen,
+        journal=broker.journal, refusals=broker.refusals, clock=broker.clock, lease_s=300,
+        enrollments=lambda: (enrolled,),
+    )  # fmt: skip
+    broker.policy = parse_policy(PRIVATE_RULE, "test.toml")
+    return broker
+
+
+async def ask_in(broker, folder, *, by_folder=True, verdict=None):
+    verdict = replace(verdict or evidence(who=principal()), folder=folder)
+    return await broker.issuer.issue(Ask(ScriptedCaller(verdict), KEY, INJECT, "test", by_folder=by_folder))
+
+
+async def test_the_agents_own_phantom_means_the_account_of_its_folder(two_keys):
+    issued = await ask_in(two_keys, b"/private/x")
+
+    assert (issued.secret.reveal(), issued.credential.id, issued.grant.credential) == (b"private-one", PRIVATE, PRIVATE)
+    assert two_keys.entries()[-1][1]["credential"] == PRIVATE
+
+
+async def test_a_phantom_that_names_its_account_means_that_one_in_every_folder(two_keys):
+    assert (await ask_in(two_keys, b"/private/x", by_folder=False)).secret.reveal() == REAL
+
+
+async def test_an_account_without_a_rule_is_refused_by_its_own_name(two_keys):
+    two_keys.policy = parse_policy(ALLOW, "test.toml")
+    with pytest.raises(RefusedError, match="private/api-key") as caught:
+        await ask_in(two_keys, b"/private/x")
+    assert caught.value.rule == "policy"
+    assert two_keys.entries()[-1][1]["credential"] == PRIVATE
+
+
+async def test_an_agent_in_no_folder_is_refused_and_nobody_is_woken(two_keys):
+    with pytest.raises(RefusedError) as caught:
+        await ask_in(two_keys, b"")
+    assert caught.value.rule == "account"
+    assert two_keys.entries()[-1][1]["rule"] == "account"
+    assert two_keys.alerts == []
+
+
+async def test_a_stranger_in_the_folder_is_a_stranger(two_keys):
+    for verdict, rule in ((TOOL, "principal"), (evidence(who=principal(), uid=1001), "owner")):
+        with pytest.raises(RefusedError) as caught:
+            await ask_in(two_keys, b"/private/x", verdict=verdict)
+        assert caught.value.rule == rule

@@ -18,6 +18,8 @@ COMMANDS = (
     "approve",
     "login",
     "unenroll",
+    "account",
+    "managed",
     "decoy",
     "agent",
     "agents",

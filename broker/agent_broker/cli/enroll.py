@@ -37,9 +37,13 @@ from agent_broker.enroll.recover import recover as recover_all
 from agent_broker.enroll.report import Report
 from agent_broker.errors import MisuseError
 from agent_broker.identity.planted import load_planted
+from agent_broker.identity.registry import ONLY_ACCOUNT
+from agent_broker.ids import ACCOUNT_NAMES, is_account_name
 from agent_broker.transport.control_client import ControlClient
 
 app = typer.Typer(add_completion=False)
+
+_As = Annotated[str, typer.Option("--as", metavar="NAME", help="What the account of its key is called (see account).")]
 
 
 _Binary = Annotated[
@@ -69,6 +73,8 @@ class _Wanted:
     """None: as configured."""
     profiles: bool
     """Move what profiles export."""
+    account: str
+    """What the account of its key is called."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     binary: _Binary = None,
     deny_decoys: _DenyDecoys = None,
     profiles: _Profiles = None,
+    account: _As = ONLY_ACCOUNT,
     allow_env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Variable that is no taint; repeatable.")
     ] = None,
@@ -124,7 +131,7 @@ def enroll(  # noqa: PLR0913, PLR0917 - one parameter an option
     names = names_of(agents or (), every=every, command="enroll")
     if len(names) != 1 and (binary or allow_env):
         raise MisuseError("--binary and --allow-env go with one agent", next_step="name one agent")
-    wanted = _Wanted(names, (user, home), binary or (), allow_env or (), deny_decoys, bool(profiles))
+    wanted = _Wanted(names, (user, home), binary or (), allow_env or (), deny_decoys, bool(profiles), account)
     asking = _Asking(yes=yes, profiles=profiles is None and not yes, while_running=while_running, shows=not json)
     with nullcontext() if dry_run else administrator(state.layout) as client:
         planned, ended = _run(state.layout, state.config(), wanted, asking, client)
@@ -215,8 +222,10 @@ def _plan(layout: Layout, config: Config, agent: str, wanted: _Wanted) -> Plan:
     planted = load_planted(layout.decoys_folder)
     recipe = with_exports(recipe_of(agent, layout), layout, move=wanted.profiles)
     owner = owner_of(user_of(user), home)
+    if not is_account_name(wanted.account):
+        raise MisuseError(ACCOUNT_NAMES)
     with HashProgress() as progress:
-        return make_plan(
+        plan = make_plan(
             recipe,
             owner,
             registry_dir=layout.registry_folder,
@@ -227,6 +236,7 @@ def _plan(layout: Layout, config: Config, agent: str, wanted: _Wanted) -> Plan:
             progress=progress,
             planted=planted,
         )
+    return replace(plan, account=wanted.account)
 
 
 def _apply_all(layout: Layout, inject: Inject, plans: tuple[Plan, ...], client: ControlClient) -> list[Ended]:

@@ -76,6 +76,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "files": [{"file": row.file, "holds": row.holds, "will": row.will} for row in plan.rows],
         "credentials": [{"id": each.id, "kind": each.kind, "file": each.file} for each in plan.credentials],
         "active": plan.active,
+        "account": plan.account,
         "binaries": [binary.enrolled for binary in plan.binaries],
         "decoys": plan.decoys,
         "allowed_environment": [

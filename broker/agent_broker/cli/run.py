@@ -2,6 +2,10 @@
 
 For an ordinary user; needs no privilege and learns no secret. The environment is cleaned of what would taint the agent
 and of what would lead it past the broker; then this process becomes the agent, so nothing stays behind.
+
+With the broker's unix socket in its environment, Claude Code 2.1 takes address and token from there and from nowhere
+else: neither the user's settings nor a project's can lead it elsewhere. Told that its provider is managed by the host
+(CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST), it runs no project's apiKeyHelper either.
 """
 
 import os
@@ -64,6 +68,9 @@ def run(
     command: Annotated[
         list[str], typer.Argument(metavar="CMD", help="What to start, with its arguments.", show_default=False)
     ],
+    account: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="The account to use.", show_default="by the folder")
+    ] = "",
 ) -> None:
     """Start an agent, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
     layout = application.of(context).layout
@@ -71,7 +78,7 @@ def run(
     if name in run_others.PAST_THE_BROKER:
         environment, left_out = run_others.other_environment(name, os.environ, Path.home(), _allowed(layout))
     else:
-        environment, left_out = agent_environment(os.environ, layout, _phantom(layout), _allowed(layout))
+        environment, left_out = agent_environment(os.environ, layout, _phantom(layout, account), _allowed(layout))
     if left_out:
         say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
     _become(command, environment)
@@ -90,6 +97,7 @@ def agent_environment(
     kept["ANTHROPIC_UNIX_SOCKET"] = str(layout.inject_socket)
     kept["ANTHROPIC_BASE_URL"] = BASE_URL
     kept["ANTHROPIC_AUTH_TOKEN"] = phantom
+    kept["CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST"] = "1"
     return kept, tuple(sorted(unwanted & environment.keys()))
 
 
@@ -102,12 +110,12 @@ def _allowed(layout: Layout) -> frozenset[Allowance]:
     return frozenset(each for one in enrolled if one.owner_uid == os.getuid() for each in one.allowed_environment)
 
 
-def _phantom(layout: Layout) -> str:
+def _phantom(layout: Layout, account: str) -> str:
     """Ask the broker as the agent's own helper would, in the one implementation of that protocol."""
     environment = {} if layout.root == Path("/") else {ENVIRONMENT_VARIABLE: str(layout.root)}
     try:
         answer = subprocess.run(
-            [SHIM, PROTOCOL],
+            [SHIM, PROTOCOL, *([account] if account else [])],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -67,6 +67,11 @@ class Layout:
         """The embedded default root key of the vault: root:root 0600."""
         return self.config_folder / "root.key"
 
+    @property
+    def managed_folder(self) -> Path:
+        """Claude Code's own settings for every user: root:root 0755, made by ``managed set`` if need be."""
+        return self.root / "etc/claude-code"
+
     # -- what the product keeps ------------------------------------------------------------------------------
 
     @property

@@ -132,13 +132,23 @@ class Control:
         await parts.journal.append("original-read", {"credential": credential})
         return parts.vault.unseal(credential)
 
-    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
+    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
         """See AdminPort."""
         parts = self._ready()
-        phantom = parts.enrolled.make_phantom(agent, owner_uid, active)
+        phantom = parts.enrolled.make_phantom(agent, owner_uid, active, account)
         parts.phantoms.reload()
         await parts.journal.append("phantom-made", {"agent": agent, "owner": owner_uid, "credential": active})
         return phantom
+
+    async def remove_account(self, agent: AgentName, owner_uid: Uid, account: str) -> int:
+        """See AdminPort."""
+        parts = self._ready()
+        count = parts.enrolled.remove_records(agent, owner_uid, account)
+        parts.phantoms.reload()
+        await parts.journal.append(
+            "account-removed", {"agent": agent, "owner": owner_uid, "account": account, "records": count}
+        )
+        return count
 
     async def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """See AdminPort."""

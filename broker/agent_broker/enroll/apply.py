@@ -31,7 +31,7 @@ from agent_broker.enroll.settings_places import settings_of
 from agent_broker.enroll.undo import undo
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError
-from agent_broker.identity.registry import DecoyFile, Enrollment, load_registry, save_enrollment
+from agent_broker.identity.registry import Account, DecoyFile, Enrollment, load_registry, save_enrollment
 from agent_broker.vault.secret import Secret
 
 NEW_FILE_MODE = 0o600
@@ -228,7 +228,8 @@ class _Enrolling:
         if path.exists():
             problems.append(f"{path} was there already and stays: make sure that it allows {plan.active}")
         else:
-            text = policy_text(plan.agent, plan.owner, plan.active)
+            made_by = f"enroll {plan.agent} --user {plan.owner.name}"
+            text = policy_text(plan.agent, plan.owner.uid, plan.active, made_by)
             self._change(policy_sha256=sha256_of(text))
             write_policy(path, text)
         self._step("wrote the policy")
@@ -253,6 +254,7 @@ class _Enrolling:
             allowed_environment=tuple(each.allowance for each in plan.allowed),
             history=first_approvals((each.enrolled for each in plan.binaries), self._transaction.started_ns),
             settings=settings_of(plan.agent, plan.owner.home),
+            accounts=(Account(plan.account, plan.active),),
         )
 
     def _with_digests(self, decoy: DecoyFile) -> DecoyFile:

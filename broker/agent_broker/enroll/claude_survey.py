@@ -232,7 +232,7 @@ class ClaudeSurvey:
         text = file.text(path)
         if not text:
             return []
-        value = text if form == "text" else _bare_oauth(text)
+        value = text if form == "text" else bare_oauth(text)
         self.secrets.append(FoundSecret(name, kind, Secret(value.encode()), file.path, path, form))
         self.needles.append(Secret(text.encode()))
         return [f"{_TITLES[name]} ({'.'.join(path)})"]
@@ -302,7 +302,7 @@ def _is_token(key: str, value: str) -> bool:
     return key.endswith("Token") or value.startswith("sk-ant-")
 
 
-def _bare_oauth(token: str) -> str:
+def bare_oauth(token: str) -> str:
     """Return a long-lived OAuth token (``claude setup-token``) in the vault's form; nothing can refresh it."""
     return json.dumps(
         {"accessToken": token, "refreshToken": None, "expiresAt": FAR_FUTURE_MS, "scopes": ["user:inference"]}

@@ -19,7 +19,7 @@ from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
 from agent_broker.identity.planted import PlantedDecoy
-from agent_broker.identity.registry import DecoyFile, RoleRule, load_registry
+from agent_broker.identity.registry import ONLY_ACCOUNT, DecoyFile, RoleRule, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
 
 
@@ -64,6 +64,8 @@ class Plan:
     """Variables that will not taint the agent."""
     movable: tuple[str, ...] = ()
     """Variables that profiles set, which move if their owner agrees; see Survey."""
+    account: str = ONLY_ACCOUNT
+    """What the active credential's account is called."""
 
     @property
     def agent(self) -> AgentName:

@@ -4,24 +4,23 @@ from pathlib import Path
 
 from agent_broker.disk import replace_file, sync_folder
 from agent_broker.enroll.file_protocol import sha256_of
-from agent_broker.enroll.owner import Owner
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 
 _MODE = 0o644  # root's, readable by the broker
 
 
-def policy_path(policy_dir: Path, agent: AgentName, owner_uid: Uid) -> Path:
-    """Return where an agent's rule is."""
-    return policy_dir / f"{agent}-{owner_uid}.toml"
+def policy_path(policy_dir: Path, agent: AgentName, owner_uid: Uid, account: str = "") -> Path:
+    """Return where an agent's rule is, or that of a further account of it."""
+    return policy_dir / (f"{agent}-{owner_uid}-{account}.toml" if account else f"{agent}-{owner_uid}.toml")
 
 
-def policy_text(agent: AgentName, owner: Owner, credential: CredentialId) -> bytes:
-    """Return the rule."""
+def policy_text(agent: AgentName, owner_uid: Uid, credential: CredentialId, made_by: str) -> bytes:
+    """Return the rule; ``made_by`` is the command, for its comment."""
     return (
-        f"# Written by: agent-broker enroll {agent} --user {owner.name}. Deleted by unenroll, unless edited.\n"
+        f"# Written by: agent-broker {made_by}. Deleted by unenroll, unless edited.\n"
         "[[rule]]\n"
         f'agent = "{agent}"\n'
-        f"owner = {owner.uid}\n"
+        f"owner = {owner_uid}\n"
         f'credential = "{credential}"\n'
         'modes = ["inject"]\n'
     ).encode()

@@ -40,8 +40,8 @@ class CredentialStore(Protocol):
         """
         ...
 
-    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
-        """Make and keep a fresh phantom that stands for the active credential; an earlier one ends."""
+    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
+        """Make and keep a fresh phantom that stands for a credential and names the account; an earlier one ends."""
         ...
 
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:

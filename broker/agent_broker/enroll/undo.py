@@ -17,7 +17,7 @@ from agent_broker.enroll.report import Outcome, Report
 from agent_broker.enroll.restore import Restorer
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import MisuseError, UnavailableError
-from agent_broker.identity.registry import load_registry, remove_enrollment
+from agent_broker.identity.registry import Enrollment, load_registry, remove_enrollment
 from agent_broker.ids import AgentName, Uid
 
 
@@ -68,6 +68,7 @@ def _withdraw(transaction: Transaction, site: Site) -> tuple[str, ...]:
     site.on_step("removed the policy")
     for enrollment in load_registry(site.registry_dir):
         if (enrollment.agent, enrollment.owner_uid) == (transaction.agent, transaction.owner_uid):
+            warnings += _forget_accounts(enrollment, site)
             remove_enrollment(site.registry_dir, enrollment)
     site.on_step("unregistered")
     try:
@@ -76,6 +77,17 @@ def _withdraw(transaction: Transaction, site: Site) -> tuple[str, ...]:
         warnings.append(f"the monitor was not told ({error.message}); it reads the registry when it starts")
     site.on_step("reloaded")
     return tuple(warnings)
+
+
+def _forget_accounts(enrollment: Enrollment, site: Site) -> list[str]:
+    """Remove the rules of the further accounts; their keys, which are in no file, go with the vault's records."""
+    said = []
+    for account in enrollment.accounts[1:]:
+        path = policy_path(site.policy_dir, enrollment.agent, enrollment.owner_uid, account.name)
+        left = remove_policy(path, account.policy_sha256)
+        said += [left] if left else []
+        said.append(f"the key of the account {account.name} was in no file: it is deleted")
+    return said
 
 
 def _restore(transaction: Transaction, journal: TransactionFolder, site: Site) -> tuple[Outcome, ...]:

@@ -10,7 +10,7 @@ import posixpath
 from msgspec import Struct
 
 from agent_broker.identity.registry import EnrolledBinary, Enrollment
-from agent_broker.ids import Uid
+from agent_broker.ids import AgentName, Uid
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Image
 
@@ -31,6 +31,15 @@ class AgentTable:
         self._by_inode: dict[tuple[int, int], list[KnownFile]] = {}
         for each in known:
             self._by_inode.setdefault((each.facts.dev, each.facts.ino), []).append(each)
+        self._with_folders = {
+            (each.enrollment.agent, each.enrollment.owner_uid)
+            for each in known
+            if any(account.folders for account in each.enrollment.accounts)
+        }
+
+    def needs_folder(self, agent: AgentName, owner_uid: Uid) -> bool:
+        """Tell whether it matters in which folder this agent works: it has accounts with folders."""
+        return (agent, owner_uid) in self._with_folders
 
     def is_enrolled_file(self, image: Image) -> bool:
         """Tell whether an image's file has the place of an enrolled one, whatever it holds and whoever runs it."""

@@ -17,6 +17,7 @@ What this does not do: it knows no credential, no policy and no protocol; it say
 import asyncio
 import os
 
+import msgspec
 from msgspec import Struct
 
 from agent_broker.errors import AgentBrokerError
@@ -24,6 +25,7 @@ from agent_broker.identity.agent import AgentTable
 from agent_broker.identity.connection import Shared, only_holder, other_writer, pids_of, refusal
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.identity.executable import HashCache, hash_at_rest
+from agent_broker.identity.folder import folder_of
 from agent_broker.identity.mappings import Mappings
 from agent_broker.identity.memory import Memory
 from agent_broker.identity.principal import Found, Needed, PrincipalSearch, ScriptChecks
@@ -128,6 +130,10 @@ class Attestor:
         """Return what attest_socket would, if that takes no waiting; else None."""
         verdict = self._attest_holder(inode, known)
         return None if isinstance(verdict, Shared) else verdict
+
+    def other_end_of(self, inode: int) -> int:
+        """Return the inode number of the unix socket that is connected to this one; 0: none that anybody holds."""
+        return self._sensor.other_end_of(inode)
 
     def _attest_holder(self, inode: int, known: Freshness | None) -> "Verdict | Shared | None":
         """Look at a socket and its holder once; None: an event or a hash must be waited for.
@@ -268,11 +274,16 @@ class Attestor:
 
     def _settle(self, pidfd: int, record: TaskRecord, verdict: Evidence | Unknown) -> Verdict:
         """Return the verdict, unless the process's user changed; from now on nobody takes hold of an agent (LSM)."""
-        problem = self._user_problem(pidfd, record)
-        if problem is None and isinstance(verdict, Evidence) and verdict.principal and verdict.principal.is_caller:
+        agent = verdict.principal if isinstance(verdict, Evidence) else None
+        if not isinstance(verdict, Evidence) or agent is None or not agent.is_caller:
+            return self._user_problem(pidfd, record) or verdict
+        if self.agents.needs_folder(agent.agent, agent.owner_uid):
+            verdict = msgspec.structs.replace(verdict, folder=folder_of(verdict.caller.pid))
+        problem = self._user_problem(pidfd, record)  # it lives, so the folder was this process's
+        if problem is None:
             self._sensor.guard(pidfd)
             if not verdict.taints:
-                self._sensor.let_through(pidfd, verdict.principal.agent, verdict.uid)
+                self._sensor.let_through(pidfd, agent.agent, verdict.uid)
         return problem or verdict
 
     def _user_problem(self, pidfd: int, record: TaskRecord) -> Unknown | None:

@@ -41,6 +41,9 @@ class Evidence(Struct, frozen=True, tag="evidence"):
     taints: tuple[str, ...]
     """Taints of the caller and of every step up to and including the principal."""
     tier: str
+    folder: bytes = b""
+    """The working directory of an agent's main process when it was attested, as the monitor's root names it. Empty: it
+    is not known, it was deleted, or nobody needs to know: no account of the agent has folders."""
 
     @property
     def caller(self) -> Image:

@@ -5,7 +5,7 @@ not is refused, since it decides who is an agent.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,9 @@ from msgspec import Struct
 from agent_broker.disk import replace_file, require_root_owned, sync_folder
 from agent_broker.errors import MisuseError
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
+
+ONLY_ACCOUNT: Final = "main"
+"""What the enrolled credential's account is called if nobody named it."""
 
 
 class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,6 +122,17 @@ class SettingsFile(Struct, frozen=True, forbid_unknown_fields=True):
     """The agent writes it all the time: only what decides what it runs, or whom it trusts, is worth telling."""
 
 
+class Account(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of several credentials of an agent, by a name of the operator's (grant.accounts)."""
+
+    name: str
+    credential: CredentialId
+    folders: tuple[str, ...] = ()
+    """Absolute, as the kernel names them: an agent that is started in one of them, or below, uses this account."""
+    policy_sha256: Sha256 | None = None
+    """Of the rule that was written for it; None: the enrolment's own rule is its rule."""
+
+
 class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     """One agent of one user."""
 
@@ -135,6 +149,8 @@ class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     history: tuple[Approval, ...] = ()
     settings: tuple[SettingsFile, ...] = ()
     """Whose changes by others are told (monitor.settings_watch); none in records of older versions."""
+    accounts: tuple[Account, ...] = ()
+    """None: there is one credential, and it has no name. Else the enrolled one's is the first."""
     format: int = 1
 
     @property

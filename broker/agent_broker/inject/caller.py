@@ -31,6 +31,10 @@ class Callers(Protocol):
         """Return Unchanged if the process of this evidence still lives and runs the same image."""
         ...
 
+    async def other_end_of(self, inode: int) -> int:
+        """Return the inode of the unix socket that is connected to this one, in whatever namespace; 0: none."""
+        ...
+
     def caller_by_socket(self, inode: int) -> Caller:
         """Return the one process that holds the socket of this inode."""
         ...
@@ -94,7 +98,10 @@ class ConnectionCaller:
             self._problem = Unknown(reason=error.message, next_step=error.next_step)
 
     async def _current(self, peer: Peer) -> Evidence | Unknown:
-        holder = self._callers.caller_by_socket(peer.inode)
+        inode = peer.inode or await self._found_by_monitor(peer.own_inode)
+        if not inode:
+            return self._unless_closed(Unknown(reason="nobody holds the other end of the connection any more"))
+        holder = self._callers.caller_by_socket(inode)
         verdict = await holder.attest(self._last.freshness if self._last else None)
         if isinstance(verdict, Unchanged):
             if self._last is None or verdict.freshness != self._last.freshness:
@@ -105,6 +112,13 @@ class ConnectionCaller:
         verdict = self._unless_closed(verdict)
         self._last = verdict if isinstance(verdict, Evidence) else None
         return verdict
+
+    async def _found_by_monitor(self, own_inode: int) -> int:
+        """Ask anew each time: a number that was remembered could be another socket's by now. 0: there is none."""
+        try:
+            return await self._callers.other_end_of(own_inode)
+        except UnavailableError:
+            return 0
 
     def _unless_closed(self, verdict: Evidence | Unknown) -> Evidence | Unknown:
         return verdict if self.peer is not None else self._problem

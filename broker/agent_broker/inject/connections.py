@@ -39,7 +39,7 @@ MAX_HEADER_LINE_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 
 _GONE: Final = 503
-_OF_AGENTS: Final = frozenset({"policy", "frozen", "changed", "path"})
+_OF_AGENTS: Final = frozenset({"policy", "frozen", "changed", "path", "account"})
 _LINGER_S: Final = 5.0  # how long the body of a refused request is read, so that its client sees the answer
 
 _log = logging.getLogger(__name__)

@@ -153,7 +153,7 @@ class Endpoint:
                 "this phantom token is not known here",
                 next_step="restart the agent; if it stays, run: sudo agent-broker enroll AGENT",
             )
-        ask = Ask(caller=caller, credential=entry.credential, mode=INJECT, channel=caller.channel)
+        ask = Ask(caller, entry.credential, INJECT, caller.channel, by_folder=not entry.account)
         return await self._issuer.issue(ask)
 
     async def _value_of(self, issued: Issued) -> str:

@@ -3,8 +3,9 @@
 The law of this module:
 1. The answer is a *socket*, named by its inode, found by an exact question to the kernel. Which process holds it,
    and that it is the only one, is for the monitor to say (``attest_socket``): nothing here reads /proc.
-2. Only a live socket of this machine and this network namespace counts. A client that closed or half-closed its
-   side, sits in another namespace or on another machine, or can't be found, is no one: the reason is told.
+2. Only a live socket of this machine counts, by TCP of this network namespace. A client that closed or half-closed its
+   side, speaks TCP from another namespace or another machine, or can't be found, is no one: the reason is told. What is
+   connected to our unix socket from another network namespace (a container), only the monitor can find: see ``Peer``.
 3. ``confirm`` asks again before each request, so that neither a closed connection nor a re-used number passes.
 4. The age of the connection is known, so that a program can be told from what was executed over it: whoever
    connects, writes a request, and then executes the agent over himself, has a connection older than the agent.
@@ -79,9 +80,12 @@ class Peer(Struct, frozen=True):
     uid: Uid
     """Of the process that made it; the evidence's uid decides, this one only counts connections."""
     inode: int
+    """0: it is in another network namespace, and the monitor is to be asked what is connected to ``own_inode``."""
     opened_ns: int
     """CLOCK_BOOTTIME: the connection is not older than this."""
-    found: Found
+    found: Found | None
+    own_inode: int = 0
+    """Of our side of a unix connection from another network namespace."""
 
 
 class PeerFinder:
@@ -101,16 +105,19 @@ class PeerFinder:
             UnavailableError: the kernel does not answer.
         """
         now_ns = self._clock.boot_ns()
+        own_inode = 0
+        found: Found | None
         try:
             if connection.family == socket.AF_UNIX:
                 found, uid = self._unix(connection), _unix_uid(connection)
-                age_ns = 0
+                age_ns, own_inode = 0, 0 if found else os.fstat(connection.fileno()).st_ino
             else:
-                found = self._tcp(connection)
-                uid, age_ns = found.uid, (_age_ms(connection) + 1) * _NS_PER_MS + self._tick_ns
+                found = tcp = self._tcp(connection)
+                uid, age_ns = tcp.uid, (_age_ms(connection) + 1) * _NS_PER_MS + self._tick_ns
         except OSError as error:
             raise _closed() from error
-        return Peer(uid=Uid(uid), inode=found.inode, opened_ns=now_ns - age_ns, found=found)
+        inode = found.inode if found else 0
+        return Peer(uid=Uid(uid), inode=inode, opened_ns=now_ns - age_ns, found=found, own_inode=own_inode)
 
     def confirm(self, peer: Peer) -> None:
         """Return if the same socket is still at the other end.
@@ -119,14 +126,13 @@ class PeerFinder:
             PeerUnknownError: it is not.
             UnavailableError: the kernel does not answer.
         """
-        if not self._diag.is_same(peer.found):
+        if peer.found is not None and not self._diag.is_same(peer.found):
             raise _closed()
 
-    def _unix(self, connection: SocketLike) -> Found:
+    def _unix(self, connection: SocketLike) -> Found | None:
+        """None: it is not in this network namespace (the kernel counts our side to the client's namespace)."""
         found = self._diag.unix_peer(os.fstat(connection.fileno()).st_ino)
-        if found is None:
-            raise _other_namespace()
-        if found.inode == 0:
+        if found is not None and found.inode == 0:
             raise _closed()
         return found
 
@@ -190,5 +196,5 @@ def _closed() -> PeerUnknownError:
 def _other_namespace() -> PeerUnknownError:
     return PeerUnknownError(
         "the client is not in the broker's network namespace, so its process can't be verified",
-        next_step="run the agent outside the container or network namespace",
+        next_step="give the container the broker's unix socket (inject.sock), or run the agent outside",
     )

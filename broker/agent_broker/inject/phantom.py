@@ -28,6 +28,9 @@ RECORD_KIND: Final = "phantom"
 CREDENTIAL_ATTRIBUTE: Final = "credential"
 """Attribute of a phantom's record: the id of the credential that it stands for."""
 
+ACCOUNT_ATTRIBUTE: Final = "account"
+"""Attribute of a phantom's record: the account that it names; missing: the folder decides (grant.accounts)."""
+
 _RANDOM_BYTES: Final = 20  # 160 bits, and a whole number of base32 characters
 _SHAPE: Final = re.compile(re.escape(PREFIX) + r"[a-z2-7]{32}")
 
@@ -53,6 +56,8 @@ class PhantomEntry(Struct, frozen=True):
     agent: AgentName
     owner_uid: Uid
     credential: CredentialId
+    account: str = ""
+    """The account that it names; empty: the agent's own phantom, and its folder decides."""
 
 
 class PhantomRecords(Protocol):
@@ -114,7 +119,8 @@ def _entry_of(record: Credential) -> PhantomEntry:
     credential = record.attributes.get(CREDENTIAL_ATTRIBUTE)
     if not credential:
         raise IntegrityError(f"{record.id} does not name its credential", next_step=_enroll_again(record))
-    return PhantomEntry(agent=record.agent, owner_uid=record.owner_uid, credential=CredentialId(credential))
+    account = record.attributes.get(ACCOUNT_ATTRIBUTE, "")
+    return PhantomEntry(record.agent, record.owner_uid, CredentialId(credential), account)
 
 
 def _enroll_again(record: Credential) -> str:

@@ -179,6 +179,15 @@ class KernelMaps:
         self._ask(wire.FILES_QUERY.pack(inode, 0, 0))
         return wire.decode_open_files(self._programs.read_iterator("files"))
 
+    def other_end_of(self, inode: int) -> int:
+        """Return the inode number of the unix socket that is connected to this one, in whatever namespace; 0: none.
+
+        Exact while somebody keeps the socket with this inode open: no other socket is ever at its other end.
+        """
+        self._ask(wire.FILES_QUERY.pack(inode, 1, 0))
+        found = wire.decode_open_files(self._programs.read_iterator("files"))
+        return found[0].file.ino if len({each.file.ino for each in found}) == 1 else 0
+
     def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
         """Return the files of a process's executable mappings that others than root could have made."""
         found = wire.decode_open_files(self._programs.read_iterator("mappings", pid=pid))

@@ -75,6 +75,10 @@ class Sensor(Protocol):
         """Return every descriptor that is this socket."""
         ...
 
+    def other_end_of(self, inode: int) -> int:
+        """Return the inode number of the unix socket that is connected to this one; 0: none that anybody holds."""
+        ...
+
 
 class CoreSensor:
     """The CO-RE programs in the running kernel (backend ``core``): loads at once, closes with ``close``.
@@ -111,6 +115,7 @@ class CoreSensor:
         self.guard = maps.guard
         self.own_file = maps.own_file
         self.socket_holders = maps.socket_holders
+        self.other_end_of = maps.other_end_of
         self.foreign_mappings = maps.foreign_mappings
         self.watch_endpoints = maps.watch_endpoints
         self.missing = self._programs.missing

@@ -28,11 +28,13 @@ from agent_broker.monitor.messages import (
     Attest,
     AttestSocket,
     DescribePid,
+    FindOtherEnd,
     GetStatus,
     IncidentPush,
     LetGoOn,
     LineageAnswer,
     MonitorStatus,
+    OtherEnd,
     ProvenanceAnswer,
     Recheck,
     Rejected,
@@ -92,6 +94,15 @@ class MonitorClient:
         """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
         async with self._socket_turns.turn(inode, Lane.SERVED if known is not None else Lane.NEW):
             return await self._verdict(AttestSocket(next(self._numbers), inode, known))
+
+    async def other_end_of(self, inode: int) -> int:
+        """Return the inode number of the unix socket that is connected to this one, in whatever namespace; 0: none.
+
+        Raises:
+            UnavailableError: the monitor is down.
+        """
+        async with self._socket_turns.turn(inode, Lane.NEW):
+            return _expect(await self._ask(FindOtherEnd(next(self._numbers), inode)), OtherEnd).inode
 
     async def recheck(self, known: Freshness) -> Verdict:
         """Return Unchanged if the process of this evidence still lives and runs the same image, else Unknown."""

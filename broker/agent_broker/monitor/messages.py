@@ -31,6 +31,13 @@ class AttestSocket(Struct, frozen=True, tag="attest-socket"):
     known: Freshness | None = None
 
 
+class FindOtherEnd(Struct, frozen=True, tag="find-other-end"):
+    """Which socket (inode in sockfs) is connected to the unix socket with this inode number, in whatever namespace?"""
+
+    id: int
+    inode: int
+
+
 class Recheck(Struct, frozen=True, tag="recheck"):
     """Is the process of this evidence still alive and unchanged? Asked by numbers alone, right after an attestation."""
 
@@ -92,6 +99,13 @@ class VerdictAnswer(Struct, frozen=True, tag="verdict"):
 
     id: int
     verdict: Evidence | Unknown | Unchanged
+
+
+class OtherEnd(Struct, frozen=True, tag="other-end"):
+    """Answers FindOtherEnd; inode 0: there is none that a process holds."""
+
+    id: int
+    inode: int
 
 
 class LineageAnswer(Struct, frozen=True, tag="lineage"):
@@ -171,8 +185,26 @@ class Rejected(Struct, frozen=True, tag="rejected"):
 
 
 Request = (
-    Attest | AttestSocket | Recheck | DescribePid | WhoWrote | Reload | GetStatus | Subscribe | Acknowledge | LetGoOn
+    Attest
+    | AttestSocket
+    | FindOtherEnd
+    | Recheck
+    | DescribePid
+    | WhoWrote
+    | Reload
+    | GetStatus
+    | Subscribe
+    | Acknowledge
+    | LetGoOn
 )
 Answer = (
-    VerdictAnswer | LineageAnswer | ProvenanceAnswer | ReloadAnswer | MonitorStatus | IncidentPush | Rejected | WentOn
+    VerdictAnswer
+    | OtherEnd
+    | LineageAnswer
+    | ProvenanceAnswer
+    | ReloadAnswer
+    | MonitorStatus
+    | IncidentPush
+    | Rejected
+    | WentOn
 )

@@ -38,6 +38,10 @@ class ProvenAttestor:
         problem = await self._heartbeat.prove()
         return _unknown(problem) if problem else await self._attestor.attest_socket(inode, known)
 
+    def other_end_of(self, inode: int) -> int:
+        """See Attestor. The kernel's present tables, whatever became of its events."""
+        return self._attestor.other_end_of(inode)
+
     def recheck(self, known: Freshness) -> Verdict:
         """See Attestor."""
         if not self._heartbeat.is_fresh:

@@ -28,11 +28,13 @@ from agent_broker.monitor.messages import (
     Attest,
     AttestSocket,
     DescribePid,
+    FindOtherEnd,
     GetStatus,
     IncidentPush,
     LetGoOn,
     LineageAnswer,
     MonitorStatus,
+    OtherEnd,
     ProvenanceAnswer,
     Recheck,
     Rejected,
@@ -75,6 +77,10 @@ class AttestorPort(Protocol):
         ...
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
+        """See Attestor."""
+        ...
+
+    def other_end_of(self, inode: int) -> int:
         """See Attestor."""
         ...
 
@@ -221,6 +227,8 @@ class Service:
         match request:
             case Recheck():
                 self._send(connection, VerdictAnswer(request.id, self._attestor.recheck(request.known)))
+            case FindOtherEnd():
+                self._send(connection, OtherEnd(request.id, self._attestor.other_end_of(request.inode)))
             case Reload():
                 self._run(self._answer_reload(connection, request.id))
             case DescribePid():

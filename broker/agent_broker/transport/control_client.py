@@ -136,10 +136,16 @@ class ControlClient:
         """See ControlPort."""
         return Secret(_call(self._admin.GetOriginal, pb.CredentialId(id=credential)).secret)
 
-    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
+    def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
         """See ControlPort."""
-        request = pb.MakePhantomRequest(owner=pb.AgentOfUser(agent=agent, owner_uid=owner_uid), active=active)
+        owner = pb.AgentOfUser(agent=agent, owner_uid=owner_uid)
+        request = pb.MakePhantomRequest(owner=owner, active=active, account=account)
         return Secret(_call(self._admin.MakePhantom, request).secret)
+
+    def remove_account(self, agent: AgentName, owner_uid: Uid, account: str) -> int:
+        """See ControlPort."""
+        owner = pb.AgentOfUser(agent=agent, owner_uid=owner_uid)
+        return int(_call(self._admin.RemoveAccount, pb.AccountOfUser(owner=owner, account=account)).records)
 
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """See ControlPort."""

@@ -85,12 +85,16 @@ class AdminPort(Protocol):
         """Return the bytes of a stored original."""
         ...
 
-    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId) -> Secret:
-        """Make (or re-bind) the phantom of an enrolment; durable on return."""
+    async def make_phantom(self, agent: AgentName, owner_uid: Uid, active: CredentialId, account: str = "") -> Secret:
+        """Make (or re-bind) the phantom of an enrolment, or the one that names this account; durable on return."""
         ...
 
     async def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """Delete all records of one enrolment and end its grants; return how many there were."""
+        ...
+
+    async def remove_account(self, agent: AgentName, owner_uid: Uid, account: str) -> int:
+        """Delete the credential and the phantom of one account of an enrolment; return how many records that were."""
         ...
 
     async def reload(self) -> ReloadAnswer:

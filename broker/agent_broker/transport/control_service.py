@@ -16,7 +16,7 @@ import grpc.aio
 import msgspec
 
 from agent_broker.errors import AgentBrokerError, MisuseError
-from agent_broker.ids import AgentName, CredentialId, Pid, Uid
+from agent_broker.ids import ACCOUNT_NAMES, AgentName, CredentialId, Pid, Uid, is_account_name
 from agent_broker.monitor.incident import SEVERITIES
 from agent_broker.transport import control_pb2 as pb
 from agent_broker.transport import control_pb2_grpc as services
@@ -162,13 +162,20 @@ class AdminServicer(services.AdminServicer):  # type: ignore[misc]  # generated 
     async def MakePhantom(self, request: pb.MakePhantomRequest) -> pb.SecretBytes:
         """See control.proto."""
         agent, owner_uid = _owner(request.owner)
-        phantom = await self._port.make_phantom(agent, owner_uid, _credential_id(request.active))
+        account = _account(request.account) if request.account else ""
+        phantom = await self._port.make_phantom(agent, owner_uid, _credential_id(request.active), account)
         return pb.SecretBytes(secret=phantom.reveal())
 
     @_answers
     async def RemoveAgent(self, request: pb.AgentOfUser) -> pb.Removed:
         """See control.proto."""
         return pb.Removed(records=await self._port.remove_agent(*_owner(request)))
+
+    @_answers
+    async def RemoveAccount(self, request: pb.AccountOfUser) -> pb.Removed:
+        """See control.proto."""
+        agent, owner_uid = _owner(request.owner)
+        return pb.Removed(records=await self._port.remove_account(agent, owner_uid, _account(request.account)))
 
     @_answers
     async def Reload(self, _request: pb.Empty) -> pb.Record:
@@ -226,6 +233,12 @@ def _credential_id(text: str) -> CredentialId:
     if not agent or not (owner.isascii() and owner.isdigit()) or not name:
         raise MisuseError("a credential's id has the form AGENT/OWNER_UID/NAME")
     return CredentialId(text)
+
+
+def _account(name: str) -> str:
+    if not is_account_name(name):
+        raise MisuseError(ACCOUNT_NAMES)
+    return name
 
 
 def _owner(request: pb.AgentOfUser) -> tuple[AgentName, Uid]:

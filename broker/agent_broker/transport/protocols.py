@@ -1,6 +1,7 @@
 """What can be asked on agent.sock: one table, one async handler a protocol.
 
-    claude-api-key-helper   the phantom of the caller's user, for Claude's ``apiKeyHelper``. Never a secret:
+    claude-api-key-helper [ACCOUNT]
+                            the phantom of the caller's user, for Claude's ``apiKeyHelper``. Never a secret:
                             a phantom is worthless outside the broker's own endpoint, so nobody is attested
     get NAME                the secret of credential AGENT/CALLER_UID/NAME itself, AGENT being the agent that the
                             caller descends from; the weakest mode, given only if a policy allows its release.
@@ -29,8 +30,8 @@ _CREDENTIAL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 class Agents(Protocol):
     """What the protocols ask about enrolments and phantoms."""
 
-    def phantom_for(self, agent: AgentName, uid: Uid) -> str | None:
-        """Return the phantom of this user's agent; None: it is not enrolled."""
+    def phantom_for(self, agent: AgentName, uid: Uid, account: str) -> str | None:
+        """Return the phantom of this user's agent, of this account if one is named; None: it is not enrolled."""
         ...
 
     def agents_of(self, uid: Uid) -> tuple[AgentName, ...]:
@@ -85,8 +86,10 @@ class Protocols:
             )
         return await handler(request, peer)
 
-    async def _claude_api_key_helper(self, _request: ShimRequest, peer: Peer) -> ShimAnswer:
-        phantom = self._agents.phantom_for(CLAUDE, peer.uid)
+    async def _claude_api_key_helper(self, request: ShimRequest, peer: Peer) -> ShimAnswer:
+        if len(request.argv) > 1 or not all(map(_CREDENTIAL_NAME.fullmatch, request.argv)):
+            raise MisuseError("the helper takes the name of one account, or nothing")
+        phantom = self._agents.phantom_for(CLAUDE, peer.uid, "".join(request.argv))
         if phantom is None:
             raise RefusedError(
                 "enrolment", "Claude is not enrolled for this user", next_step="sudo agent-broker enroll claude"
