@@ -247,8 +247,10 @@ struct sender {
 struct files_query {
 	__u64 socket_ino; /* not 0: holders of this socket, or, with a pid, of the unix socket at its other end */
 	__u32 pid;        /* else: this process's descriptor `fd` */
-	__u32 fd;
+	__u32 fd;	  /* or EVERY_DESCRIPTOR */
 };
+
+#define EVERY_DESCRIPTOR (~0U)
 
 struct open_file {
 	__u32 pid;

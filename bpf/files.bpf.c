@@ -108,7 +108,9 @@ int tell_file(struct bpf_iter__task_file *context)
 	if (query->socket_ino) {
 		if (!is_wanted_socket(file, query))
 			return 0;
-	} else if ((__u32)task->tgid != query->pid || context->fd != query->fd) {
+	} else if ((__u32)task->tgid != query->pid) {
+		return 0;
+	} else if (query->fd != EVERY_DESCRIPTOR && context->fd != query->fd) {
 		return 0;
 	}
 	found.pid = task->tgid;

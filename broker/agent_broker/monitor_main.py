@@ -74,6 +74,9 @@ from agent_broker.privilege import (
 
 _KEPT = CAP_BPF | CAP_PERFMON | CAP_SYS_ADMIN | CAP_SYS_PTRACE | CAP_DAC_READ_SEARCH | CAP_LEASE
 
+_SWITCH_S = 0.0002
+"""How long the thread that openers wait for waits for the event loop to let it run, at most; Python says 5 ms."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -90,6 +93,7 @@ def run(layout: Layout, config: Config) -> None:
     hide_memory()
     allow_descriptors()
     take_precedence()
+    sys.setswitchinterval(_SWITCH_S)
     asyncio.run(_live(layout, config))
 
 

@@ -4,8 +4,14 @@ calls, switches, mappings and messages that the hooks for tampering see.
 The monitor runs and does not run in turn (off, on, on, off, ...), and every phase does the same three things. Ratios
 are of the medians over all phases of a kind. What the medians of single phases differ by without the monitor is the
 noise: a ratio that is nearer to 1 than that says no more than "not much".
+
+Opens are so quick that the machine's own ups and downs outweigh what is asked: their ratio is the median of those of
+phases that follow each other, each by its quickest quarter. Beside it stands what one empty listener with one
+permission mark on another file of the same file system costs: since there is one, the kernel looks at every open there.
 """
 
+import statistics
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +24,7 @@ _EXECS = 300
 _COMPILES = 3
 _FILES = 30
 _OPEN_BATCHES, _OPENS = 200, 500
+_MARK_PAIRS, _MARK_BATCHES = 40, 20
 _LOADS = {"syscall": 20_000, "switch": 500, "map": 2000, "send": 2000}
 """Kinds of the driver ``loads``, and how many of a kind make a batch of some milliseconds."""
 _LOAD_BATCHES = 40
@@ -50,6 +57,11 @@ class _Samples:
     @property
     def p50(self) -> float:
         return p50([sample for phase in self._phases for sample in phase])
+
+    @property
+    def quick(self) -> list[float]:
+        """Of each phase, what the quickest quarter stays below."""
+        return [statistics.quantiles(phase, n=4)[0] for phase in self._phases]
 
     @property
     def spread(self) -> float:
@@ -90,7 +102,7 @@ def run(stage: Stage) -> list[Figure]:
     return [
         _figure("exec", on.execs, off.execs, ms),
         _figure("compile", on.compiles, off.compiles, ms),
-        _figure("open", on.opens, off.opens, _ns),
+        _open_figure(on.opens, off.opens, _one_mark(stage, project / "Makefile")),
         *(_figure(f"load-{kind}", on.loads[kind], off.loads[kind], _ns) for kind in _LOADS),
     ]
 
@@ -101,6 +113,32 @@ def _ns(hundredths: float) -> str:
 
 def _figure(key: str, on: _Samples, off: _Samples, shown: Callable[[float], str]) -> Figure:
     return Figure(key, on.p50 / off.p50, f"{shown(on.p50)} / {shown(off.p50)}; noise when off +- {off.spread:.1%}")
+
+
+def _open_figure(on: _Samples, off: _Samples, one_mark: float) -> Figure:
+    ratios = [with_it / without for with_it, without in zip(on.quick, off.quick, strict=True)]
+    detail = f"{_ns(p50(on.quick))} / {_ns(p50(off.quick))}; {min(ratios):.3f} to {max(ratios):.3f}"
+    return Figure("open", statistics.median(ratios), f"{detail}; one mark of an empty listener: {one_mark:.3f} x")
+
+
+def _one_mark(stage: Stage, ordinary: Path) -> float:
+    """Return what one permission mark on another file costs an open of this one: a ratio, without our monitor."""
+    stage.have(monitor=False, broker=False)
+
+    def measure(*marked: Path) -> float:
+        command = [stage.driver("answerer"), *marked]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as listener:
+            if listener.stdout:
+                listener.stdout.readline()
+            phase = _numbers(stage.driver("opens"), str(_MARK_BATCHES), str(_OPENS), ordinary)
+            listener.communicate()
+        return statistics.quantiles(phase, n=4)[0]
+
+    ratios = []
+    for number in range(_MARK_PAIRS):
+        times = {count: measure(*stage.decoys[:count]) for count in ((0, 1) if number % 2 else (1, 0))}
+        ratios.append(times[1] / times[0])
+    return statistics.median(ratios)
 
 
 def _numbers(*command: str | Path) -> list[int]:

@@ -186,6 +186,26 @@ def test_a_fork_from_a_thread_belongs_to_the_whole_process(watched):
     process.wait()
 
 
+NOT_OPEN = 100_000
+
+
+def test_many_descriptors_are_looked_up_in_one_walk(watched, tmp_path):
+    fds = []
+    for number in range(300):
+        (tmp_path / str(number)).touch()
+        fds.append(os.open(tmp_path / str(number), os.O_PATH))
+    try:
+        found = watched.sensor.own_files([*reversed(fds), NOT_OPEN])
+        one = watched.sensor.own_file(fds[7])
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+    assert [each.file.ino for each in found[:-1]] == [(tmp_path / str(299 - at)).stat().st_ino for at in range(300)]
+    assert found[-1] is None
+    assert found[-1 - 8].file == one.file
+
+
 def test_a_registered_files_environment_is_captured_whole_and_at_exec(watched):
     fd = os.open(SLEEP, os.O_RDONLY)
     file = watched.sensor.own_file(fd).file

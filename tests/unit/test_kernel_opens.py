@@ -21,11 +21,15 @@ class KernelSide:
 
     def __init__(self):
         self.marks, self.askers, self.answering = {}, set(), 0
-        self.full = False
+        self.questions, self.room = [], None
+
+    def mark_all(self, wanted):
+        self.questions.append(len(wanted))
+        return [self.mark(fd, agent) for fd, agent in wanted]
 
     def mark(self, fd, agent):
-        if self.full:
-            raise UnavailableError("a file can't be marked with the kernel side: full")
+        if self.room is not None and len(self.marks) >= self.room:
+            return UnavailableError("a file can't be marked with the kernel side: full")
         file = FileNumbers(os.fstat(fd).st_dev, os.fstat(fd).st_ino)
         self.marks[file] = agent
         return file
@@ -62,6 +66,9 @@ class Behind:
         self.did.append(("mark", mark.path, fd >= 0))
         if self.refuses:
             raise UnavailableError("no such events")
+
+    def finish(self):
+        return []
 
     def leave(self, path):
         self.did.append(("leave", path))
@@ -104,13 +111,15 @@ def file(tmp_path):
     return path
 
 
-def mark(opens, path, **fields):
+def mark(opens, path, *, finish=True, **fields):
     given = {"agent": "claude", "owner_uid": 1000, "deny": True, **fields}
     fd = os.open(path, os.O_PATH)
     try:
         opens.mark(Mark(str(path), **given), fd)
     finally:
         os.close(fd)
+        if finish:
+            assert opens.finish() == []
 
 
 def numbers(path):
@@ -190,11 +199,41 @@ def test_a_file_whose_openers_can_not_be_held_up_is_denied_all_the_same(opens, k
     assert list(kernel.marks) == [numbers(file)]
 
 
-def test_what_the_kernel_does_not_take_is_told(opens, kernel, file):
-    kernel.full = True
+def test_many_are_denied_with_few_questions_and_leave_no_descriptor(opens, kernel, tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    files = [tmp_path / str(number) for number in range(300)]
+    for each in files:
+        each.touch()
+        mark(opens, each, finish=False)
 
-    with pytest.raises(UnavailableError, match="full"):
-        mark(opens, file)
+    assert opens.finish() == []
+
+    assert kernel.marks.keys() == {numbers(each) for each in files}
+    assert kernel.questions == [128, 128, 44]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_the_kernel_does_not_take_is_told(opens, kernel, file, tmp_path):
+    other = tmp_path / "other"
+    other.touch()
+    kernel.room = 1
+    mark(opens, file, finish=False)
+    mark(opens, other, finish=False)
+
+    ((path, error),) = opens.finish()
+
+    assert (path, error.message) == (str(other), "a file can't be marked with the kernel side: full")
+    assert opens.finish() == []
+
+
+def test_a_kernel_that_does_not_answer_is_told_for_each_path(opens, kernel, file, monkeypatch):
+    def fail(_wanted):
+        raise UnavailableError("the kernel does not answer")
+
+    monkeypatch.setattr(kernel, "mark_all", fail)
+    mark(opens, file, finish=False)
+
+    assert [path for path, _ in opens.finish()] == [str(file)]
 
 
 def test_it_answers_while_it_runs(opens, kernel, behind):

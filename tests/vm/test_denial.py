@@ -7,12 +7,14 @@ import subprocess
 
 import pytest
 
+from agent_broker.errors import UnavailableError
 from agent_broker.kernel import wire
 from agent_broker.kernel.marks import agent_number
 from tests.fakes.denying import USER, Denying, build_opener, opened, start_reader
 from tests.fakes.tampering import Victim
 
 AGENT = agent_number("agent", USER)
+NOT_OPEN = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,20 @@ def test_a_program_of_the_user_is_denied_and_named(world, decoy):
     assert (event.operation, event.uid, event.ino) == (wire.OPERATION_OPEN, USER, facts.st_ino)
     assert (event.command, event.name) == (b"opener", os.fsencode(decoy))
     assert world.store.lineage(event.proc_id, event.exec_id).steps[0].image.filename == str(world.opener)
+
+
+def test_many_files_are_denied_by_one_question(world):
+    files = [world.file() for _ in range(100)]
+    fds = [os.open(each, os.O_PATH) for each in files]
+    try:
+        *marked, refused = world.marks.mark_all([*((fd, AGENT) for fd in fds), (NOT_OPEN, AGENT)])
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+    assert [each.ino for each in marked] == [each.stat().st_ino for each in files]
+    assert isinstance(refused, UnavailableError)
+    assert [world.open("open", files[at]) for at in (0, 50, 99)] == [errno.EPERM] * 3
 
 
 def test_a_file_is_denied_until_its_mark_is_removed(world, decoy):

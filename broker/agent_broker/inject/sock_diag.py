@@ -2,8 +2,8 @@
 
 Exact look-ups only: the kernel finds the one socket by its addresses or its inode, so a question costs about
 50 us however many sockets the machine has (a dump through ``DiagSocket.get_sock_stats`` costs milliseconds and
-grows). pyroute2 encodes and decodes the messages; its own transport can't tell an error from an AF_INET answer
-(its marshal keys on the family byte, and NLMSG_ERROR equals AF_INET), so the exchange is made here.
+grows). pyroute2 encodes and decodes the messages (sock_diag_messages); its own transport can't tell an error from an
+AF_INET answer (its marshal keys on the family byte, and NLMSG_ERROR equals AF_INET), so the exchange is made here.
 
 Needs no privilege. Sees the network namespace that this process was in when the object was made.
 """
@@ -18,15 +18,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from msgspec import Struct
-from pyroute2.netlink import NETLINK_SOCK_DIAG, NLM_F_REQUEST, NLMSG_ERROR
-from pyroute2.netlink.diag import (
-    SOCK_DIAG_BY_FAMILY,
-    UDIAG_SHOW_PEER,
-    inet_diag_msg,
-    inet_diag_req,
-    unix_diag_msg,
-    unix_diag_req,
-)
 
 from agent_broker.errors import UnavailableError
 
@@ -34,8 +25,8 @@ Address = IPv4Address | IPv6Address
 
 TCP_ESTABLISHED: Final = 1  # include/net/tcp_states.h
 
-_ANY_STATE: Final = 0xFFFFFFFF
-_NO_COOKIE: Final = 0xFFFFFFFFFFFFFFFF  # INET_DIAG_NOCOOKIE, twice
+_NETLINK_SOCK_DIAG: Final = 4  # include/uapi/linux/netlink.h, as the next
+_NLMSG_ERROR: Final = 2
 _HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _ERRNO: Final = struct.Struct("=i")
 _SEQUENCE_OFFSET: Final = 8  # bytes into struct nlmsghdr
@@ -85,7 +76,7 @@ class SockDiag:
             UnavailableError: the kernel has no sock_diag.
         """
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
             self._socket.bind((0, 0))
         except OSError as error:
             raise UnavailableError(f"sock_diag can't be opened: {error.strerror}") from error
@@ -104,31 +95,25 @@ class SockDiag:
         Raises:
             UnavailableError: the kernel does not answer.
         """
-        request = inet_diag_req()
-        request["sdiag_family"] = socket.AF_INET6 if isinstance(wanted.address, IPv6Address) else socket.AF_INET
-        request["sdiag_protocol"] = socket.IPPROTO_TCP
-        request["idiag_states"] = _ANY_STATE
-        request["idiag_src"], request["idiag_sport"] = _words(wanted.address), wanted.port
-        request["idiag_dst"], request["idiag_dport"] = _words(wanted.peer_address), wanted.peer_port
-        request["idiag_cookie"] = _NO_COOKIE
-        question = _encoded(request)
+        from agent_broker.inject import sock_diag_messages as messages  # noqa: PLC0415 - see there
+
+        question = messages.tcp_question((wanted.address, wanted.port), (wanted.peer_address, wanted.peer_port))
         answer = self._ask(question)
         if answer is None:
             return None
-        message = inet_diag_msg(answer)
-        message.decode()
+        found = messages.read_tcp(answer)
         return TcpSocket(
-            inode=message["idiag_inode"],
+            inode=int(found["idiag_inode"]),
             question=question,
             sameness=_sameness(answer),
             endpoints=Endpoints(
-                address=plain(message["idiag_src"]),
-                port=message["idiag_sport"],
-                peer_address=plain(message["idiag_dst"]),
-                peer_port=message["idiag_dport"],
+                address=plain(str(found["idiag_src"])),
+                port=int(found["idiag_sport"]),
+                peer_address=plain(str(found["idiag_dst"])),
+                peer_port=int(found["idiag_dport"]),
             ),
-            state=message["idiag_state"],
-            uid=message["idiag_uid"],
+            state=int(found["idiag_state"]),
+            uid=int(found["idiag_uid"]),
         )
 
     def unix_peer(self, inode: int) -> Found | None:
@@ -140,20 +125,13 @@ class SockDiag:
         Raises:
             UnavailableError: the kernel does not answer.
         """
-        request = unix_diag_req()
-        request["sdiag_family"] = socket.AF_UNIX
-        request["udiag_states"] = _ANY_STATE
-        request["udiag_ino"] = inode
-        request["udiag_show"] = UDIAG_SHOW_PEER
-        request["udiag_cookie"] = _NO_COOKIE
-        question = _encoded(request)
+        from agent_broker.inject import sock_diag_messages as messages  # noqa: PLC0415 - see there
+
+        question = messages.unix_question(inode)
         answer = self._ask(question)
         if answer is None:
             return None
-        message = unix_diag_msg(answer)
-        message.decode()
-        peer = int(message.get_attr("UNIX_DIAG_PEER") or 0)
-        return Found(inode=peer, question=question, sameness=_sameness(answer))
+        return Found(inode=messages.read_unix_peer(answer), question=question, sameness=_sameness(answer))
 
     def is_same(self, found: Found) -> bool:
         """Return whether the question that found a socket still finds it, unchanged; takes 10 us.
@@ -172,7 +150,7 @@ class SockDiag:
             answer = self._receive()
         except OSError as error:
             raise UnavailableError(f"sock_diag does not answer: {error.strerror}") from error
-        if _HEADER.unpack_from(answer)[1] != NLMSG_ERROR:
+        if _HEADER.unpack_from(answer)[1] != _NLMSG_ERROR:
             return answer
         code = -_ERRNO.unpack_from(answer, _HEADER.size)[0]
         if code == errno.ENOENT:
@@ -200,19 +178,7 @@ def plain(address: str) -> Address:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
-def _encoded(request: inet_diag_req | unix_diag_req) -> bytes:
-    request["header"]["type"] = SOCK_DIAG_BY_FAMILY
-    request["header"]["flags"] = NLM_F_REQUEST
-    request.encode()
-    return bytes(request.data)
-
-
 def _sameness(answer: bytes) -> bytes:
     if answer[_HEADER.size] == socket.AF_UNIX:
         return answer[_HEADER.size :]
     return b"".join(answer[part] for part in _INET_STABLE)
-
-
-def _words(address: Address) -> tuple[int, ...]:
-    words = struct.unpack(f">{len(address.packed) // 4}I", address.packed)
-    return words + (0,) * (4 - len(words))

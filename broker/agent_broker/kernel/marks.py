@@ -8,12 +8,14 @@ import ctypes
 import errno
 import hashlib
 import os
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from agent_broker.errors import UnavailableError
 from agent_broker.ids import AgentName, Uid
 from agent_broker.kernel import wire
+from agent_broker.kernel.events import FileFacts
 from agent_broker.kernel.loader import Programs
 from agent_broker.kernel.maps import KernelMaps
 
@@ -38,7 +40,7 @@ class KernelMarks:
         """Take the maps of programs with every one of HOOKS attached."""
         self._libbpf = programs.libbpf
         self._maps = programs.maps
-        self._own_file = maps.own_file
+        self._own_file, self._own_files = maps.own_file, maps.own_files
         self._marked: set[FileNumbers] = set()
         self._of_bit: dict[int, int] = {}
         """How many marks set a bit of the filter."""
@@ -53,13 +55,17 @@ class KernelMarks:
         Raises:
             UnavailableError: the map is full (32,768 files), or the descriptor is not open.
         """
-        facts = self._own_file(fd).file
-        file = FileNumbers(facts.dev, facts.ino)
-        if file not in self._marked:
-            self._filter(file, 1)  # before the mark, which nobody would look for
-        self._put("marks", wire.FILE_KEY.pack(facts.dev, facts.ino), wire.MARK.pack(agent, facts.generation, 0))
-        self._marked.add(file)
-        return file
+        return self._mark(self._own_file(fd).file, agent)
+
+    def mark_all(self, wanted: Sequence[tuple[int, int]]) -> list[FileNumbers | UnavailableError]:
+        """Do ``mark`` for many descriptors and agents, and ask the kernel once; what it would raise is returned."""
+        done: list[FileNumbers | UnavailableError] = []
+        for (fd, agent), found in zip(wanted, self._own_files(fd for fd, _ in wanted), strict=True):
+            try:
+                done.append(self._mark((found or self._own_file(fd)).file, agent))
+            except UnavailableError as error:
+                done.append(error)
+        return done
 
     def unmark(self, file: FileNumbers) -> None:
         """Stop denying a file; one that is not denied is fine."""
@@ -103,6 +109,14 @@ class KernelMarks:
         """
         key = ctypes.byref(ctypes.c_uint(0))
         self._libbpf.number("bpf_map_update_elem", self._maps["watchman"], key, wire.WATCHMAN.pack(pid, 0), 0)
+
+    def _mark(self, facts: FileFacts, agent: int) -> FileNumbers:
+        file = FileNumbers(facts.dev, facts.ino)
+        if file not in self._marked:
+            self._filter(file, 1)  # before the mark, which nobody would look for
+        self._put("marks", wire.FILE_KEY.pack(facts.dev, facts.ino), wire.MARK.pack(agent, facts.generation, 0))
+        self._marked.add(file)
+        return file
 
     def _filter(self, file: FileNumbers, change: int) -> None:
         """Count a mark in or out of the kernel side's filter."""

@@ -114,6 +114,7 @@ class CoreSensor:
         self.unregister = maps.unregister
         self.guard = maps.guard
         self.own_file = maps.own_file
+        self.own_files = maps.own_files
         self.socket_holders = maps.socket_holders
         self.other_end_of = maps.other_end_of
         self.foreign_mappings = maps.foreign_mappings

@@ -103,6 +103,7 @@ OBJECT_KEY = struct.Struct("=II")
 """struct object_key: operation, id."""
 FILES_QUERY = struct.Struct("=QII")
 """struct files_query: socket_ino, pid, fd."""
+EVERY_DESCRIPTOR = 0xFFFFFFFF
 ENDPOINTS = struct.Struct("=QQII")
 """struct endpoints: unix_dev, unix_ino, tcp_port."""
 _OPEN_FILE_HEAD = struct.Struct("=IIIiQIIQQQQ")

@@ -112,7 +112,7 @@ class Actors:
             Exception: whatever the attestor raises; the first verdict stands then.
         """
         record = actor.record
-        if isinstance(first, Evidence) or record is None:
+        if isinstance(first, Evidence) or record is None or actor.pidfd < 0:
             return first
         try:
             second = await asyncio.wait_for(self._attestor.attest(actor.pidfd), SECOND_LOOK_S)

@@ -3,7 +3,8 @@
 The law, for each permission event, in this order:
 1. Our own process is answered at once.
 2. While the opener waits, so that it can't end, exec or be replaced: its kernel numbers are looked up by its pidfd,
-   and its executable is held by an O_PATH descriptor.
+   and its executable is held by an O_PATH descriptor. One who does again what it did a moment ago (monitor.intake)
+   is counted and answered, before others that were read with it.
 3. It is answered. A file that is served needs nothing more for that. For one that is denied, the event loop is
    asked who it is by the recorded lineage: a decoy's agent, and a credential's programs (monitor.credentials), are
    allowed; everybody else, whoever can't be identified, and everybody while the loop does not answer within
@@ -39,7 +40,7 @@ from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold, is_alive
 from agent_broker.monitor.glimpse import Glimpse, glimpse
-from agent_broker.monitor.intake import Intake
+from agent_broker.monitor.intake import Intake, Opened
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.report import Event, Reporter
@@ -90,7 +91,7 @@ class DecoyListener:
         self._left: deque[Inode] = deque()
         self._denied = 0
         self._loop = asyncio.get_running_loop()
-        self._intake = Intake(self._loop, self._settle, reporter.missed)
+        self._intake = Intake(self._loop, self._settle, self._repeat, reporter.missed)
         self._thread = threading.Thread(target=self._listen, name="decoy-listener", daemon=True)
         self._stopping = False
         self._bell = os.memfd_create("agent-broker-bell", os.MFD_CLOEXEC)
@@ -136,15 +137,25 @@ class DecoyListener:
         Raises:
             UnavailableError: the file system does not do these events.
         """
-        self._group.mark(fd, self._mask)
         inode = _inode_of(fd)
+        is_new = inode not in self._marks
+        self._set(inode, mark)  # first: whoever opens it once it is marked is looked up there, in the other thread
+        try:
+            self._group.mark(fd, self._mask)
+        except AgentBrokerError:
+            if is_new:
+                self._drop(inode)
+            raise
         known = self._inodes.setdefault(mark.path, deque())
         if inode in known:
             known.remove(inode)
         known.append(inode)
-        self._set(inode, mark)
         while len(known) > _OLD_INODES:
             self._drop(known.popleft())
+
+    def finish(self) -> list[tuple[str, AgentBrokerError]]:
+        """Return nothing: what was marked is in force at once."""
+        return []
 
     def leave(self, path: str) -> None:
         """Take that a file is no longer at this path; while it exists elsewhere its opens go on being reported."""
@@ -169,9 +180,9 @@ class DecoyListener:
         return self._denied > 0
 
     def _set(self, inode: Inode, mark: Mark) -> None:
-        self._drop(inode)
+        old = self._marks.get(inode)
         self._marks[inode] = mark
-        self._denied += mark.deny
+        self._denied += mark.deny - (old is not None and old.deny)
 
     def _drop(self, inode: Inode) -> None:
         mark = self._marks.pop(inode, None)
@@ -184,14 +195,23 @@ class DecoyListener:
         """
         rung = False
         while not rung:
-            for event in self._read():
-                rung |= self._is_bell(event[1])
-                try:
-                    self._serve(event)
-                except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
-                    _log.exception("an opener of a decoy was answered, and not looked at")
-                    self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
-                    self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
+            events = self._read()
+            rung = self._stopping and any(self._is_bell(event_fd) for _, event_fd, _, _ in events)
+            finished: list[int] = []
+            rest = [event for event in events if not self._attempt(self._serve_again, event, finished)]
+            _close_all(finished)
+            for event in rest:
+                self._attempt(self._serve, event)
+
+    def _attempt(self, serve: Callable[..., bool], event: OpenEvent, *arguments: object) -> bool:
+        """Return what ``serve`` does; True if it failed: then the opener is answered here."""
+        try:
+            return serve(event, *arguments)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
+            _log.exception("an opener of a decoy was answered, and not looked at")
+            self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
+            self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
+            return True
 
     def _read(self) -> list[OpenEvent]:
         try:
@@ -202,41 +222,53 @@ class DecoyListener:
             time.sleep(_PAUSE_S)
             return []
 
-    def _serve(self, event: OpenEvent) -> None:
+    def _serve_again(self, event: OpenEvent, finished: list[int]) -> bool:
+        """Answer who does what it did a moment ago; False: it must be looked at. Leaves descriptors to be closed."""
+        _, event_fd, pid, pidfd = event
+        if event_fd < 0 or pid == self._own_pid:
+            return False
+        mark = self._mark_of(event_fd)
+        if mark is None or mark.deny or not self._intake.join(mark, self._actors.snapshot(pidfd)):
+            return False
+        self._answer(event_fd, FAN_ALLOW)
+        finished.append(event_fd)
+        if pidfd >= 0:
+            finished.append(pidfd)
+        return True
+
+    def _serve(self, event: OpenEvent) -> bool:
         """Do what must be done while the opener waits; leave the rest to the loop."""
         _, event_fd, pid, pidfd = event
         if event_fd < 0:
             self._in_loop(self._reporter.missed, "too many events at once")
-        elif pid == self._own_pid:
+            return True
+        if pid == self._own_pid:
             self._heard += os.path.sameopenfile(event_fd, self._bell)
             self._answer(event_fd, FAN_ALLOW)
-            os.close(event_fd)
-            os.close(pidfd)
+            _close_all([event_fd, pidfd])
+            return True
+        mark = self._mark_of(event_fd)
+        actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid))
+        if actor.record is None and actor.exe_fd is not None and not is_alive(pidfd):
+            os.close(actor.exe_fd)  # it was killed while it waited: nothing says whose executable this is
+            actor.exe_fd = None
+        self._answer(event_fd, self._strict_response(mark, actor) if mark is not None and mark.deny else FAN_ALLOW)
+        opened_as = _path_of(event_fd)
+        os.close(event_fd)
+        if mark is None or mark.role == "config":
+            actor.close()
         else:
-            record = self._actors.snapshot(pidfd)
-            if not self._denying and self._intake.join(event_fd, record):
-                self._answer(event_fd, FAN_ALLOW)
-                os.close(event_fd)
-                os.close(pidfd)
-                return
-            actor = Actor(pid, pidfd, record, hold(pid))
-            if actor.record is None and actor.exe_fd is not None and not is_alive(pidfd):
-                os.close(actor.exe_fd)  # it was killed while it waited: nothing says whose executable this is
-                actor.exe_fd = None
-            self._answer(event_fd, self._strict_response(event_fd, actor) if self._denying else FAN_ALLOW)
             actor.glimpse = self._glimpse(actor)
-            self._intake.put(event_fd, actor)
+            self._intake.put(mark, opened_as, actor)
+        return True
 
     def _glimpse(self, actor: Actor) -> Glimpse | None:
         """Look at a process that need not wait for that; nothing if it has become another image meanwhile."""
         seen = glimpse(actor.pid, actor.pidfd)
         return seen if seen is not None and self._actors.snapshot(actor.pidfd) == actor.record else None
 
-    def _strict_response(self, event_fd: int, actor: Actor) -> int:
+    def _strict_response(self, mark: Mark, actor: Actor) -> int:
         """Decide between allow and deny."""
-        mark = self._mark_of(event_fd)
-        if mark is None or not mark.deny:
-            return FAN_ALLOW
         exempt: Future[bool] = Future()
         self._in_loop(self._decide, mark, actor, exempt)
         try:
@@ -270,41 +302,40 @@ class DecoyListener:
         if self._permission:
             self._group.answer(event_fd, response)
 
-    def _settle(self, event_fd: int, actor: Actor, times: int) -> None:
-        """Find out who it was, and report it unless it is exempt; takes over all descriptors."""
-        mark = self._mark_of(event_fd)
-        opened_as = _path_of(event_fd)
-        os.close(event_fd)
-        if mark is None or mark.role == "config":
-            actor.close()
-            return
-        verdict = self._actors.recall(actor)
-        if is_exempt(verdict, mark):
-            actor.close()
-        elif self._credentials.concerns(mark):
-            settled = partial(self._settled, mark, opened_as, (actor, verdict, times))
-            self._credentials.decide(mark, verdict, actor, settled, waited=self._permission)
+    def _settle(self, opened: Opened) -> None:
+        """Find out who it was, and report it unless it is exempt; takes over the actor."""
+        verdict = self._actors.recall(opened.actor)
+        if is_exempt(verdict, opened.mark):
+            opened.is_told = False
+            opened.actor.close()
+        elif self._credentials.concerns(opened.mark):
+            settled = partial(self._settled, opened, verdict)
+            self._credentials.decide(opened.mark, verdict, opened.actor, settled, waited=self._permission)
         else:
-            self._report(mark, opened_as, (actor, verdict, times))
+            self._report(opened, opened.actor, verdict)
 
-    def _settled(self, mark: Mark, opened_as: str, who: "_Opened", opener: Opener) -> None:
+    def _settled(self, opened: Opened, verdict: Verdict, opener: Opener) -> None:
         """Report who opened a file, unless it may, or is being learnt."""
-        if opener.is_allowed or self._credentials.learns(mark, who[1], opener):
-            who[0].close()
+        if opener.is_allowed or self._credentials.learns(opened.mark, verdict, opener):
+            opened.is_told = False
+            opened.actor.close()
         else:
-            self._report(mark, opened_as, who)
+            self._report(opened, opened.actor, verdict)
 
-    def _report(self, mark: Mark, opened_as: str, who: "_Opened") -> None:
-        actor, verdict, times = who
-        other = opened_as if opened_as != mark.path else ""
+    def _repeat(self, opened: Opened) -> None:
+        """Report that the same was done again: by the same program image, so it is as little exempt."""
+        first = opened.actor
+        actor = Actor(first.pid, -1, first.record, glimpse=first.glimpse)
+        self._report(opened, actor, self._actors.recall(actor))
+
+    def _report(self, opened: Opened, actor: Actor, verdict: Verdict) -> None:
+        opened.is_told = True
+        mark, times = opened.mark, self._intake.take(opened)
+        other = opened.opened_as if opened.opened_as != mark.path else ""
         action = ONLY_SEEN
         if self._permission and (mark.deny or mark.role == "decoy"):
             action = DENIED if mark.deny else SERVED
         self._reporter.report(Event(mark, actor, verdict, action, other_name=other, times=times))
-
-
-_Opened = tuple[Actor, Verdict, int]
-"""Who opened, what is recorded of it, and how often."""
 
 
 def _inode_of(fd: int) -> Inode:
@@ -314,3 +345,13 @@ def _inode_of(fd: int) -> Inode:
 
 def _path_of(fd: int) -> str:
     return str(Path(f"/proc/self/fd/{fd}").readlink())
+
+
+def _close_all(fds: list[int]) -> None:
+    """Close descriptors, in one call if they are all that lie between the lowest and the highest, as after one read."""
+    if fds and max(fds) - min(fds) + 1 == len(fds):
+        os.closerange(min(fds), max(fds) + 1)
+        return
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)

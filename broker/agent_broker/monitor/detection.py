@@ -58,6 +58,15 @@ class EventFacts:
     """Why there is no hash, or why it must be doubted; a clause without a full stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gist:
+    """What of an event decides which incident it belongs to; the same as in the incident that it makes."""
+
+    kind: str
+    severity: str
+    path: str
+
+
 def is_exempt(verdict: Verdict, decoy: Mark) -> bool:
     """Whether the actor is the agent that the decoy belongs to, and nothing speaks against it."""
     if not isinstance(verdict, Evidence) or verdict.taints:
@@ -69,6 +78,15 @@ def is_exempt(verdict: Verdict, decoy: Mark) -> bool:
         and principal.agent == decoy.agent
         and principal.owner_uid == decoy.owner_uid == verdict.uid
     )
+
+
+def gist_of(decoy: Mark, verdict: Verdict, *, changed: bool = False) -> Gist | None:
+    """Return the gist of what ``decide_open`` or ``decide_change`` returns, without its words; None if that is None."""
+    if is_exempt(verdict, decoy) or (changed and _severity(verdict) == INFO):
+        return None
+    opened = "credential-opened" if decoy.role == "credential" else "decoy-opened"
+    severity, _ = _weigh(decoy, verdict)
+    return Gist("decoy-replaced" if changed else opened, severity, storable(decoy.path))
 
 
 def decide_open(decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident | None:
@@ -144,11 +162,8 @@ def _severity(verdict: Verdict, role: Role = "decoy") -> str:
 
 
 def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: EventFacts) -> Incident:
-    severity = _severity(verdict, decoy.role)
-    updated = _updated(decoy, verdict) if severity == CRITICAL else None
-    remark = ""
-    if updated is not None:
-        severity, remark = WARNING, f"; {printable(updated.sentence)}"
+    severity, updated = _weigh(decoy, verdict)
+    remark = f"; {printable(updated.sentence)}" if updated is not None else ""
     principal = verdict.principal if isinstance(verdict, Evidence) else None
     return new_incident(
         kind=kind,
@@ -167,6 +182,13 @@ def _incident(kind: str, sentence: str, decoy: Mark, verdict: Verdict, facts: Ev
         epoch=facts.epoch,
         offenders=offenders(steps_of(verdict), principal),
     )
+
+
+def _weigh(decoy: Mark, verdict: Verdict) -> tuple[str, Updated | None]:
+    """Return how bad it is, and the new version of an agent that it is the doing of."""
+    severity = _severity(verdict, decoy.role)
+    updated = _updated(decoy, verdict) if severity == CRITICAL else None
+    return (severity if updated is None else WARNING), updated
 
 
 def _updated(decoy: Mark, verdict: Verdict) -> Updated | None:

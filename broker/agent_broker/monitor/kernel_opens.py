@@ -12,10 +12,10 @@ The law:
 
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from agent_broker.errors import AgentBrokerError
+from agent_broker.errors import AgentBrokerError, UnavailableError
 from agent_broker.identity.evidence import Unknown, Verdict
 from agent_broker.kernel import wire
 from agent_broker.kernel.events import Denial
@@ -29,6 +29,7 @@ from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.report import Event, Reporter
 
 MAX_LEFT = 4096
+_AT_ONCE = 128  # marks for one question to the kernel; each holds a descriptor until then
 _OLD_FILES = 16  # of one path that were moved away: they stay denied
 _TRIED = {
     wire.OPERATION_RECEIVE: "tried to receive an open descriptor of (it was denied)",
@@ -52,6 +53,10 @@ class Listener(Protocol):
 
     def mark(self, mark: Mark, fd: int) -> None:
         """Watch the file behind a descriptor."""
+        ...
+
+    def finish(self) -> list[tuple[str, AgentBrokerError]]:
+        """Put in force what was marked and is not yet; return the paths since the last call that could not be."""
         ...
 
     def leave(self, path: str) -> None:
@@ -82,6 +87,8 @@ class KernelOpens:
         self._of_file: dict[FileNumbers, Mark] = {}
         self._files: dict[str, deque[FileNumbers]] = {}
         self._left: deque[FileNumbers] = deque()
+        self._pending: list[tuple[Mark, int]] = []
+        self._refused: list[tuple[str, AgentBrokerError]] = []
         self._programs: dict[str, FileNumbers] = {}
 
     def start(self) -> None:
@@ -97,13 +104,21 @@ class KernelOpens:
     def mark(self, mark: Mark, fd: int) -> None:
         """Watch the file behind a descriptor, and have the kernel deny it if it is to be denied; again is fine.
 
+        The kernel denies it when ``finish`` returned; the descriptor stays the caller's.
+
         Raises:
-            UnavailableError: the file system does not do these events, or there are more marks than the kernel takes.
+            UnavailableError: the file system does not do these events.
         """
         try:
             self._behind.mark(mark, fd)
         finally:  # also where nobody can be held up: then it is denied to all who can't be told apart here
             self._deny(mark, fd)
+
+    def finish(self) -> list[tuple[str, AgentBrokerError]]:
+        """Have the kernel deny what was marked since; return what it does not: it has no room, or does not answer."""
+        self._deny_pending()
+        refused, self._refused = self._refused, []
+        return [*self._behind.finish(), *refused]
 
     def leave(self, path: str) -> None:
         """A file is no longer at this path; where it is now it stays denied (the newest MAX_LEFT of them)."""
@@ -167,7 +182,29 @@ class KernelOpens:
         if not self._denies(mark):
             self._release(mark.path)
             return
-        file = self._marks.mark(fd, agent_number(mark.agent, mark.owner_uid))
+        self._pending.append((mark, os.dup(fd)))
+        if len(self._pending) >= _AT_ONCE:
+            self._deny_pending()
+
+    def _deny_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        try:
+            wanted = [(fd, agent_number(mark.agent, mark.owner_uid)) for mark, fd in pending]
+            found: Sequence[FileNumbers | UnavailableError] = self._marks.mark_all(wanted)
+        except UnavailableError as error:
+            found = [error] * len(pending)
+        finally:
+            for _, fd in pending:
+                os.close(fd)
+        for (mark, _), file in zip(pending, found, strict=True):
+            if isinstance(file, FileNumbers):
+                self._remember(mark, file)
+            else:
+                self._refused.append((mark.path, file))
+
+    def _remember(self, mark: Mark, file: FileNumbers) -> None:
         known = self._files.setdefault(mark.path, deque())
         if file in known:
             known.remove(file)

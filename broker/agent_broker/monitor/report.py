@@ -24,7 +24,7 @@ from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import Actor, Actors, exe_path
-from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open
+from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open, gist_of
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
 from agent_broker.monitor.fold import PER_FAMILY, Folder, Seen
 from agent_broker.monitor.glimpse import offender_of
@@ -130,7 +130,8 @@ class Reporter:
         """Report that something happened to a decoy that the kernel could not tell us about."""
         incident = decide_missed(reason, self._facts_of_nobody())
         line = Line(("missed", reason), UNIDENTIFIED.family)
-        incident_id = self.teller.add(line, _seen(incident), lambda: incident, times=times)
+        seen = Seen(incident.kind, incident.action, incident.severity, incident.path, incident.time_ns)
+        incident_id = self.teller.add(line, seen, lambda: incident, times=times)
         if incident_id is not None:
             self.teller.tell(incident_id, incident)
 
@@ -158,18 +159,23 @@ class Reporter:
 
     def _fold(self, event: Event, problem: str = "") -> None:
         """Count an event in its incident, and have that told if it must be now. Takes over the actor."""
-        known = Fingerprint(None, problem) if problem else self._fingerprints.known(_recorded_file(event.verdict))
-        incident = self._incident(event, known or Fingerprint(None))
-        if incident is None:
+        gist = gist_of(event.decoy, event.verdict, changed=bool(event.change))
+        if gist is None:
             event.actor.close()
             return
-        incident_id = self.teller.add(
-            line_of(event.verdict), _seen(incident, event.change), lambda: incident, times=event.times
-        )
+        known = Fingerprint(None, problem) if problem else self._fingerprints.known(_recorded_file(event.verdict))
+        made: list[Incident] = []
+
+        def make() -> Incident:
+            made.append(self._incident(event, known or Fingerprint(None)))
+            return made[0]
+
+        seen = Seen(gist.kind, event.action, gist.severity, gist.path, self._clock.wall_ns(), event.change)
+        incident_id = self.teller.add(line_of(event.verdict), seen, make, times=event.times)
         if incident_id is None:
             event.actor.close()
         else:
-            self._complete(incident_id, incident, event, known)
+            self._complete(incident_id, made[0], event, known)
 
     def _complete(self, incident_id: str, incident: Incident, event: Event, known: Fingerprint | None) -> None:
         """Find out what is not known yet, if there is time, and tell."""
@@ -194,7 +200,8 @@ class Reporter:
     def _tell(self, incident_id: str, incident: Incident, event: Event, found: _Found) -> None:
         """Tell an incident with what was found out; closes the actor."""
         fingerprint, package = found
-        complete = self._incident(event, fingerprint) or incident
+        is_in_it = (incident.process_sha256, fingerprint.problem) == (fingerprint.sha256, "")
+        complete = incident if is_in_it else self._incident(event, fingerprint)
         steps = steps_of(event.verdict)
         complete = msgspec.structs.replace(
             complete,
@@ -234,7 +241,8 @@ class Reporter:
         except TimeoutError:
             return None
 
-    def _incident(self, event: Event, fingerprint: Fingerprint) -> Incident | None:
+    def _incident(self, event: Event, fingerprint: Fingerprint) -> Incident:
+        """Return what an event that has a gist means."""
         facts = EventFacts(
             time_ns=self._clock.wall_ns(),
             pid=event.actor.pid,
@@ -250,7 +258,7 @@ class Reporter:
         else:
             incident = decide_open(event.decoy, event.verdict, facts)
         if incident is None:
-            return None
+            raise ValueError("an event of somebody who is exempt is no incident")
         role, holds = incident.role or event.decoy.role, incident.holds or event.decoy.kind
         return msgspec.structs.replace(incident, boot_ns=self._clock.boot_ns(), role=role, holds=holds)
 
@@ -276,10 +284,6 @@ def _joined(waiting: dict[_Deed, Event], event: Event) -> bool:
 
 def _deed(event: Event) -> _Deed:
     return event.decoy.path, event.action, event.other_name, event.change
-
-
-def _seen(incident: Incident, deed: str = "") -> Seen:
-    return Seen(incident.kind, incident.action, incident.severity, incident.path, incident.time_ns, deed)
 
 
 def _recorded_file(verdict: Verdict) -> FileFacts | None:

@@ -214,7 +214,7 @@ class DecoyWatch:
             if mark.role == "decoy":
                 self._paths.watch_content(fd, mark)
         except AgentBrokerError as error:
-            self._problems[path] = f"{path} is not wholly watched: {error.message} ({error.next_step})"
+            self._note_unwatched(path, error)
         if path not in self._marked:
             self._above.update(_folders_of(path))
         self._marked[path] = mark
@@ -244,7 +244,11 @@ class DecoyWatch:
         self._seen = set()
         for path in [path for path in self._problems if way == "/" or f"{path}/".startswith(f"{way}/")]:
             del self._problems[path]
-        survey(self._root, self, way)
+        try:
+            survey(self._root, self, way)
+        finally:
+            for path, error in self._listener.finish():
+                self._note_unwatched(path, error)
         gone = [path for path in inside if path not in self._seen]
         for path in gone:
             del self._marked[path]
@@ -253,6 +257,9 @@ class DecoyWatch:
                 if not self._above[folder]:
                     del self._above[folder]
         return gone
+
+    def _note_unwatched(self, path: str, error: AgentBrokerError) -> None:
+        self._problems[path] = f"{path} is not wholly watched: {error.message} ({error.next_step})"
 
     def _forget(self, path: str) -> None:
         try:
