@@ -54,6 +54,7 @@ case "${1:-}" in
     want have git -- git git-core
     want have setfacl -- acl acl
     want have ssh-keygen -- openssh-client openssh
+    want have mkfs.ext4 -- e2fsprogs e2fsprogs
     want have gh -- gh gh
     want have rpmbuild -- rpm rpm-build
     # what tests/e2e/noise runs: programs that read whole homes, and those that own credential files

@@ -51,6 +51,10 @@ pointer = ["SPARE"]
 [[warn]]
 variable = "MINE_KEY"
 because = "beats the file"
+[[need]]
+variable = "MINE_PLAIN"
+value = "1"
+because = "its plugins are not its own"
 """
 FILES = {
     "json": f'{{ // mine\n "auth": {{"key": "{KEY}" , "user": 1}}\n}}',
@@ -187,3 +191,6 @@ def test_what_would_defeat_it_is_said(world):
     assert ".bashrc:1: MINE_KEY beats the file" in said
     assert "sets auth.url already" in said
     assert "in use while enrolled: key; only kept: spare" in said
+    assert "until your shell's profile has: export MINE_PLAIN=1 (its plugins" in said
+    world.make(world.home / ".bashrc", "export MINE_PLAIN=1\n")
+    assert "MINE_PLAIN" not in "\n".join(world.plan().warnings)

@@ -23,6 +23,7 @@ ENROLL_STEPS = (
     "made the phantom",
     "journal: rewriting",
     *(f"{done} {path}" for path in FILES for done in ("staged", "swapped", "rewrote")),
+    "verified",
     "wrote the policy",
     "registered",
     "reloaded",

@@ -151,8 +151,11 @@ class EnrollWorld:
     def plan(self) -> Plan:
         return make_plan(self.recipe, self.owner, registry_dir=self.site().registry_dir, binaries=(self.binary,))
 
+    def apply(self, plan: Plan, on_step=lambda _: None) -> Report:
+        return apply_plan(plan, self.site(on_step), injection_url=URL)
+
     def enroll(self, on_step=lambda _: None) -> Report:
-        return apply_plan(self.plan(), self.site(on_step), injection_url=URL)
+        return self.apply(self.plan(), on_step)
 
     def unenroll(self, on_step=lambda _: None) -> Report:
         return unenroll(self.recipe.agent, Uid(UID), self.site(on_step))

@@ -1,5 +1,6 @@
 """File systems of their own, made and mounted for a test: ext4, tmpfs, btrfs, and an overlay of two folders."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,8 @@ class FileSystem:
 
     def __init__(self, kind, folder: Path):
         self.kind = kind
-        _run("modprobe", "-a", "loop", "ext4", "btrfs", "overlay")
+        if shutil.which("modprobe"):  # fails for what is built in; what is really missing, mount(8) says
+            subprocess.run(["modprobe", "-a", "loop", "ext4", "btrfs", "overlay"], check=False, capture_output=True)
         self.at = folder / kind
         self.at.mkdir()
         self.lower = self.at

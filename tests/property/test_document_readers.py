@@ -104,6 +104,9 @@ def test_configparser(lines):
         ("fish", "echo '\nset -gx A 1\n'\n"),
         ("systemd", "A=$HOME\n"),
         ("ini", "A = one\n  two\n"),
+        ("ini", "A = one ; two\n"),
+        ("ini", "A = 'one'\n"),
+        ("ini", "A = ${HOME}\n"),
         ("toml", "[[B]]\nA = 1\n"),
     ],
 )
@@ -113,3 +116,21 @@ def test_what_only_looks_like_a_value_is_none(kind, text):
     if ("A",) in document.layout.refused:
         with pytest.raises(NotEditableError, match=r"^A: line [0-9]+: "):
             document.without(("A",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "line"),
+    [
+        ("systemd", "B=x''y'\nA='\n", 1),
+        ("systemd", "B=1\\\nA=1\n", 1),
+        ("env", "B=1\nC='open\nA=1\n", 2),
+        ("shell", "B=1\nA=1\r\n", 2),
+        ("ini", "B = 1\n[s] x\nA = 1\n", 2),
+        ("toml", "B = 1\nA = \n", 2),
+        ("env", "B=1\nA=\xff\n", 2),
+    ],
+)
+def test_a_file_that_may_mean_something_else_is_refused_with_its_line(kind, text, line):
+    data = text.encode("latin-1")
+    with pytest.raises(NotEditableError, match=rf"line {line}\b"):
+        open_document(kind, data)

@@ -7,8 +7,9 @@ import pytest
 
 from agent_broker.enroll import beneath, file_work
 from agent_broker.enroll.beneath import exchange, open_beneath, open_without_links, rename_to_new
+from agent_broker.enroll.file_facts import FileProblemError
 from agent_broker.enroll.file_protocol import Expected, Stage, sha256_of
-from agent_broker.enroll.file_work import FileProblemError, Home
+from agent_broker.enroll.file_work import Home
 
 TEMPORARY = ".x.new"
 
@@ -26,8 +27,8 @@ def folder(tmp_path):
 
 
 def expected(home):
-    state, data = home.read("folder/x", 100)
-    return Expected(state, sha256_of(data))
+    seen = home.read("folder/x", 100)
+    return Expected(seen.state, sha256_of(seen.data))
 
 
 def stage(home, data=b"new", mode=0o640, times=None):

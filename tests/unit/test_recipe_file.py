@@ -82,6 +82,7 @@ def test_a_good_one_is_understood():
         ('"{address}/v1"', "1.5", "mine.toml:28: credential[0].set[0].value: "),
         ('variable = "MINE_KEY"', 'variable = "MINE-KEY"', "mine.toml:31: variable: the name of"),
         ('because = "beats', 'because = "\\u001b[2J', "mine.toml:32: because: printable"),
+        ("[[warn]]", '[[need]]\nvalue = "a b"', "mine.toml:31: value: letters, digits"),
         ("[program]", "[program", "mine.toml:4: not TOML: "),
     ],
 )  # fmt: skip

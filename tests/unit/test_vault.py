@@ -271,3 +271,23 @@ def test_no_error_shows_a_secret_or_the_root_key(path, reopen):
         frames = (line for line in trace.format() if "/tests/" not in line)
         assert "sk-test-hidden" not in "".join(frames)
         assert repr(ROOT)[2:-1] not in "".join(frames)
+
+
+def test_a_disk_with_room_for_a_part_of_a_vault_leaves_none_behind(tmp_path, clock):
+    """The header fits into the log, and not into the file: a half-made vault would be refused for ever after."""
+    page_bytes, free, made = os.sysconf("SC_PAGESIZE"), 0, False
+    while not made:
+        with small_disk(tmp_path / "disk") as disk:
+            filler = fill(disk)
+            os.truncate(filler, filler.stat().st_size - free)
+            try:
+                Vault.open(disk / "vault.sqlite3", Secret(ROOT), clock).close()
+                made = True
+            except UnavailableError:
+                pass
+            filler.unlink()
+            vault = Vault.open(disk / "vault.sqlite3", Secret(ROOT), clock)
+            put(vault)
+            vault.close()
+        free += page_bytes
+    assert free > 3 * page_bytes

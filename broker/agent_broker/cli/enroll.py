@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from agent_broker.cli.enrolling import (
     with_exports,
 )
 from agent_broker.cli.plan_text import plan_record, show_plan, show_report
+from agent_broker.cli.replanning import apply_what_holds
 from agent_broker.cli.several import Ended, ended_record, leave, names_of, one_by_one, show_ended
 from agent_broker.cli.terminal import cell, console, labelled, print_json, printable, say
 from agent_broker.config.document import Config, Inject
@@ -146,18 +148,30 @@ def _run(
     layout: Layout, config: Config, wanted: _Wanted, asking: _Asking, client: ControlClient | None
 ) -> tuple[_Planned, list[Ended]]:
     """Plan, show, ask, apply; without a client only the first two."""
+    if client is None:
+        return _plan_and_show(layout, config, wanted, asking), []
+    make = partial(_plan_and_agree, layout, config, wanted, asking)
+    return apply_what_holds(make, partial(_apply_all, layout, config.inject, client))
+
+
+def _plan_and_show(layout: Layout, config: Config, wanted: _Wanted, asking: _Asking) -> _Planned:
     planned = _plan_all(layout, config, wanted)
     if asking.shows:
         _show(planned)
-    if client is None or not planned.plans:
-        return planned, []
+    return planned
+
+
+def _plan_and_agree(layout: Layout, config: Config, wanted: _Wanted, asking: _Asking) -> _Planned:
+    """Return the plans that were shown and agreed to."""
+    planned = _plan_and_show(layout, config, wanted, asking)
     for plan in planned.plans:
         _require_at_rest(plan, while_running=asking.while_running)
     if asking.profiles and _agrees_to_profiles(planned.plans):
         planned = _plan_all(layout, config, replace(wanted, profiles=True))
-    whom = ", ".join(plan.agent for plan in planned.plans)
-    confirm(f"Enroll {whom} of {planned.plans[0].owner.name}?", yes=asking.yes)
-    return planned, _apply_all(layout, config.inject, planned.plans, client)
+    if planned.plans:
+        whom = ", ".join(plan.agent for plan in planned.plans)
+        confirm(f"Enroll {whom} of {planned.plans[0].owner.name}?", yes=asking.yes)
+    return planned
 
 
 def _record(planned: _Planned, ended: list[Ended], *, single: bool) -> dict[str, Any]:
@@ -239,8 +253,9 @@ def _plan(layout: Layout, config: Config, agent: str, wanted: _Wanted) -> Plan:
     return replace(plan, account=wanted.account)
 
 
-def _apply_all(layout: Layout, inject: Inject, plans: tuple[Plan, ...], client: ControlClient) -> list[Ended]:
+def _apply_all(layout: Layout, inject: Inject, client: ControlClient, planned: _Planned) -> list[Ended]:
     """Carry out each plan; of a single one, an error is raised as it is."""
+    plans = planned.plans
     if len(plans) == 1:
         return [Ended(plans[0].agent, _apply(layout, inject, plans[0], client))]
     by_name = {str(plan.agent): plan for plan in plans}
@@ -250,12 +265,6 @@ def _apply_all(layout: Layout, inject: Inject, plans: tuple[Plan, ...], client: 
 def _apply(layout: Layout, inject: Inject, plan: Plan, client: ControlClient) -> Report:
     with showing_steps("enrolling") as on_step:
         return apply_plan(plan, site_of(layout, client, on_step), injection_url=injection_url(inject))
-
-
-def injection_url(inject: Inject) -> str:
-    """Return the address of the broker's endpoint as an agent is to call it."""
-    host = f"[{inject.address}]" if ":" in inject.address else inject.address
-    return f"http://{host}:{inject.port}"
 
 
 def _recover(layout: Layout, *, json: bool) -> None:

@@ -74,15 +74,19 @@ class Enrolled:
         return phantom
 
     def remove_records(self, agent: AgentName, uid: Uid, account: str = "") -> int:
-        """Delete every record of a user's agent, or of this account of it, from the vault; return how many.
+        """Delete every record of a user's agent, or of this account of it, and what the vault's file kept of them.
+
+        Returns:
+            How many there were.
 
         Raises:
-            UnavailableError: the disk refuses.
+            UnavailableError: the disk refuses; run it again.
         """
         prefix = f"{agent}/{uid}/{account}/" if account else f"{agent}/{uid}/"
         mine = [each.id for each in self._vault.list() if each.id.startswith(prefix)]
         for each in mine:
             self._vault.delete(each)
+        self._vault.erase()  # also if none was left: an earlier call may have been killed here
         return len(mine)
 
 

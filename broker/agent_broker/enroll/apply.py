@@ -1,10 +1,11 @@
 """Carry out a plan. The journal first; at every step each secret is in its file, or in the vault, or in both.
 
-1. Lock, and survey again: anything that differs from the plan stops here, with nothing changed.
+1. Lock, and survey again: anything that differs from the plan stops here, with nothing changed, and so does anything
+   that would make the rest fail (see file_rehearsal).
 2. Journal ``sealing``. Each file's bytes, then each credential, go into the vault; a phantom is made.
 3. Journal ``rewriting``, with the digests of the files to come. Each file: staged beside the old one, exchanged,
    the old one deleted.
-4. The home is searched for what was moved; what is left is reported.
+4. The home is searched for what was moved; what is left is reported. Each file must still hold what was written.
 5. Policy, then registry (the enrolment counts from here), then the monitor and the broker read both.
 6. Journal ``enrolled``.
 
@@ -18,27 +19,32 @@ from pathlib import Path
 import msgspec
 
 from agent_broker.enroll.binaries import unchanged
-from agent_broker.enroll.file_protocol import Scan, sha256_of
-from agent_broker.enroll.history import first_approvals
+from agent_broker.enroll.entry import enrollment_of
+from agent_broker.enroll.file_problems import HomeChangedError
+from agent_broker.enroll.file_protocol import sha256_of
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction, TransactionFolder
-from agent_broker.enroll.plan import Plan, credential_id, planned_files, version_of
+from agent_broker.enroll.plan import (
+    Plan,
+    credential_id,
+    planned_files,
+    planned_folders,
+    rehearse,
+    version_of,
+)
 from agent_broker.enroll.policy_file import policy_path, policy_text, write_policy
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Survey, SurveyedFile, Wire
 from agent_broker.enroll.report import Outcome, Report
 from agent_broker.enroll.rewrite import rewritten
-from agent_broker.enroll.settings_places import settings_of
 from agent_broker.enroll.undo import undo
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.verify import search, verify
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError
-from agent_broker.identity.registry import Account, DecoyFile, Enrollment, load_registry, save_enrollment
+from agent_broker.identity.registry import save_enrollment
+from agent_broker.ids import CredentialId
 from agent_broker.vault.secret import Secret
 
 NEW_FILE_MODE = 0o600
-_SCAN_BYTES = 512 * 1024 * 1024
-"""Of each place that matters, and again of the rest of the home: about a second of reading from a disk cache."""
-_SCAN_FILES = 200_000
-_NEEDLE_BYTES = 8  # shorter ones would be found anywhere by chance
 
 
 def apply_plan(plan: Plan, site: Site, *, injection_url: str) -> Report:
@@ -50,18 +56,19 @@ def apply_plan(plan: Plan, site: Site, *, injection_url: str) -> Report:
         injection_url: the broker's loopback endpoint, as the agent is to call it.
 
     Raises:
-        MisuseError: the home or an executable is not as it was planned, or it is enrolled already.
+        HomeChangedError: the home or an executable is not as it was planned; a new plan may be made.
+        MisuseError: a file may not be touched, or it is enrolled already.
         UnavailableError: another transaction is at work; the vault, the monitor or the disk did not do its part.
         IntegrityError: it failed, and could not be undone either: ``recover`` will.
     """
-    with TransactionFolder(site.journal_dir) as journal, UserFiles(plan.owner, (journal.lock_fd,)) as files:
+    with (
+        TransactionFolder(site.journal_dir) as journal,
+        UserFiles(plan.owner, (journal.lock_fd,), plan.folders) as files,
+    ):
         _require_none_yet(plan, journal)
         survey = plan.recipe.survey(files, plan.owner)
-        if planned_files(survey) != plan.files or not all(unchanged(binary) for binary in plan.binaries):
-            raise MisuseError(
-                "the home or the executable has changed since the plan was made; nothing was done",
-                next_step="stop the agent, then make the plan again",
-            )
+        _require_as_planned(plan, survey, files)
+        rehearse(survey, files, plan.owner)
         enrolling = _Enrolling(plan, site, injection_url, journal, files, survey)
         try:
             return enrolling.run()
@@ -77,6 +84,19 @@ def _require_none_yet(plan: Plan, journal: TransactionFolder) -> None:
         raise MisuseError(
             f"{plan.agent} of user {plan.owner.name} " + ("is enrolled already" if done else "was left half-way"),
             next_step=f"agent-broker unenroll {plan.agent}" if done else "agent-broker enroll --recover",
+        )
+
+
+def _require_as_planned(plan: Plan, survey: Survey, files: UserFiles) -> None:
+    home = plan.owner.home.rstrip("/")
+    paths = {each.path for each in set(planned_files(survey)) ^ set(plan.files)}
+    paths |= {each.path for each in set(planned_folders(survey, files)) ^ set(plan.folders)}
+    changed = [f"{home}/{path}" for path in sorted(paths)]
+    changed += [binary.enrolled.path for binary in plan.binaries if not unchanged(binary)]
+    if changed:
+        raise HomeChangedError(
+            f"{', '.join(changed)} changed since the plan was made; nothing was done",
+            next_step="stop the agent, then make the plan again",
         )
 
 
@@ -109,7 +129,9 @@ class _Enrolling:
         self._step("journal: rewriting")
         for record, data in zip(self._transaction.files, contents, strict=True):
             self._rewrite(record, data)
-        leaks = self._search()
+        leaks = search(self._plan.owner, self._survey, self._site, self._files)
+        verify(self._transaction, self._files)
+        self._step("verified")
         problems = self._register()
         self._change(state="enrolled")
         self._step("journal: enrolled")
@@ -131,7 +153,8 @@ class _Enrolling:
             return  # not even begun
         what = error.message if isinstance(error, AgentBrokerError) else type(error).__name__
         try:
-            undo(self._transaction, self._journal, dataclasses.replace(self._site, on_step=lambda _: None))
+            quiet = dataclasses.replace(self._site, on_step=lambda _: None)
+            undo(self._transaction, self._journal, quiet, self._plan.folders)
         except AgentBrokerError as second:
             raise IntegrityError(
                 f"the enrolment failed ({what}), and could not be undone yet ({second.message})",
@@ -159,11 +182,13 @@ class _Enrolling:
 
     def _record(self, place: int, file: SurveyedFile) -> FileRecord:
         version = version_of(file.content)
+        name = credential_id(self._plan.agent, self._plan.owner.uid, f"original/{place}")
         return FileRecord(
             path=file.path,
             original=version.state if version else None,
             original_sha256=sha256_of(file.content.data) if file.content else None,
-            original_id=credential_id(self._plan.agent, self._plan.owner.uid, f"original/{place}") if version else None,
+            original_id=name if version else None,
+            attributes_id=CredentialId(f"{name}/attributes") if file.content and file.content.attributes else None,
             put_back=file.put_back,
             format=file.format,
         )
@@ -174,6 +199,10 @@ class _Enrolling:
             if record.original_id is not None and file.content is not None:
                 store.put_original(record.original_id, self._files.absolute(file.path), Secret(file.content.data))
                 self._step(f"sealed original {file.path}")
+            if record.attributes_id is not None and file.content is not None:
+                attributes = Secret(msgspec.msgpack.encode(file.content.attributes))
+                store.put_original(record.attributes_id, self._files.absolute(file.path), attributes)
+                self._step(f"sealed attributes {file.path}")
         for secret, moved in zip(self._survey.secrets, self._transaction.moved, strict=True):
             store.put_credential(moved.id, secret.kind, secret.value, secret.attributes)
             self._step(f"sealed credential {secret.name}")
@@ -203,24 +232,6 @@ class _Enrolling:
         self._files.discard(record.path, temporary)
         self._step(f"rewrote {record.path}")
 
-    def _search(self) -> list[str]:
-        """Look for what was moved, before the decoys are watched; other agents' decoys are passed over."""
-        home = self._plan.owner.home.rstrip("/") + "/"
-        watched = [decoy.path for other in load_registry(self._site.registry_dir) for decoy in other.decoys]
-        watched += [decoy.path for decoy in self._site.planted]
-        order = Scan(
-            needles=tuple({needle.reveal() for needle in self._survey.needles if len(needle) >= _NEEDLE_BYTES}),
-            first=self._survey.scan_first,
-            skip=tuple(path.removeprefix(home) for path in watched if path.startswith(home)),
-            limit_bytes=_SCAN_BYTES,
-            limit_files=_SCAN_FILES,
-        )
-        result = self._files.scan(order, lambda files: self._step(f"searched {files} files"))
-        warnings = [f"{home}{path} still holds a moved secret: delete it there" for path in result.found]
-        if result.not_looked_at:
-            warnings.append(f"{result.not_looked_at} files or folders of {home} were not searched: too big, unreadable")
-        return warnings
-
     def _register(self) -> tuple[str, ...]:
         plan = self._plan
         path = policy_path(self._site.policy_dir, plan.agent, plan.owner.uid)
@@ -234,33 +245,12 @@ class _Enrolling:
             write_policy(path, text)
         self._step("wrote the policy")
         _make_folder(self._site.registry_dir)
-        save_enrollment(self._site.registry_dir, self._enrollment())
+        enrollment = enrollment_of(plan, self._survey, self._files, self._transaction.started_ns)
+        save_enrollment(self._site.registry_dir, enrollment)
         self._step("registered")
         answer = self._site.watch.reload()
         self._step("reloaded")
         return (*problems, *answer.problems)
-
-    def _enrollment(self) -> Enrollment:
-        plan = self._plan
-        return Enrollment(
-            agent=plan.agent,
-            owner_uid=plan.owner.uid,
-            owner_name=plan.owner.name,
-            binaries=tuple(binary.enrolled for binary in plan.binaries),
-            role=plan.role,
-            decoys=tuple(self._with_digests(decoy) for decoy in plan.decoys),
-            credentials=tuple(credential.id for credential in plan.credentials),
-            enrolled_ns=self._transaction.started_ns,
-            allowed_environment=tuple(each.allowance for each in plan.allowed),
-            history=first_approvals((each.enrolled for each in plan.binaries), self._transaction.started_ns),
-            settings=settings_of(plan.agent, plan.owner.home),
-            accounts=(Account(plan.account, plan.active),),
-        )
-
-    def _with_digests(self, decoy: DecoyFile) -> DecoyFile:
-        """By the survey that was applied: the plan's had made other values."""
-        made = {self._files.absolute(each.path): each.values_sha256 for each in self._survey.decoys}
-        return msgspec.structs.replace(decoy, values_sha256=made.get(decoy.path, ()))
 
     def _change(self, **changes: object) -> None:
         self._transaction = msgspec.structs.replace(self._transaction, **changes)

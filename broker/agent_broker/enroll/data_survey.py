@@ -159,6 +159,13 @@ class DataSurvey:
         because = {each.variable: each.because for each in self.recipe.warn}
         for export in exports(self.files, tuple(because)):
             self.warnings.append(f"{export.place}: {export.name} {because[export.name]}")
+        there = {export.name for export in exports(self.files, tuple(each.variable for each in self.recipe.need))}
+        self.warnings += [
+            f"the broker refuses the agent until your shell's profile has: export {each.variable}={each.value} "
+            f"({each.because})"
+            for each in self.recipe.need
+            if each.variable not in there
+        ]
 
     def _nothing_to_enroll(self) -> MisuseError:
         places = [place for credential in self.recipe.credential for place in credential.place]

@@ -139,6 +139,10 @@ class SystemdDocument(EnvDocument):
         """See LineDocument."""
         refuse_mark(body, b"\r", "a CR, which is part of the value")
         refuse_mark(body, b"\\\n", "a line that goes on in the next")
+        for number, line in enumerate(body.split(b"\n"), 1):
+            plain = SystemdDocument._ASSIGNS.match(line) or line.lstrip().startswith((b"#", b";"))
+            if not plain and any(line.count(quote) % 2 for quote in (b"'", b'"')):
+                raise NotEditableError(f"line {number}: a quote that may go on in the next line")
         return SystemdDocument._read(body)
 
 

@@ -18,6 +18,10 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
 
+Attributes = tuple[tuple[str, bytes], ...]
+"""Extended attributes, access lists among them, ordered by name."""
+
+
 class FileState(Struct, frozen=True):
     """What fstat says about a file; all that can show that it is another one, or was written."""
 
@@ -47,6 +51,15 @@ class FileState(Struct, frozen=True):
         )
 
 
+class KnownFolder(Struct, frozen=True):
+    """A folder as it was seen earlier."""
+
+    path: str
+    """Relative to the home; ``.`` is the home."""
+    dev: int
+    ino: int
+
+
 class Start(Struct, frozen=True, tag="start"):
     """Become this user for good, in this home. First message, once."""
 
@@ -54,6 +67,8 @@ class Start(Struct, frozen=True, tag="start"):
     gid: int
     groups: tuple[int, ...]
     home: str
+    folders: tuple["KnownFolder", ...] = ()
+    """Those that must still be what they were."""
 
 
 class Look(Struct, frozen=True, tag="look"):
@@ -105,6 +120,17 @@ class Stage(Struct, frozen=True, tag="stage"):
     gid: int
     times_ns: tuple[int, int] | None
     """Access and modification time; None: now."""
+    attributes: Attributes = ()
+    """For a file that takes the place of none."""
+
+
+class Rehearse(Struct, frozen=True, tag="rehearse"):
+    """Could a file be staged and swapped here? Tried with one that has no name. Answered by Done."""
+
+    path: str
+    size_bytes: int
+    gid: int
+    """Of a file that does not exist yet."""
 
 
 class Expected(Struct, frozen=True):
@@ -157,6 +183,7 @@ class Seen(Struct, frozen=True, tag="seen"):
 
     state: FileState | None = None
     data: bytes | None = None
+    attributes: Attributes = ()
 
 
 class Names(Struct, frozen=True, tag="names"):
@@ -203,6 +230,7 @@ Request = (
     | CheckFolder
     | MakeFolder
     | RemoveFolder
+    | Rehearse
     | Stage
     | Swap
     | Discard

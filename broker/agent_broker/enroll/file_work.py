@@ -4,6 +4,9 @@ Every path is relative to the home and resolved without links. A file is touched
 user's own with one name. Replacing is: new file beside it, fsync, exchange the two names in one step, look
 whether what came out is what was expected, fsync of the folder; if it is not, the names are exchanged back. So
 a version that somebody writes at the last moment is never lost.
+
+The folder of a file is the one in which the first request found it: a folder of the user's that another one takes
+the place of meanwhile is refused like a link.
 """
 
 import contextlib
@@ -13,30 +16,35 @@ import stat
 from collections.abc import Iterator
 
 from agent_broker.enroll.beneath import exchange, open_beneath, open_without_links, rename_to_new
-from agent_broker.enroll.file_protocol import Expected, FileState, Stage, sha256_of
+from agent_broker.enroll.file_attributes import attributes_of, dress
+from agent_broker.enroll.file_facts import (
+    FileProblemError,
+    look_at,
+    problem_of,
+    require_changeable,
+    require_plain,
+    state_of,
+)
+from agent_broker.enroll.file_protocol import (
+    Attributes,
+    Expected,
+    FileState,
+    KnownFolder,
+    Rehearse,
+    Seen,
+    Stage,
+    sha256_of,
+)
+from agent_broker.enroll.file_rehearsal import rehearse
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME | os.O_NOCTTY | os.O_NOFOLLOW
-_KEPT_BY_KERNEL = ("security.", "trusted.")
-"""Attributes that only the kernel or root may set; a new file in the same folder gets its own."""
-
-_ACL = "system.posix_acl_"
-
-
-class FileProblemError(Exception):
-    """A request can't be done; nothing was changed by it. Never leaves this process: it becomes ``Failed``."""
-
-    def __init__(self, problem: str, path: str, detail: str = "") -> None:
-        super().__init__(problem, path, detail)
-        self.problem = problem
-        self.path = path
-        self.detail = detail
 
 
 class Home:
     """One user's home folder, held open."""
 
-    def __init__(self, path: str) -> None:
-        """Open it.
+    def __init__(self, path: str, folders: tuple[KnownFolder, ...] = ()) -> None:
+        """Open it; ``folders`` must still be what they were whenever something is done in them.
 
         Raises:
             FileProblemError: it is not a folder of the user's own, or is reached by a link.
@@ -47,18 +55,20 @@ class Home:
             raise FileProblemError("no-home", path, os.strerror(error.errno or 0)) from error
         if os.fstat(self.fd).st_uid != os.geteuid():
             raise FileProblemError("foreign-home", path)
+        self._folders = {each.path: (each.dev, each.ino) for each in folders}
 
     def look(self, path: str) -> FileState | None:
         """Return what is at a path, of whatever type, without opening it; None if nothing is."""
         try:
-            return _look_at(self.fd, path)
+            with self._folder(path) as (folder, name):
+                return look_at(folder, name)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _problem_of(error, path) from error
+            raise problem_of(error, path) from error
 
-    def read(self, path: str, limit_bytes: int) -> tuple[FileState, bytes] | None:
-        """Return a plain file's state and bytes as of one moment; None if nothing is there."""
+    def read(self, path: str, limit_bytes: int) -> Seen | None:
+        """Return a plain file's state, bytes and attributes as of one moment; None if nothing is there."""
         seen = self.look(path)
         if seen is None:
             return None
@@ -66,7 +76,7 @@ class Home:
         if seen.size_bytes > limit_bytes:
             raise FileProblemError("too-big", path, f"{seen.size_bytes} bytes, at most {limit_bytes}")
         with self._folder(path) as (folder, name):
-            return _read_at(folder, name, path, seen)
+            return Seen(*_read_at(folder, name, path, seen))
 
     def list_folder(self, path: str) -> tuple[str, ...]:
         """Return the sorted printable names in a folder; none if it is missing."""
@@ -75,7 +85,7 @@ class Home:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise _problem_of(error, path) from error
+            raise problem_of(error, path) from error
         try:
             names = os.listdir(fd)  # noqa: PTH208 - pathlib can't list a descriptor
         finally:
@@ -94,6 +104,9 @@ class Home:
         if seen.uid != os.geteuid():
             raise FileProblemError("foreign-folder", path)
         with self._folder(f"{path}/any") as (folder, _):
+            require_changeable(folder, path)
+            if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+                raise FileProblemError("read-only", path)
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
                 raise FileProblemError("unwritable-folder", path)
 
@@ -106,7 +119,7 @@ class Home:
         except FileExistsError:
             self.check_folder(path)
         except OSError as error:
-            raise _problem_of(error, path) from error
+            raise problem_of(error, path) from error
 
     def remove_folder(self, path: str) -> None:
         """Delete a folder, durably, if it is empty; one that is not, or is missing, is fine."""
@@ -114,12 +127,18 @@ class Home:
             with self._folder(path) as (folder, name):
                 os.rmdir(name, dir_fd=folder)
                 os.fsync(folder)
+            self._folders.pop(path, None)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                raise _problem_of(error, path) from error
+                raise problem_of(error, path) from error
+
+    def rehearse(self, order: Rehearse) -> None:
+        """See file_rehearsal; a missing folder is fine: whoever makes it will see."""
+        with contextlib.suppress(FileNotFoundError), self._folder(order.path) as (folder, name):
+            rehearse(folder, name, order)
 
     def stage(self, order: Stage) -> None:
-        """Write a file beside ``path``, durably, with the attributes of the one at ``path``."""
+        """Write a file beside ``path``, durably, with the attributes of the one at ``path``, or those given."""
         with self._folder(order.path) as (folder, name):
             with contextlib.suppress(FileNotFoundError):  # left by a run that was killed
                 os.unlink(order.temporary, dir_fd=folder)
@@ -128,7 +147,7 @@ class Home:
             try:
                 with open(fd, "wb", closefd=False) as file:
                     file.write(order.data)
-                _dress(fd, folder, name, order)
+                dress(fd, _attributes(folder, name, order), order.mode, order.gid, order.path)
                 if order.times_ns is not None:
                     os.utime(fd, ns=order.times_ns)
                 os.fsync(fd)
@@ -175,74 +194,46 @@ class Home:
         parent, name = os.path.split(path)
         fd = open_beneath(self.fd, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
+            facts = os.fstat(fd)
+            identity = (facts.st_dev, facts.st_ino)
+            if self._folders.setdefault(parent or ".", identity) != identity:
+                raise FileProblemError("swapped-folder", parent)
             yield fd, name
         finally:
             os.close(fd)
 
 
-def state_of(fd: int) -> FileState:
-    """Return what fstat says."""
-    facts = os.fstat(fd)
-    return FileState(
-        dev=facts.st_dev,
-        ino=facts.st_ino,
-        mode=facts.st_mode,
-        uid=facts.st_uid,
-        gid=facts.st_gid,
-        nlink=facts.st_nlink,
-        size_bytes=facts.st_size,
-        atime_ns=facts.st_atime_ns,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-    )
-
-
-def require_plain(state: FileState, path: str) -> None:
-    """Refuse whatever is not a regular file of the user's own with one name.
-
-    Raises:
-        FileProblemError: which of these it is not.
-    """
-    if stat.S_ISLNK(state.mode):
-        raise FileProblemError("symlink", path)
-    if not stat.S_ISREG(state.mode):
-        raise FileProblemError("not-regular", path)
-    if state.uid != os.geteuid():
-        raise FileProblemError("foreign", path)
-    if state.gid not in (os.getegid(), *os.getgroups()):  # the user could not give a new file this group
-        raise FileProblemError("foreign-group", path)
-    if state.nlink != 1:
-        raise FileProblemError("hard-linked", path)
-
-
-def _look_at(folder: int, path: str) -> FileState:
-    fd = open_beneath(folder, path, os.O_PATH | os.O_NOFOLLOW)
+def _attributes(folder: int, name: str, order: Stage) -> Attributes:
     try:
-        return state_of(fd)
+        old = open_beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return order.attributes
+    try:
+        return attributes_of(old, order.path)
     finally:
-        os.close(fd)
+        os.close(old)
 
 
-def _read_at(folder: int, name: str, path: str, seen: FileState) -> tuple[FileState, bytes]:
+def _read_at(folder: int, name: str, path: str, seen: FileState) -> tuple[FileState, bytes, Attributes]:
     try:
         fd = open_beneath(folder, name, _READ)
     except OSError as error:
-        raise _problem_of(error, path) from error
+        raise problem_of(error, path) from error
     try:
         before = state_of(fd)
         with open(fd, "rb", closefd=False) as file:
             data = file.read(seen.size_bytes + 1)
         if not before.same_version(seen) or not state_of(fd).same_version(before) or len(data) != seen.size_bytes:
             raise FileProblemError("changed", path)
+        return before, data, attributes_of(fd, path)
     finally:
         os.close(fd)
-    return before, data
 
 
 def _is(folder: int, name: str, path: str, expected: Expected, *, renamed: bool = False) -> bool:
     """Say whether a name still holds the expected version; a rename alone has moved its ctime."""
     try:
-        seen = _look_at(folder, name)
+        seen = look_at(folder, name)
         require_plain(seen, path)
         same = seen.same_bytes(expected.state) if renamed else seen.same_version(expected.state)
         return same and sha256_of(_read_at(folder, name, path, seen)[1]) == expected.sha256
@@ -257,43 +248,3 @@ def _swap_back(folder: int, name: str, temporary: str) -> None:
     if os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_ino == ours:
         os.unlink(temporary, dir_fd=folder)
     os.fsync(folder)
-
-
-def _dress(fd: int, folder: int, name: str, order: Stage) -> None:
-    """Give a new file the group, attributes and mode that it replaces; mode last, since a chown clears bits."""
-    if os.fstat(fd).st_gid != order.gid:
-        os.fchown(fd, -1, order.gid)
-    with contextlib.suppress(FileNotFoundError):
-        old = open_beneath(folder, name, _READ)
-        try:
-            _copy_attributes(old, fd, order.path)
-        finally:
-            os.close(old)
-    os.fchmod(fd, stat.S_IMODE(order.mode))
-
-
-def _copy_attributes(old: int, new: int, path: str) -> None:
-    try:
-        names, given = os.listxattr(old), os.listxattr(new)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:  # a file system without attributes has none to lose
-            return
-        raise
-    for name in given:
-        if name.startswith(_ACL) and name not in names:  # inherited from the folder; the old file had none
-            os.removexattr(new, name)
-    for name in names:
-        value = os.getxattr(old, name)
-        try:
-            os.setxattr(new, name, value)
-        except OSError as error:
-            if name.startswith(_KEPT_BY_KERNEL) and name in given and os.getxattr(new, name) == value:
-                continue
-            raise FileProblemError("attribute", path, name) from error
-
-
-def _problem_of(error: OSError, path: str) -> FileProblemError:
-    problems = {errno.ELOOP: "linked-folder", errno.EXDEV: "linked-folder", errno.ENOTDIR: "not-a-folder"}
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return FileProblemError("unreadable", path)
-    return FileProblemError(problems.get(error.errno or 0, "os"), path, os.strerror(error.errno or 0))

@@ -55,6 +55,8 @@ class FileRecord(Struct, frozen=True, forbid_unknown_fields=True):
     original_id: CredentialId | None
     """Its bytes in the vault."""
     put_back: bool
+    attributes_id: CredentialId | None = None
+    """Its extended attributes in the vault; None: it had none."""
     edits: tuple[EditRecord, ...] = ()
     made_objects: tuple[tuple[str, ...], ...] = ()
     """Objects that the edits made, outermost first."""

@@ -6,11 +6,11 @@ anything differs from what was planned.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from agent_broker.enroll.allowances import PlannedAllowance, parse_allowances, warnings_of
 from agent_broker.enroll.binaries import FoundBinary, Progress, find_binaries, running_pids
-from agent_broker.enroll.file_protocol import Expected, sha256_of
+from agent_broker.enroll.file_protocol import Expected, KnownFolder, sha256_of
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.profile import all_exports
 from agent_broker.enroll.program import find_programs
@@ -21,6 +21,8 @@ from agent_broker.errors import MisuseError
 from agent_broker.identity.planted import PlantedDecoy
 from agent_broker.identity.registry import ONLY_ACCOUNT, DecoyFile, RoleRule, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
+
+_GROWTH_BYTES = 16 * 1024  # a wired file is longer than it was by an address, a token and a decoy
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Plan:
     """Variables that profiles set, which move if their owner agrees; see Survey."""
     account: str = ONLY_ACCOUNT
     """What the active credential's account is called."""
+    folders: tuple[KnownFolder, ...] = ()
+    """In which files will be changed."""
 
     @property
     def agent(self) -> AgentName:
@@ -111,9 +115,8 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
     """
     allowed = parse_allowances(allow_env, recipe.agent, recipe.role.runtimes)
     _require_not_enrolled(registry_dir, planted, recipe.agent, owner)
-    survey, refused = _look(recipe, owner, allowed)
+    survey, folders, refused = _look(recipe, owner, allowed)
     found, others, noted = _programs_of(recipe, owner, (binaries, tuple(search_path)), progress)
-    home = owner.home.rstrip("/")
     running = running_pids(found, owner.uid)
     return Plan(
         recipe=recipe,
@@ -124,10 +127,11 @@ def make_plan(  # noqa: PLR0913 - what the operator can say, named arguments onl
         credentials=tuple(_planned(secret, recipe.agent, owner) for secret in survey.secrets),
         active=credential_id(recipe.agent, owner.uid, survey.active),
         binaries=found,
-        decoys=tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny_decoys) for decoy in survey.decoys),
+        decoys=_decoys(survey, owner, deny=deny_decoys),
         running=running,
         allowed=allowed,
         movable=survey.movable,
+        folders=folders,
     )
 
 
@@ -143,17 +147,39 @@ def _programs_of(
     return (*find_binaries(given, candidates, owner, progress), ())
 
 
-def _look(recipe: Recipe, owner: Owner, allowed: tuple[PlannedAllowance, ...]) -> tuple[Survey, tuple[str, ...]]:
+def _look(
+    recipe: Recipe, owner: Owner, allowed: tuple[PlannedAllowance, ...]
+) -> tuple[Survey, tuple[KnownFolder, ...], tuple[str, ...]]:
     """Survey the home; warn of what is set there, or in the session, that the agent would be refused for."""
     with UserFiles(owner) as files:
         survey = recipe.survey(files, owner)
+        folders = planned_folders(survey, files)
+        rehearse(survey, files, owner)
         exports = (*all_exports(files), *session_exports(owner.uid))
-    return survey, tuple(warnings_of(exports, recipe.agent, recipe.role.runtimes, allowed))
+    return survey, folders, tuple(warnings_of(exports, recipe.agent, recipe.role.runtimes, allowed))
 
 
 def planned_files(survey: Survey) -> tuple[PlannedFile, ...]:
     """Return the versions of the files that a survey was made from."""
     return tuple(PlannedFile(file.path, version_of(file.content)) for file in survey.files)
+
+
+def planned_folders(survey: Survey, files: UserFiles) -> tuple[KnownFolder, ...]:
+    """Return the folders that a survey's files are in, and the home: those that are there."""
+    paths = sorted({".", *(str(PurePosixPath(file.path).parent) for file in survey.files)})
+    seen = [(path, files.look(path)) for path in paths]
+    return tuple(KnownFolder(path, state.dev, state.ino) for path, state in seen if state is not None)
+
+
+def rehearse(survey: Survey, files: UserFiles, owner: Owner) -> None:
+    """Make sure that every file of a survey could be replaced, before anything is touched.
+
+    Raises:
+        UnsafeFileError, UnavailableError: see UserFiles.rehearse.
+    """
+    for file in survey.files:
+        size_bytes = len(file.content.data) if file.content is not None else 0
+        files.rehearse(file.path, size_bytes + _GROWTH_BYTES, owner.gid)
 
 
 def version_of(content: Content | None) -> Expected | None:
@@ -180,6 +206,11 @@ def _require_not_enrolled(registry_dir: Path, planted: Iterable[PlantedDecoy], a
                 f"{decoy.path} holds a planted decoy; the enrolment puts its own there",
                 next_step=f"agent-broker decoy remove {decoy.path}",
             )
+
+
+def _decoys(survey: Survey, owner: Owner, *, deny: bool) -> tuple[DecoyFile, ...]:
+    home = owner.home.rstrip("/")
+    return tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny) for decoy in survey.decoys)
 
 
 def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCredential:

@@ -106,6 +106,14 @@ class Warn(Struct, frozen=True, forbid_unknown_fields=True):
     because: str
 
 
+class Need(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[need]]``: a variable without which the broker refuses the agent; a profile must export it."""
+
+    variable: str
+    value: str
+    because: str
+
+
 class RecipeFile(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -115,6 +123,7 @@ class RecipeFile(Struct, frozen=True, forbid_unknown_fields=True):
     credential: tuple[Credential, ...]
     title: str = ""
     warn: tuple[Warn, ...] = ()
+    need: tuple[Need, ...] = ()
     format: Literal[1] = field(default=1)
 
 
@@ -154,10 +163,18 @@ def _problems(recipe: RecipeFile, kinds: KeyKinds) -> Iterator[Problem]:
         yield from _kind_problems(credential, at, kinds)
         yield from _credential_problems(credential, at, formats)
     for index, warn in enumerate(recipe.warn):
-        if not _VARIABLE.fullmatch(warn.variable):
-            yield ("warn", index, "variable"), "variable: the name of an environment variable"
-        if not warn.because.isprintable():
-            yield ("warn", index, "because"), "because: printable characters only"
+        yield from _note_problems(warn, ("warn", index))
+    for index, need in enumerate(recipe.need):
+        yield from _note_problems(need, ("need", index))
+
+
+def _note_problems(note: Warn | Need, at: KeyPath) -> Iterator[Problem]:
+    if not _VARIABLE.fullmatch(note.variable):
+        yield (*at, "variable"), "variable: the name of an environment variable"
+    if not note.because.isprintable():
+        yield (*at, "because"), "because: printable characters only"
+    if isinstance(note, Need) and not re.fullmatch(r"[A-Za-z0-9_./:-]+", note.value):
+        yield (*at, "value"), "value: letters, digits and _ . / : - only"
 
 
 def _program_problems(recipe: RecipeFile) -> Iterator[Problem]:

@@ -4,12 +4,13 @@ May be repeated after a kill at any point: what is back already is recognised an
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import msgspec
 
 from agent_broker.enroll.document import Format, new_text, open_document
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_protocol import Attributes, sha256_of
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction
 from agent_broker.enroll.plan import version_of
 from agent_broker.enroll.pointer import NotEditableError, value_at
@@ -24,6 +25,7 @@ KEPT_SUFFIX: Final = ".before-agent-broker-"
 _NEW_FILE_MODE = 0o600
 
 AS_IT_WAS = "as it was: content, mode, owner, times"
+"""Access lists and other attributes as well. A change time, a birth time and an inode number nobody can give back."""
 REFRESHED = "as it was, with the credential as it was refreshed since"
 CLEANED = "your later changes kept; what enroll changed is taken back"
 REMOVED = "removed: enroll had made it"
@@ -146,6 +148,8 @@ class Restorer:
         """Put bytes in the file's place, with the mode that it has now, or had if it is gone."""
         if current is not None and current.data == data:
             return
+        if current is None:
+            self._make_folders(record.path)
         facts = current.state if current is not None else record.original
         was = record.original
         temporary = self.transaction.temporary(record.path, "old")
@@ -156,8 +160,21 @@ class Restorer:
             mode=facts.mode if facts else _NEW_FILE_MODE,
             gid=facts.gid if facts else self.transaction.owner_gid,
             times_ns=(was.atime_ns, was.mtime_ns) if times and was else None,
+            attributes=self._attributes(record) if current is None else (),
         )
         self.files.swap(record.path, temporary, version_of(current))
+
+    def _make_folders(self, path: str) -> None:
+        """Make again what the owner deleted together with the file."""
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if self.files.look(str(folder)) is None:
+                self.files.make_folder(str(folder))
+
+    def _attributes(self, record: FileRecord) -> Attributes:
+        """Return the extended attributes and access lists that a file had which is gone now."""
+        if record.attributes_id is None:
+            return ()
+        return msgspec.msgpack.decode(self.store.get_original(record.attributes_id).reveal(), type=Attributes)
 
     def _keep(self, record: FileRecord, original: bytes) -> str:
         """Write the original beside the file, so that nothing in it is lost, and return its name."""

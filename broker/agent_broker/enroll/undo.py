@@ -10,6 +10,7 @@ Each step may be repeated, so a killed undo is finished by running it again.
 
 import msgspec
 
+from agent_broker.enroll.file_protocol import KnownFolder
 from agent_broker.enroll.journal import Transaction, TransactionFolder
 from agent_broker.enroll.policy_file import policy_path, remove_policy
 from agent_broker.enroll.ports import Site
@@ -36,8 +37,16 @@ def unenroll(agent: AgentName, owner_uid: Uid, site: Site) -> Report:
         return undo(transaction, journal, site)
 
 
-def undo(transaction: Transaction, journal: TransactionFolder, site: Site) -> Report:
+def undo(
+    transaction: Transaction, journal: TransactionFolder, site: Site, folders: tuple[KnownFolder, ...] = ()
+) -> Report:
     """Undo a transaction whose journal's lock is held. See the module.
+
+    Args:
+        transaction: what was journalled of it.
+        journal: the journals.
+        site: where and with what.
+        folders: what must still be the same folder. None are known any more when a person runs it later.
 
     Raises:
         MisuseError, UnavailableError, IntegrityError: see unenroll; the journal stays, and it can be run again.
@@ -48,7 +57,7 @@ def undo(transaction: Transaction, journal: TransactionFolder, site: Site) -> Re
         transaction = journal.write(msgspec.structs.replace(transaction, state="restoring"))
         site.on_step("journal: restoring")
         warnings = _withdraw(transaction, site)
-        outcomes = _restore(transaction, journal, site)
+        outcomes = _restore(transaction, journal, site, folders)
     journal.write(msgspec.structs.replace(transaction, state="emptying"))
     site.on_step("journal: emptying")
     site.store.remove_agent(transaction.agent, transaction.owner_uid)
@@ -90,9 +99,11 @@ def _forget_accounts(enrollment: Enrollment, site: Site) -> list[str]:
     return said
 
 
-def _restore(transaction: Transaction, journal: TransactionFolder, site: Site) -> tuple[Outcome, ...]:
+def _restore(
+    transaction: Transaction, journal: TransactionFolder, site: Site, folders: tuple[KnownFolder, ...]
+) -> tuple[Outcome, ...]:
     outcomes = []
-    with UserFiles(transaction.owner, (journal.lock_fd,)) as files:
+    with UserFiles(transaction.owner, (journal.lock_fd,), folders) as files:
         restorer = Restorer(transaction, site.store, files)
         for record in reversed(transaction.files):
             outcomes.append(restorer.restore(record))
@@ -105,3 +116,5 @@ def _require_safe(transaction: Transaction) -> None:
     with UserFiles(transaction.owner) as files:
         for record in transaction.files:
             files.check_plain(record.path)
+            size_bytes = record.original.size_bytes if record.original else 0
+            files.rehearse(record.path, size_bytes, transaction.owner_gid)

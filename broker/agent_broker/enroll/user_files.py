@@ -14,18 +14,22 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from agent_broker.enroll.file_problems import PROBLEMS, UnsafeFileError, unsafe_file
 from agent_broker.enroll.file_protocol import (
     Answer,
+    Attributes,
     CheckFolder,
     Discard,
     Expected,
     Failed,
     FileState,
+    KnownFolder,
     ListFolder,
     Look,
     MakeFolder,
     Names,
     Read,
+    Rehearse,
     RemoveFolder,
     Request,
     Scan,
@@ -40,7 +44,9 @@ from agent_broker.enroll.file_protocol import (
     send,
 )
 from agent_broker.enroll.owner import Owner
-from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
+from agent_broker.errors import AgentBrokerError, UnavailableError
+
+__all__ = ["MAX_FILE_BYTES", "PROBLEMS", "Content", "UnsafeFileError", "UserFiles"]
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 _SILENCE_S = 30.0  # far above any fsync of 10 MiB; a scan gives a sign of life every second
@@ -50,40 +56,6 @@ _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 T = TypeVar("T")
 
-_FIX_BY_COPY = "replace it by a plain file of your own with the same content, then try again"
-PROBLEMS: dict[str, tuple[str, str]] = {
-    "no-home": ("can't be opened as a folder that no symbolic link leads to", "check --home"),
-    "foreign-home": ("does not belong to the user", "check --home and --user"),
-    "symlink": ("is a symbolic link; it is not followed", _FIX_BY_COPY),
-    "not-regular": ("is not a regular file", _FIX_BY_COPY),
-    "foreign": ("belongs to another user", "chown it to the user, then try again"),
-    "foreign-group": ("has a group that the user is not in", "chgrp it to a group of the user's, then try again"),
-    "hard-linked": ("has a second name (hard link), which would keep the secret", _FIX_BY_COPY),
-    "too-big": ("is too big", "make it smaller, then try again"),
-    "unreadable": ("can't be read by the user", "chmod u+rw it, then try again"),
-    "no-folder": ("does not exist", "run the agent once, then try again"),
-    "linked-folder": ("is reached through a symbolic link; it is not followed", "make it a folder, then try again"),
-    "not-a-folder": ("is not a folder", "make it a folder, then try again"),
-    "foreign-folder": ("belongs to another user", "chown it to the user, then try again"),
-    "unwritable-folder": ("is a folder that the user can't write to", "chmod u+wx it, then try again"),
-    "attribute": ("has an attribute that a new file can't be given", "remove it with setfattr -x, then try again"),
-    "changed": ("was changed by somebody else in the meantime", "stop the agent, then try again"),
-}
-"""What each problem means, and what to do; ``os`` is the rest."""
-
-
-class UnsafeFileError(MisuseError):
-    """A file of the user's is not one that may be touched.
-
-    Attributes:
-        problem: a key of PROBLEMS.
-    """
-
-    def __init__(self, problem: str, path: str, detail: str) -> None:
-        meaning, next_step = PROBLEMS[problem]
-        super().__init__(f"{path} {meaning}" + (f" ({detail})" if detail else ""), next_step=next_step)
-        self.problem = problem
-
 
 @dataclass(frozen=True)
 class Content:
@@ -91,20 +63,23 @@ class Content:
 
     state: FileState
     data: bytes = field(repr=False)
+    attributes: Attributes = field(default=(), repr=False)
 
 
 class UserFiles:
     """The files below one user's home, with that user's rights. A context manager."""
 
-    def __init__(self, owner: Owner, keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(self, owner: Owner, keep_open: tuple[int, ...] = (), folders: tuple[KnownFolder, ...] = ()) -> None:
         """Say whose files.
 
         Args:
             owner: the user, and the home.
             keep_open: descriptors that the other process shall hold as long as it lives: the lock of a transaction.
+            folders: what must still be the same folder whenever something is done in it.
         """
         self._owner = owner
         self._keep_open = keep_open
+        self._folders = folders
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
@@ -132,7 +107,7 @@ class UserFiles:
         self._channel = ours
         owner = self._owner
         try:
-            self._ask(Start(owner.uid, owner.gid, owner.groups, owner.home))
+            self._ask(Start(owner.uid, owner.gid, owner.groups, owner.home, self._folders))
         except AgentBrokerError:
             self.close()
             raise
@@ -183,7 +158,7 @@ class UserFiles:
             UnsafeFileError: it is there and may not be touched.
         """
         seen = self._expect(Read(path, MAX_FILE_BYTES), Seen)
-        return None if seen.state is None or seen.data is None else Content(seen.state, seen.data)
+        return None if seen.state is None or seen.data is None else Content(seen.state, seen.data, seen.attributes)
 
     def list_folder(self, path: str) -> tuple[str, ...]:
         """Return the names in a folder, sorted; none if it is missing."""
@@ -209,11 +184,30 @@ class UserFiles:
         """Delete a folder if it is empty; a missing one is fine."""
         self._ask(RemoveFolder(path))
 
+    def rehearse(self, path: str, size_bytes: int, gid: int) -> None:
+        """Make sure that ``path`` could be replaced by a file of this size with all that the present one carries.
+
+        Opens nothing, so that no watch wakes, and leaves nothing.
+
+        Raises:
+            UnsafeFileError: it could not, or may not be touched.
+            UnavailableError: the disk has no room.
+        """
+        self._ask(Rehearse(path, max(size_bytes, 1), gid))
+
     def stage(  # noqa: PLR0913 - one file's attributes, named arguments only
-        self, path: str, *, temporary: str, data: bytes, mode: int, gid: int, times_ns: tuple[int, int] | None = None
+        self,
+        path: str,
+        *,
+        temporary: str,
+        data: bytes,
+        mode: int,
+        gid: int,
+        times_ns: tuple[int, int] | None = None,
+        attributes: Attributes = (),
     ) -> None:
-        """Write a new file beside ``path``, durably."""
-        self._ask(Stage(path, temporary, data, mode, gid, times_ns))
+        """Write a new file beside ``path``, durably; ``attributes`` are for one that takes the place of none."""
+        self._ask(Stage(path, temporary, data, mode, gid, times_ns, attributes))
 
     def swap(self, path: str, temporary: str, expected: Expected | None) -> None:
         """Put the staged file in place, durably.
@@ -265,7 +259,7 @@ class UserFiles:
     def _error_of(self, failed: Failed) -> AgentBrokerError:
         path = failed.path if failed.path.startswith("/") else self.absolute(failed.path)
         if failed.problem in PROBLEMS:
-            return UnsafeFileError(failed.problem, path, failed.detail)
+            return unsafe_file(failed.problem, path, failed.detail)
         return UnavailableError(f"{path}: {failed.detail}", next_step="make it possible, then try again")
 
     def _gone(self) -> UnavailableError:

@@ -15,6 +15,7 @@ import sys
 
 import msgspec
 
+from agent_broker.enroll.file_facts import FileProblemError, require_plain
 from agent_broker.enroll.file_protocol import (
     Answer,
     CheckFolder,
@@ -26,6 +27,7 @@ from agent_broker.enroll.file_protocol import (
     MakeFolder,
     Names,
     Read,
+    Rehearse,
     RemoveFolder,
     Request,
     Scan,
@@ -38,7 +40,7 @@ from agent_broker.enroll.file_protocol import (
     receive,
     send,
 )
-from agent_broker.enroll.file_work import FileProblemError, Home, require_plain
+from agent_broker.enroll.file_work import Home
 from agent_broker.enroll.scan import scan
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -55,7 +57,7 @@ def main() -> int:
         try:
             if isinstance(request, Start):
                 become(request)
-                home = Home(request.home)
+                home = Home(request.home, request.folders)
                 answer: Answer = Done()
             elif home is None:
                 answer = Failed("os", "", "not started")
@@ -97,8 +99,7 @@ def _serve(home: Home, request: Request, channel: socket.socket) -> Answer:
                 require_plain(state, path)
             return Seen(state)
         case Read(path, limit_bytes):
-            found = home.read(path, limit_bytes)
-            return Seen() if found is None else Seen(*found)
+            return home.read(path, limit_bytes) or Seen()
         case ListFolder(path):
             return Names(home.list_folder(path))
         case Scan():
@@ -116,6 +117,8 @@ def _change(home: Home, request: Request) -> None:
             home.make_folder(path)
         case RemoveFolder(path):
             home.remove_folder(path)
+        case Rehearse():
+            home.rehearse(request)
         case Stage():
             home.stage(request)
         case Swap(path, temporary, expected):

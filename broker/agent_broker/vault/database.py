@@ -3,7 +3,8 @@
 The file decides nothing about how it is read: its schema must be, character by character, the one below, so that
 nobody can add a trigger or put a view in a table's place. One process at a time holds the file (exclusive lock).
 What a commit wrote is on the disk when it returns (WAL with synchronous=FULL), and is moved into the main file at
-once, so that the log beside it is empty between writes and old ciphertexts are overwritten (secure_delete).
+once, so that the log beside it is empty between writes and old ciphertexts are overwritten (secure_delete). That
+leaves pieces of them where SQLite moved a row from page to page, so ``compact`` writes the whole file anew.
 """
 
 import os
@@ -111,6 +112,17 @@ class Database:
                 raise
         self._tidy()
 
+    def compact(self) -> None:
+        """Write the file anew with nothing in it but its rows; durable on return. A killed one changed nothing.
+
+        Raises:
+            UnavailableError: the disk refused; the rows are as they were, and what was deleted may still be there.
+            IntegrityError: the file is damaged.
+        """
+        with self.guard(f"the vault {self.path}"):
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Release the file."""
         with self.guard(f"the vault {self.path}"):
@@ -141,7 +153,7 @@ def create(path: Path, *rows: tuple[str, tuple[object, ...]]) -> None:
     """
     draft = path.with_name(path.name + ".new")
     try:
-        draft.unlink(missing_ok=True)
+        _discard(draft)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         connection = _connect(draft)
         try:
@@ -149,17 +161,23 @@ def create(path: Path, *rows: tuple[str, tuple[object, ...]]) -> None:
             for statement, values in (*((table, ()) for table in SCHEMA), *rows):
                 connection.execute(statement, values)
             connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # close() would say nothing of a full disk
         finally:
             connection.close()
         os.link(draft, path)  # fails if another process was first
         draft.unlink()
         sync_folder(path.parent)
     except FileExistsError:
-        draft.unlink(missing_ok=True)
+        _discard(draft)
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the vault {path} can't be made: {error}", next_step="check that its folder exists and the disk has room"
         ) from error
+
+
+def _discard(draft: Path) -> None:
+    for suffix in ("", "-wal"):
+        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -10,6 +10,7 @@ The law of this module:
    whole file is found too. Across two runs it is not (docs/vault-format.md, "What an attacker can do").
 4. What is damaged is named, and the other records stay usable.
 5. A change is durable when the call returns, or did not happen.
+6. After ``erase`` the file holds nothing, sealed or not, of what was deleted or replaced.
 """
 
 import os
@@ -158,6 +159,14 @@ class Vault:
             raise UnknownCredentialError(credential_id)
         manifest = {key: value for key, value in self._manifest.items() if key != credential_id}
         self._commit(manifest, "DELETE FROM records WHERE id = ?", credential_id)
+
+    def erase(self) -> None:
+        """Take what is left of deleted and replaced records out of the file. Durable on return, may be repeated.
+
+        Raises:
+            UnavailableError: the disk refused (it needs room for a second copy); every record is as it was.
+        """
+        self._database.compact()
 
     def close(self) -> None:
         """Release the file and forget the keys."""

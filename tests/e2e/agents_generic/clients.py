@@ -46,6 +46,10 @@ class OpenCode(Client):
         """See Client."""
         return (str(program), "run", "--model", "anthropic/claude-sonnet-4-5", prompt)
 
+    def environment(self, layout: str) -> Mapping[str, str]:  # noqa: ARG002 - the same in each
+        """See Client: what the plan asks for."""
+        return {"OPENCODE_DISABLE_FFF": "true", "OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "true"}
+
     def directly(self, url: str) -> Mapping[str, str]:
         """See Client."""
         settings = {"provider": {"anthropic": {"options": {"baseURL": f"{url}/v1"}}}}
@@ -58,6 +62,10 @@ class OpenCode(Client):
     def asks_model(self, target: str) -> bool:
         """See Client."""
         return target.startswith("/v1/messages")
+
+    def phantom(self, home: Path) -> str:
+        """See Client."""
+        return str(json.loads((home / _AUTH).read_text())["anthropic"]["key"])
 
     def replay(self, phantom: str) -> tuple[str, str, str]:
         """See Client."""

@@ -14,16 +14,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.demo.check import StepFailedError, require
+from tests.demo.check import StepFailedError, eventually, require
 from tests.demo.memory import grep
 from tests.demo.snapshot import Snapshot, take_snapshot
 from tests.e2e.agents.client import Client, Login
-from tests.e2e.agents.place import Place, place, require_well
+from tests.e2e.agents.place import PATIENCE_S, Place, place, require_well
 from tests.e2e.agents_generic import installed
 from tests.e2e.agents_generic.clients import CLIENTS
 
 DIFFERS = 1
 CANNOT_RUN = 2
+_DECOY = ".old-token"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +74,7 @@ def _prove(made: Place, client: Client, login: Login) -> None:
     require_well(made.turn(client, directly=True), client, login.sent)
     before = _snapshot(made, login)
     made.enroll(client)
+    _plant_decoy(made)
     _require_clean(made, login)
     alerts = len(made.alerts.incidents())
     made.answers("well done, brokered")
@@ -82,11 +84,18 @@ def _prove(made: Place, client: Client, login: Login) -> None:
     require(not made.kinds_since(alerts), "no alert while the agent does its work", made.kinds_since(alerts))
     _require_clean(made, login)
     _require_refused(made, client)
+    made.broker("decoy", "remove", str(made.world.home / _DECOY), "--yes")
     made.unenroll(client)
     for path, entry in before.items():
         different = entry.differs_in(_snapshot(made, login).get(path))
         require(not different, f"~/{path} as it was", different)
     require_well(made.turn(client, directly=True), client, login.sent)
+
+
+def _plant_decoy(made: Place) -> None:
+    """Plant what tells, by its own alert, that all earlier ones have come: not every agent has a watched file."""
+    made.broker("decoy", "plant", _DECOY, "--kind", "github-token", "--user", made.world.user.pw_name, "--yes")
+    made.alerts.decoy = made.world.home / _DECOY
 
 
 def _require_refused(made: Place, client: Client) -> None:
@@ -100,10 +109,15 @@ def _require_refused(made: Place, client: Client) -> None:
     told.write_text(json.dumps(facts))
     code = made.run("/usr/bin/python3", "-I", made.tool("replay.py"), str(told)).strip()
     require(code in {"401", "403"}, "another program to be refused", code)
-    foreign = made.world.home / "project/foreign.py"
-    tainted = made.start(client, client.command(made.program, "go on"), **client.tainting(foreign))
+    alerts = len(made.alerts.incidents())
+    foreign = client.tainting(Path(made.tool("foreign.cjs")))
+    tainted = made.start(client, client.command(made.program, "go on"), **foreign)
     try:
-        tainted.communicate(timeout=60)
+        eventually(
+            lambda: any(each["kind"] == "agent-tainted" for each in made.alerts.incidents()[alerts:]),
+            "the agent with foreign code in it to be refused, and told of",
+            within_s=PATIENCE_S,
+        )
     finally:
         tainted.kill()
         tainted.communicate()
