@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -163,6 +164,7 @@ class MockProvider:
             key = name.lower()
             headers[key] = f"{headers[key]},{value}" if key in headers else value
         whole = request.raw_path.encode() + body
+        whole += unquote_to_bytes(whole)  # of a form, both as it came and as it is meant
         marks = tuple(mark for mark in self._current_mode().replies if mark.encode() in whole)
         seen = Seen(request.method, request.raw_path, headers, len(body), parsed, marks)
         self.seen.append(seen)

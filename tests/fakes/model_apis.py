@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
+from msgspec import structs
 
 from tests.fakes.mock_provider import MockProvider, Mode, Seen, held_back, main
 
@@ -39,17 +40,27 @@ class ModelProvider(MockProvider):
         fixed = _FIXED.get(request.path.rpartition("/")[2].rpartition(":")[2])
         if fixed is not None:
             return web.json_response(fixed)
+        if request.path in {"/oauth/token", "/token"}:
+            await self._record(request)
+            return await self._token(self._current_mode())
         if request.path.endswith(("/responses", "/chat/completions")):
-            seen, mode = await self._record(request), self._current_mode()
+            seen = await self._record(request)
+            mode = self._mode_for(seen)
             if request.path.endswith("/responses"):
                 return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
             return web.json_response(chat_completion(_body(seen), mode))
         is_gemini = "enerateContent" in request.path or "/v1internal:" in request.path
         return await (self._gemini(request) if is_gemini else super()._answer(request))
 
+    def _mode_for(self, seen: Seen) -> Mode:
+        """Return how one request is answered: one with a text of ``replies`` as that says, without a tool."""
+        mode = self._current_mode()
+        return structs.replace(mode, answer=mode.replies[seen.marks[0]], tool_cmd="") if seen.marks else mode
+
     async def _gemini(self, request: web.Request) -> web.StreamResponse:
         """Answer for the model; Code Assist, where Google logins go, has everything in an envelope."""
-        seen, mode = await self._record(request), self._current_mode()
+        seen = await self._record(request)
+        mode = self._mode_for(seen)
         if "enerateContent" not in request.path:
             return web.json_response(_CODE_ASSIST if request.path.endswith(":loadCodeAssist") else {})
         body, in_envelope = _body(seen), "/v1internal:" in request.path

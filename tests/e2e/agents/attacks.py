@@ -1,6 +1,7 @@
 """What is done to an enrolled agent by others of its own user, with the phantom that they all can read."""
 
 import json
+from pathlib import Path
 
 from tests.demo.check import require
 from tests.e2e.agents.acts import refuse_turn
@@ -34,6 +35,19 @@ def taint(place: Place, client: Client) -> str:
     result = refuse_turn(place, client, **client.tainting(place.world.shim.parent / "foreign.cjs")).told
     require((place.world.home / "project/foreign").exists(), "the foreign code to run in the agent", "it did not")
     return result
+
+
+def debug(place: Place, client: Client) -> str:
+    """A debugger of the user's attaches to the agent in the middle of its turn."""
+    alerts = len(place.alerts.incidents())
+    with place.waiting_agent(client) as live:
+        asked = len(place.requests())
+        program = client.executable(place.program)
+        pids = [pid for pid in place.world.user_processes() if Path(f"/proc/{pid}/exe").readlink() == program]
+        place.run("/usr/bin/python3", "-I", place.tool("seize.py"), str(pids[0]))
+    after = [each for each in place.requests()[asked:] if client.asks_model(each["target"])]
+    served = live.code == 0 or after
+    return f"{'SERVED' if served else 'refused'}, alert {', '.join(place.kinds_since(alerts)) or 'none'}"
 
 
 def tamper(place: Place, client: Client) -> str:

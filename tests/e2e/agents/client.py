@@ -23,6 +23,8 @@ class Login(Struct, frozen=True):
     """Every authentication header of the agent's requests to the model, with the broker."""
     sent_directly: Mapping[str, str] | None = None
     """The same without the broker; None: just the same."""
+    needs_its_maker: bool = False
+    """Without the broker it asks a server of its maker's, whose address is fixed: it can't be run here."""
     refused: str = ""
     """Not empty: it can't be enrolled, and this is in the reason."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.demo.world import World
 from tests.e2e.agents import npm
 from tests.e2e.agents.client import Client, Login, made_up
 from tests.e2e.agents.place import give
+from tests.fakes.login_server import jwt
 
 _PACKAGE = "@openai/codex"
 _PLATFORM = "codex-linux-x64"
@@ -24,6 +26,8 @@ sandbox_mode = "workspace-write"
 network_access = true
 """
 API_KEY = "API key, `auth.json`"
+CHATGPT = "ChatGPT login"
+OUT_OF_DATE = "ChatGPT login, access token out of date"
 
 
 def _api_key() -> Login:
@@ -32,6 +36,26 @@ def _api_key() -> Login:
     auth = {"auth_mode": "apikey", "OPENAI_API_KEY": key}
     files = {".codex/auth.json": json.dumps(auth, indent=2), ".codex/config.toml": _CONFIG}
     return Login(files, {"API key": key}, {"authorization": f"Bearer {key}"})
+
+
+def login(left_s: int = 24 * 3600) -> Login:
+    """As ``codex login`` leaves it; ``left_s``: seconds for which the access token is valid still."""
+    claims = {"https://api.openai.com/auth": {"chatgpt_account_id": "account-1", "chatgpt_plan_type": "plus"}}
+    end_s = int(time.time()) + left_s
+    tokens = {
+        "id_token": jwt(email="dev@example.com", exp=end_s, jti=made_up("", 40), **claims),
+        "access_token": jwt(exp=end_s, jti=made_up("", 40), **claims),
+        "refresh_token": made_up("rt_", 90),
+        "account_id": "account-1",
+    }
+    auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": _now()}
+    files = {".codex/auth.json": json.dumps(auth, indent=2), ".codex/config.toml": _CONFIG}
+    named = {"access token": tokens["access_token"], "refresh token": tokens["refresh_token"]}
+    return Login(files, named, {"authorization": f"Bearer {tokens['access_token']}"})
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _npm(world: World) -> Path:
@@ -63,7 +87,8 @@ class Codex(Client):
     version = MORE[_PACKAGE]
     decoy = ".codex/auth.json"
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _native, "npm, Node 20": _npm, "npm, Node 24": _npm}
-    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key}
+    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key, CHATGPT: login}
+    more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
     hold_after = 3  # created, item added, item done; the end of it is held back
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
@@ -80,16 +105,14 @@ class Codex(Client):
 
     def options_directly(self, url: str) -> tuple[str, ...]:
         """See Client."""
-        return ("-c", f'openai_base_url="{url}/v1"', "-c", f'chatgpt_base_url="{url}/backend-api"')
+        uncompressed = "features.enable_request_compression=false"  # the provider here reads no zstd
+        told = (f'openai_base_url="{url}/v1"', f'chatgpt_base_url="{url}/backend-api"', uncompressed)
+        return tuple(word for each in told for word in ("-c", each))
 
     def environment(self, layout: str) -> Mapping[str, str]:
         """See Client."""
         node = f"{more_agents()}/node_modules/node/bin:" if "Node 24" in layout else ""
         return {"PATH": f"{node}/usr/bin:/bin"}
-
-    def tainting(self, script: Path) -> Mapping[str, str]:
-        """See Client."""
-        return {"NODE_OPTIONS": f"--require {script}"}
 
     def asks_model(self, target: str) -> bool:
         """See Client."""

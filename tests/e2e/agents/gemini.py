@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ _PACKAGE = "@google/gemini-cli"
 _SETTINGS = ".gemini/settings.json"
 API_KEY = "API key, `~/.gemini/.env`"
 STORED_KEY = "API key, `gemini-credentials.json`"
+GOOGLE = "Google login"
+OUT_OF_DATE = "Google login, access token out of date"
 
 
 def _settings(way: str) -> str:
@@ -40,6 +43,21 @@ def _stored_key() -> Login:
     return Login(files, {"API key": key}, {"x-goog-api-key": key})
 
 
+def login(left_s: int = 3600) -> Login:
+    """Log in with Google; ``left_s``: seconds for which the access token is valid still."""
+    tokens = {
+        "access_token": made_up("ya29.", 150),
+        "refresh_token": made_up("1//0", 90),
+        "scope": "https://www.googleapis.com/auth/cloud-platform openid",
+        "token_type": "Bearer",
+        "expiry_date": int((time.time() + left_s) * 1000),
+    }
+    files = {".gemini/oauth_creds.json": json.dumps(tokens, indent=2), _SETTINGS: _settings("oauth-personal")}
+    named = {"access token": str(tokens["access_token"]), "refresh token": str(tokens["refresh_token"])}
+    sent = {"authorization": f"Bearer {tokens['access_token']}"}
+    return Login(files, named, sent, needs_its_maker=True)
+
+
 def _npm(world: World) -> Path:
     package = npm.modules(world) / _PACKAGE
     shutil.copytree(more_agents() / "node_modules" / _PACKAGE, package, symlinks=True)
@@ -54,7 +72,8 @@ class Gemini(Client):
     version = MORE[_PACKAGE]
     decoy = ".gemini/oauth_creds.json"
     layouts: Mapping[str, Callable[[World], Path]] = {"npm, Node 20": _npm, "npm, Node 24": _npm}
-    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _env_key, STORED_KEY: _stored_key}
+    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _env_key, STORED_KEY: _stored_key, GOOGLE: login}
+    more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
     hold_after = 2
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
@@ -81,6 +100,10 @@ class Gemini(Client):
     def asks_model(self, target: str) -> bool:
         """See Client."""
         return "enerateContent" in target
+
+    def refreshes(self, target: str) -> bool:
+        """See Client."""
+        return target == "/token"
 
     def replay(self, phantom: str) -> tuple[str, str, str]:
         """See Client."""

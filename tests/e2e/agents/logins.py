@@ -3,11 +3,13 @@
 import secrets
 
 from tests.demo.check import require
+from tests.demo.memory import grep
 from tests.e2e.agents.acts import refuse_turn
 from tests.e2e.agents.client import Client
 from tests.e2e.agents.place import Place, require_well
 
-REFRESHED = "refreshed once, by the broker; unenrolled: the new login is in its file and works"
+REFRESHED = "refreshed once, by the broker; unenrolled: the new login is in its file"
+AND_WORKS = f"{REFRESHED} and works"
 
 
 def refresh(place: Place, client: Client) -> str:
@@ -23,8 +25,11 @@ def refresh(place: Place, client: Client) -> str:
     require_well(turn, client, sent)
     place.answers("with the new login")
     place.unenroll(client)
+    require(grep({"access token": access}, place.world.home), "the new login in its file", "it is not")
+    if place.login.needs_its_maker:
+        return REFRESHED
     require_well(place.turn(client, directly=True), client, sent)
-    return REFRESHED
+    return AND_WORKS
 
 
 def revoke(place: Place, client: Client) -> str:

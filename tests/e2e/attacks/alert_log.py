@@ -11,6 +11,8 @@ from tests.demo.check import eventually
 from tests.demo.processes import BROKER, Background
 
 _WITHIN_S = 10
+_NUMBERS = itertools.count()
+"""Of all logs: the monitor may have seen a program that an earlier one used."""
 Incident = dict[str, object]
 
 
@@ -19,7 +21,7 @@ class AlertLog:
 
     def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
         command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
-        self.decoy, self._folder, self._numbers = decoy, folder, itertools.count()
+        self.decoy, self._folder = decoy, folder
         self.process = Background("alerts --follow --json", command, folder / "alerts.jsonl", os.environ)
         eventually(lambda: "following" in self.process.said(), "the alerts to be followed", within_s=_WITHIN_S)
 
@@ -31,7 +33,7 @@ class AlertLog:
 
     def settle(self) -> None:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
-        program = self._folder / f"cat-{next(self._numbers)}"  # another one each time: another incident
+        program = self._folder / f"cat-{next(_NUMBERS)}"  # another one each time: another incident
         shutil.copy("/bin/cat", program)
         reader = subprocess.Popen([program, self.decoy], stdout=subprocess.DEVNULL)
         reader.wait()
