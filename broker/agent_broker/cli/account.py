@@ -76,7 +76,7 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Add an account to an enrolled agent. Its key is read from standard input; a terminal is asked for it."""
     layout = application.of(context).layout
     require_root()
-    recipe = recipe_of(agent)
+    recipe = recipe_of(agent, layout)
     uid = uid_of(user_of(user))
     new = NewAccount(recipe.agent, uid, name, kind, secret_of(agent, kind, _key()), _named(folders))
     with administrator(layout) as client:
@@ -94,7 +94,7 @@ def assign(  # noqa: PLR0913, PLR0917 - one parameter an option
     uid, places = uid_of(user_of(user)), _named(folders)
     with administrator(layout) as client:
         site = site_of(layout, client, lambda _: None)
-        problems = assign_folders(site, recipe_of(agent).agent, uid, name, places)
+        problems = assign_folders(site, recipe_of(agent, layout).agent, uid, name, places)
     _tell({"account": name, "folders": places}, problems, json=json)
 
 
@@ -115,7 +115,7 @@ def remove(  # noqa: PLR0913, PLR0917 - one parameter an option
     with administrator(layout) as client:
         confirm(f"Delete the account {name} of {agent}, with its key?", yes=yes)
         site = site_of(layout, client, lambda _: None)
-        problems = remove_account(site, client, recipe_of(agent).agent, uid, name)
+        problems = remove_account(site, client, recipe_of(agent, layout).agent, uid, name)
     _tell({"account": name, "removed": True}, problems, json=json)
 
 

@@ -267,6 +267,12 @@ def _apply(layout: Layout, inject: Inject, plan: Plan, client: ControlClient) ->
         return apply_plan(plan, site_of(layout, client, on_step), injection_url=injection_url(inject))
 
 
+def injection_url(inject: Inject) -> str:
+    """Return the address of the broker's endpoint as an agent is to call it."""
+    host = f"[{inject.address}]" if ":" in inject.address else inject.address
+    return f"http://{host}:{inject.port}"
+
+
 def _recover(layout: Layout, *, json: bool) -> None:
     with administrator(layout) as client, showing_steps("recovering") as on_step:
         reports = recover_all(site_of(layout, client, on_step))

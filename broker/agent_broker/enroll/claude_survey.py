@@ -331,6 +331,6 @@ def _read_if_plain(files: UserFiles, path: str) -> bytes:
 EXPORTED = {
     "ANTHROPIC_API_KEY": Variable("exported-api-key", "anthropic-api-key"),
     "ANTHROPIC_AUTH_TOKEN": Variable("exported-auth-token", "anthropic-auth-token"),
-    "CLAUDE_CODE_OAUTH_TOKEN": Variable("exported-oauth-token", "anthropic-oauth", "fixed", _bare_oauth),
+    "CLAUDE_CODE_OAUTH_TOKEN": Variable("exported-oauth-token", "anthropic-oauth", "fixed", bare_oauth),
 }
 """What Claude reads from its environment."""

@@ -6,19 +6,15 @@ is returned. What is no such file, or can't be edited safely, is refused with No
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 from agent_broker.enroll.env_document import EnvDocument, SystemdDocument
 from agent_broker.enroll.fish_document import FishDocument
 from agent_broker.enroll.ini_document import IniDocument
 from agent_broker.enroll.json_port import JsonPort
-from agent_broker.enroll.pointer import Pointer, Value
+from agent_broker.enroll.pointer import Format, Pointer, Value
 from agent_broker.enroll.shell_document import ShellDocument
 from agent_broker.enroll.toml_edit import TomlDocument
-
-Format = Literal["json", "toml", "env", "shell", "fish", "systemd", "ini"]
-"""How a file is written. Of assignments, a line each: ``env`` is dotenv (``NAME=value``, also with ``export``),
-``shell`` what sh, bash, zsh and direnv run, ``fish`` what fish runs, ``systemd`` environment.d(5)."""
 
 
 class Document(Protocol):

@@ -1,7 +1,7 @@
 """A file of an agent's, in any of the formats, read once, with complaints that name the file and the member."""
 
-from agent_broker.enroll.document import Format, new_text, open_document
-from agent_broker.enroll.pointer import MISSING, Missing, NotEditableError, Pointer, Value, value_at
+from agent_broker.enroll.document import new_text, open_document
+from agent_broker.enroll.pointer import MISSING, Format, Missing, NotEditableError, Pointer, Value, value_at
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol, runtime_checkable
 
-from agent_broker.enroll.document import Format, open_document
+from agent_broker.enroll.document import open_document
 from agent_broker.enroll.inventory import Knowledge, take_inventory
 from agent_broker.enroll.inventory_protocol import Sighting
 from agent_broker.enroll.inventory_rows import shell_word
 from agent_broker.enroll.owner import Owner
-from agent_broker.enroll.pointer import NotEditableError
+from agent_broker.enroll.pointer import Format, NotEditableError
 from agent_broker.enroll.recipe import Form, FoundSecret, Recipe, RemoveMember, Row, SurveyedFile
 from agent_broker.enroll.user_files import UnsafeFileError, UserFiles
 from agent_broker.errors import MisuseError

@@ -21,9 +21,9 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.disk import replace_file, sync_folder
-from agent_broker.enroll.document import Format
 from agent_broker.enroll.file_protocol import FileState
 from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.pointer import Format
 from agent_broker.enroll.recipe import Form
 from agent_broker.errors import IntegrityError, UnavailableError
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid

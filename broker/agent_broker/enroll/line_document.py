@@ -136,10 +136,10 @@ class LineDocument(ABC):
 
     def without(self, path: Pointer) -> Self:
         """See Document."""
-        self._require_editable(path)
         held = value_at(self.value, path)
-        if held is MISSING:
+        if held is MISSING and not any(path[:depth] in self.layout.refused for depth in range(1, len(path) + 1)):
             return self
+        self._require_editable(path)
         expected = copy.deepcopy(self.value)
         entry, section = self.layout.entry(path), self.layout.section(path)
         self._forget(expected, path)

@@ -1,7 +1,8 @@
 """Where lines that were taken out of a file belong in it now, although it was changed since. Pure; linear in time.
 
-The nearest line that is there once, before and now, is the anchor; equal lines beside it are walked over, so that a
-line goes back behind the comment that it stood behind.
+In a file that nobody else changed they go where they were. In any other, the nearest line that is there once, before
+and now, is the anchor; equal lines beside it are walked over, so that a line goes back behind the comment that it
+stood behind.
 """
 
 from collections import Counter
@@ -30,6 +31,8 @@ def put_back_at(was: Sequence[bytes], first: int, behind: int, now: Sequence[byt
         now: the present file's lines, which those are missing from.
     """
     before, after = [line.rstrip(b"\r\n") for line in was], [line.rstrip(b"\r\n") for line in now]
+    if after == [*before[:first], *before[behind:]]:
+        return first
     counts_before, places = Counter(before), {line: place for place, line in enumerate(after)}
     counts_after = Counter(after)
     once = {line for line in places if counts_before[line] == 1 and counts_after[line] == 1}

@@ -1,6 +1,12 @@
-"""Where a value is in a file of an agent's, and what may be there: the same for every format."""
+"""Where a value is in a file of an agent's, how the file is written, and what may be there."""
+
+from typing import Literal
 
 from agent_broker.errors import MisuseError
+
+Format = Literal["json", "toml", "env", "shell", "fish", "systemd", "ini"]
+"""How a file is written. Of assignments, a line each: ``env`` is dotenv (``NAME=value``, also with ``export``),
+``shell`` what sh, bash, zsh and direnv run, ``fish`` what fish runs, ``systemd`` environment.d(5)."""
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
 """What a member may hold: JSON's values. A format that has others (TOML's dates) presents them as one of these."""

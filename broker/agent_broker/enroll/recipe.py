@@ -9,9 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from agent_broker.enroll.document import Format
 from agent_broker.enroll.owner import Owner
-from agent_broker.enroll.pointer import Pointer, Value
+from agent_broker.enroll.pointer import Format, Pointer, Value
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName, Sha256

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from agent_broker.enroll.document import Format
+from agent_broker.enroll.pointer import Format
 from agent_broker.enroll.roles import INTERPRETERS
 from agent_broker.identity.registry import RoleRule
 from agent_broker.toml_document import KeyPath, TomlDocument

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from agent_broker.enroll.document import Format, new_text, open_document
+from agent_broker.enroll.document import new_text, open_document
 from agent_broker.enroll.file_protocol import Attributes, sha256_of
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction
 from agent_broker.enroll.plan import version_of
-from agent_broker.enroll.pointer import NotEditableError, value_at
+from agent_broker.enroll.pointer import Format, NotEditableError, value_at
 from agent_broker.enroll.ports import CredentialStore
 from agent_broker.enroll.report import Outcome
 from agent_broker.enroll.reverse import reverse_edits

@@ -8,9 +8,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from agent_broker.enroll.document import Document, Format, open_document
+from agent_broker.enroll.document import Document, open_document
 from agent_broker.enroll.journal import EditRecord
-from agent_broker.enroll.pointer import MISSING, Missing, Pointer, Value, value_at
+from agent_broker.enroll.pointer import MISSING, Format, Missing, Pointer, Value, value_at
 from agent_broker.ids import Sha256
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from agent_broker.enroll.document import Document, Format, new_text, open_document
+from agent_broker.enroll.document import Document, new_text, open_document
 from agent_broker.enroll.journal import EditRecord
-from agent_broker.enroll.pointer import MISSING, Pointer, Value, value_at
+from agent_broker.enroll.pointer import MISSING, Format, Pointer, Value, value_at
 from agent_broker.enroll.recipe import Edit, InjectionPath, RemoveMember, ReplaceFile, SetMember, Wire
 from agent_broker.enroll.reverse import digest_of
 
