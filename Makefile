@@ -47,9 +47,10 @@ demo: setup
 	@packaging/install-build-tools.sh --for-demo
 	@$(PYTHON) -m tests.demo.main
 
+# The same examples each time (make fuzz looks for new ones); without the profile pytest takes others each time.
 test: setup
 	@packaging/install-build-tools.sh --for-tests
-	@.venv/bin/pytest $(ARGS)
+	@.venv/bin/pytest --hypothesis-profile=ci $(ARGS)
 
 # What needs BPF LSM, in a virtual machine; some four minutes. ARGS="-k NAME": some of it.
 test-vm: setup

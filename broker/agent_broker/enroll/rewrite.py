@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from agent_broker.enroll.document import Document, new_text, open_document
 from agent_broker.enroll.journal import EditRecord
-from agent_broker.enroll.pointer import MISSING, Format, Pointer, Value, value_at
+from agent_broker.enroll.pointer import MISSING, Format, NotEditableError, Pointer, Value, value_at
 from agent_broker.enroll.recipe import Edit, InjectionPath, RemoveMember, ReplaceFile, SetMember, Wire
 from agent_broker.enroll.reverse import digest_of
 
@@ -23,11 +23,13 @@ def rewritten(
         file_format: how the file is written.
 
     Raises:
-        NotEditableError: see enroll.document.
+        NotEditableError: see enroll.document; or one edit is of a member of what another one sets or removes, which
+            could not be taken back.
     """
     match edits:
         case (ReplaceFile(whole),):
             return whole, (), ()
+    _require_apart([edit.path for edit in edits if isinstance(edit, SetMember | RemoveMember)])
     document = open_document(file_format, new_text(file_format) if data is None else data)
     records = []
     made: list[Pointer] = []
@@ -41,6 +43,13 @@ def rewritten(
             document = document.without(edit.path)
             records.append(EditRecord(edit.path, None))
     return document.data, tuple(records), tuple(made)
+
+
+def _require_apart(paths: list[Pointer]) -> None:
+    for path in paths:
+        inside = next((other for other in paths if len(other) > len(path) and other[: len(path)] == path), None)
+        if inside is not None:
+            raise NotEditableError(f"{'.'.join(path)} and {'.'.join(inside)}, which is inside, can't both be edited")
 
 
 def _value_of(edit: SetMember, wiring: Wiring) -> Value:
