@@ -20,7 +20,7 @@ NEEDED_LATER = {
     "unittest",
     "yaml",
 }
-"""Top-level packages; pyroute2 alone is 9 MB, and comes with the first connection to the injection endpoint."""
+"""Top-level packages. What is loaded after the daemon has given up its rights must be readable by everybody."""
 
 NO_NETWORK = {"aiohttp", "cryptography", "grpc", "keyring", "google"}
 

@@ -2,8 +2,8 @@
 
 Exact look-ups only: the kernel finds the one socket by its addresses or its inode, so a question costs about
 50 us however many sockets the machine has (a dump through ``DiagSocket.get_sock_stats`` costs milliseconds and
-grows). pyroute2 encodes and decodes the messages (sock_diag_messages); its own transport can't tell an error from an
-AF_INET answer (its marshal keys on the family byte, and NLMSG_ERROR equals AF_INET), so the exchange is made here.
+grows). The exchange is made here: pyroute2's transport can't tell an error from an AF_INET answer (its marshal keys on
+the family byte, and NLMSG_ERROR equals AF_INET).
 
 Needs no privilege. Sees the network namespace that this process was in when the object was made.
 """
@@ -20,6 +20,7 @@ from typing import Final
 from msgspec import Struct
 
 from agent_broker.errors import UnavailableError
+from agent_broker.inject.sock_diag_messages import HEADER, read_tcp, read_unix_peer, tcp_question, unix_question
 
 Address = IPv4Address | IPv6Address
 
@@ -27,7 +28,6 @@ TCP_ESTABLISHED: Final = 1  # include/net/tcp_states.h
 
 _NETLINK_SOCK_DIAG: Final = 4  # include/uapi/linux/netlink.h, as the next
 _NLMSG_ERROR: Final = 2
-_HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _ERRNO: Final = struct.Struct("=i")
 _SEQUENCE_OFFSET: Final = 8  # bytes into struct nlmsghdr
 _SEQUENCE_END: Final = 12
@@ -95,25 +95,23 @@ class SockDiag:
         Raises:
             UnavailableError: the kernel does not answer.
         """
-        from agent_broker.inject import sock_diag_messages as messages  # noqa: PLC0415 - see there
-
-        question = messages.tcp_question((wanted.address, wanted.port), (wanted.peer_address, wanted.peer_port))
+        question = tcp_question((wanted.address, wanted.port), (wanted.peer_address, wanted.peer_port))
         answer = self._ask(question)
         if answer is None:
             return None
-        found = messages.read_tcp(answer)
+        found = read_tcp(answer)
         return TcpSocket(
-            inode=int(found["idiag_inode"]),
+            inode=found.inode,
             question=question,
             sameness=_sameness(answer),
             endpoints=Endpoints(
-                address=plain(str(found["idiag_src"])),
-                port=int(found["idiag_sport"]),
-                peer_address=plain(str(found["idiag_dst"])),
-                peer_port=int(found["idiag_dport"]),
+                address=plain(str(found.own[0])),
+                port=found.own[1],
+                peer_address=plain(str(found.peer[0])),
+                peer_port=found.peer[1],
             ),
-            state=int(found["idiag_state"]),
-            uid=int(found["idiag_uid"]),
+            state=found.state,
+            uid=found.uid,
         )
 
     def unix_peer(self, inode: int) -> Found | None:
@@ -125,13 +123,11 @@ class SockDiag:
         Raises:
             UnavailableError: the kernel does not answer.
         """
-        from agent_broker.inject import sock_diag_messages as messages  # noqa: PLC0415 - see there
-
-        question = messages.unix_question(inode)
+        question = unix_question(inode)
         answer = self._ask(question)
         if answer is None:
             return None
-        return Found(inode=messages.read_unix_peer(answer), question=question, sameness=_sameness(answer))
+        return Found(inode=read_unix_peer(answer), question=question, sameness=_sameness(answer))
 
     def is_same(self, found: Found) -> bool:
         """Return whether the question that found a socket still finds it, unchanged; takes 10 us.
@@ -150,9 +146,9 @@ class SockDiag:
             answer = self._receive()
         except OSError as error:
             raise UnavailableError(f"sock_diag does not answer: {error.strerror}") from error
-        if _HEADER.unpack_from(answer)[1] != _NLMSG_ERROR:
+        if HEADER.unpack_from(answer)[1] != _NLMSG_ERROR:
             return answer
-        code = -_ERRNO.unpack_from(answer, _HEADER.size)[0]
+        code = -_ERRNO.unpack_from(answer, HEADER.size)[0]
         if code == errno.ENOENT:
             return None
         raise UnavailableError(
@@ -164,7 +160,7 @@ class SockDiag:
         # The kernel queues its answer before send() returns; what is left of an earlier exchange is passed over.
         while True:
             answer = self._socket.recv(_ANSWER_BYTES)
-            if len(answer) >= _HEADER.size and _HEADER.unpack_from(answer)[3] == self._sequence:
+            if len(answer) >= HEADER.size and HEADER.unpack_from(answer)[3] == self._sequence:
                 return answer
 
 
@@ -179,6 +175,6 @@ def plain(address: str) -> Address:
 
 
 def _sameness(answer: bytes) -> bytes:
-    if answer[_HEADER.size] == socket.AF_UNIX:
-        return answer[_HEADER.size :]
+    if answer[HEADER.size] == socket.AF_UNIX:
+        return answer[HEADER.size :]
     return b"".join(answer[part] for part in _INET_STABLE)
