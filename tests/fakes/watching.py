@@ -27,11 +27,11 @@ class Told:
         self.incidents.put_nowait(incident)
 
     async def all_told(self):
-        """Stop watching, and return every incident that was made."""
+        """Stop watching, and return every incident as it was told last."""
         watch, self.watch = self.watch, None
         if watch is not None:
             await watch.close()
-        return self.told
+        return list({incident.id: incident for incident in self.told}.values())
 
     async def close(self):
         await self.all_told()

@@ -277,10 +277,8 @@ async def test_a_file_system_of_a_user_that_was_over_the_package_taints_also_whe
 
     with mounted_by_a_user(world.package):
         covered = await world.attest(process)
-    later = await world.attest(world.start(world.link))
-    while later.taints:  # until it was noticed that the mount is gone
+    while (await world.attest(world.start(world.link))).taints:  # until it was noticed that the mount is gone
         await world.rest()
-        later = await world.attest(world.start(world.link))
 
     assert any("mounted over" in taint for taint in (await world.attest(process)).taints)
     assert covered.taints != ()
