@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from agent_broker.inject import connections
+from agent_broker.transport import agent_socket
 from agent_broker.transport.frame import ShimAnswer, decode_answer
 from agent_broker.transport.limits import Limits
 from agent_broker.vault.secret import Secret
@@ -232,6 +233,20 @@ async def test_a_process_that_asks_too_often_hears_so_in_a_sentence_until_it_was
     async with serving(tmp_path, served) as server:
         for _ in range(100):
             assert (await answer_to(server.path)).exit_code == 0
+
+
+async def test_who_hangs_up_without_a_word_is_not_looked_up(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    looked_up = []
+    real = agent_socket.open_connector
+    monkeypatch.setattr(agent_socket, "open_connector", lambda *what: [real(*what), looked_up.append(what)][0])
+    async with serving(tmp_path, Recorder()) as server:
+        for _ in range(60):  # before the loop has its turn
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as guest:
+                guest.connect(str(server.path))
+        answer = await answer_to(server.path)
+    assert answer.exit_code == 0
+    assert len(looked_up) == 1
 
 
 class Served:

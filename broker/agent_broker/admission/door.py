@@ -15,7 +15,7 @@ from typing import Final
 
 _LOG: Final = logging.getLogger(__name__)
 
-_SLICE_S: Final = 0.0004  # of accepting, before others get their turn: dozens of those that are turned away at once
+_SLICE_S: Final = 0.0003  # of accepting, before others get their turn: dozens of those that are turned away at once
 REST_TIMES: Final = 3  # a flood gets no more than a quarter of the loop's time
 _PAUSE_S: Final = 0.1  # after the system ran out of descriptors or memory
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

@@ -147,6 +147,9 @@ class AgentSocket:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _admit(self, connection: socket.socket) -> bool:
+        if _has_left(connection):
+            connection.close()
+            return False
         try:
             peer = open_connector(connection, self._method)
         except AgentBrokerError as error:
@@ -290,6 +293,16 @@ def where_it_failed(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the peer hung up without a word: then nobody is looked up, and nobody waits for an answer."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 async def _readable(connection: socket.socket) -> None:
