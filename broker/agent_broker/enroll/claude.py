@@ -40,7 +40,9 @@ class ClaudeRecipe:
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        return ClaudeSurvey(files, self.managed_settings, owner, self.exports).survey()
+        return ClaudeSurvey(
+            files=files, owner=owner, exports=self.exports, managed_settings=self.managed_settings
+        ).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

@@ -12,13 +12,13 @@ expires: Claude opens it at every start, and with a phantom set it never sends i
 import json
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.document_file import DocumentFile, UnreadableFileError
+from agent_broker.enroll.exported import Variable
+from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.json_document import JsonPath, JsonValue
-from agent_broker.enroll.json_file import JsonFile, NotJsonFileError
-from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
     Decoy,
@@ -87,20 +87,11 @@ _OVERRIDES = {
 _PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX")
 
 
-@dataclass
-class ClaudeSurvey:
+@dataclass(kw_only=True)
+class ClaudeSurvey(HomeSurvey):
     """One look at one home."""
 
-    files: UserFiles
     managed_settings: Path
-    owner: Owner
-    exports: Exports | None = None
-    movable: tuple[str, ...] = ()
-    secrets: list[FoundSecret] = field(default_factory=list)
-    changed: list[SurveyedFile] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    needles: list[Secret] = field(default_factory=list)
     helper: bool = False
 
     def survey(self) -> Survey:
@@ -114,35 +105,15 @@ class ClaudeSurvey:
         self._config()
         backups = list(self._backups())
         self._credentials()
-        self._exported()
+        self.secrets += self.take_exported(EXPORTED, [file.path for file in self.changed])
         active = self._active()
         self._surroundings()
-        return Survey(
-            files=tuple(self.changed),
-            secrets=tuple(self.secrets),
-            active=active,
-            decoys=(Decoy(_CREDENTIALS, "claude-oauth", self._decoy_digests()),),
-            needles=tuple(self.needles),
-            scan_first=(_FOLDER, _CONFIG, *backups),
-            rows=tuple(self.rows),
-            warnings=tuple(self.warnings),
-            movable=self.movable,
+        return self.result(
+            active, (Decoy(_CREDENTIALS, "claude-oauth", self._decoy_digests()),), (_FOLDER, _CONFIG, *backups)
         )
 
-    def _exported(self) -> None:
-        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
-        if self.exports is None:
-            return
-        taken = self.exports.take(self.files, self.owner, EXPORTED, [file.path for file in self.changed])
-        self.changed += taken.files
-        self.secrets += taken.secrets
-        self.needles += taken.needles
-        self.rows += taken.rows
-        self.warnings += taken.warnings
-        self.movable = taken.movable
-
     def _settings(self) -> None:
-        file = JsonFile.load(self.files, _SETTINGS)
+        file = DocumentFile.load(self.files, _SETTINGS)
         file.require_object(("env",))
         held = [
             *self._take(file, _API_KEY, "api-key", "anthropic-api-key"),
@@ -165,14 +136,14 @@ class ClaudeSurvey:
         for name in _PROVIDERS:
             if file.has(("env", name)):
                 self.warnings.append(f"{file.name}: env.{name} {_OVERRIDES[name]}")
-        self._change(file, edits, ", ".join(held) or "no secret", ("secrets to the vault; " if held else "") + will)
+        self.change(file, edits, ", ".join(held) or "no secret", ("secrets to the vault; " if held else "") + will)
 
     def _config(self) -> None:
-        file = JsonFile.load(self.files, _CONFIG)
+        file = DocumentFile.load(self.files, _CONFIG)
         held = self._take(file, _PRIMARY, "primary-api-key", "anthropic-api-key")
         if held:
             self.files.check_folder(".")
-            self._change(file, [RemoveMember(_PRIMARY)], ", ".join(held), "secret to the vault; its member removed")
+            self.change(file, [RemoveMember(_PRIMARY)], ", ".join(held), "secret to the vault; its member removed")
 
     def _backups(self) -> Iterator[str]:
         """Clean the copies that Claude makes of its configuration; yield what the scan shall look at as well."""
@@ -187,11 +158,11 @@ class ClaudeSurvey:
                 self.warnings.append(f"{self.files.absolute(path)} is not a regular file: not looked into")
                 continue
             try:
-                self._backup(JsonFile.load(self.files, path))
-            except NotJsonFileError:
+                self._backup(DocumentFile.load(self.files, path))
+            except UnreadableFileError:
                 self.warnings.append(f"{self.files.absolute(path)} is not JSON: not looked into")
 
-    def _backup(self, file: JsonFile) -> None:
+    def _backup(self, file: DocumentFile) -> None:
         key = file.text(_PRIMARY)
         if not key:
             return
@@ -202,7 +173,7 @@ class ClaudeSurvey:
         self.rows.append(Row(file.name, "API key (a copy)", "its member removed; the original file to the vault"))
 
     def _credentials(self) -> None:
-        file = JsonFile.load(self.files, _CREDENTIALS)
+        file = DocumentFile.load(self.files, _CREDENTIALS)
         file.require_object(_OAUTH)
         oauth = file.value(_OAUTH)
         others = sorted(set(file.members()) - {_OAUTH[0]})
@@ -218,16 +189,16 @@ class ClaudeSurvey:
             self.needles += [Secret(value.encode()) for value in tokens.values()]
             edits: list[Edit] = [SetMember((*_OAUTH, key), decoy_like(value)) for key, value in tokens.items()]
             edits.append(SetMember((*_OAUTH, "expiresAt"), FAR_FUTURE_MS, follows=_ACCESS_TOKEN))
-            self._change(file, edits, "OAuth login", "secret to the vault; a decoy of the same shape instead, watched")
+            self.change(file, edits, "OAuth login", "secret to the vault; a decoy of the same shape instead, watched")
         else:
-            self._change(file, _new_decoy(), "no login", "a decoy is put there, watched")
+            self.change(file, _new_decoy(), "no login", "a decoy is put there, watched")
 
     def _decoy_digests(self) -> tuple[Sha256, ...]:
         edits = [edit for file in self.changed if file.path == _CREDENTIALS for edit in file.edits]
         values = [(edit.path[-1], edit.value) for edit in edits if isinstance(edit, SetMember)]
         return digests_of(value for key, value in values if isinstance(value, str) and _is_token(key, value))
 
-    def _take(self, file: JsonFile, path: JsonPath, name: str, kind: str, form: Form = "text") -> list[str]:
+    def _take(self, file: DocumentFile, path: JsonPath, name: str, kind: str, form: Form = "text") -> list[str]:
         """Note one secret; return its description for the table, if it is there."""
         text = file.text(path)
         if not text:
@@ -236,11 +207,6 @@ class ClaudeSurvey:
         self.secrets.append(FoundSecret(name, kind, Secret(value.encode()), file.path, path, form))
         self.needles.append(Secret(text.encode()))
         return [f"{_TITLES[name]} ({'.'.join(path)})"]
-
-    def _change(self, file: JsonFile, edits: list[Edit], holds: str, will: str) -> None:
-        self.changed.append(SurveyedFile(file.path, file.content, tuple(edits)))
-        made = "" if file.content is not None else "made: "
-        self.rows.append(Row(file.name, holds if file.content is not None else "does not exist", made + will))
 
     def _active(self) -> str:
         found = {secret.name for secret in self.secrets}

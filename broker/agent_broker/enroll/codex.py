@@ -43,7 +43,7 @@ class CodexRecipe:
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        return CodexSurvey(files, self.system_folder, owner, self.exports).survey()
+        return CodexSurvey(files=files, owner=owner, exports=self.exports, system_folder=self.system_folder).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Exports, Variable
-from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.exported import Variable
+from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.pointer import Pointer
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
@@ -22,13 +22,10 @@ from agent_broker.enroll.recipe import (
     Edit,
     FoundSecret,
     InjectionPath,
-    Row,
     SetMember,
     Survey,
-    SurveyedFile,
     Wire,
 )
-from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import decoy_like, login_token_like
 from agent_broker.honeytoken.presented import digests_of
@@ -66,20 +63,11 @@ _OVERRIDES = {
 _SYSTEM_FILES = ("config.toml", "managed_config.toml", "requirements.toml")
 
 
-@dataclass
-class CodexSurvey:
+@dataclass(kw_only=True)
+class CodexSurvey(HomeSurvey):
     """One look at one home."""
 
-    files: UserFiles
     system_folder: Path
-    owner: Owner
-    exports: Exports | None = None
-    movable: tuple[str, ...] = ()
-    secrets: list[FoundSecret] = field(default_factory=list)
-    changed: list[SurveyedFile] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    needles: list[Secret] = field(default_factory=list)
     decoys: list[str] = field(default_factory=list)
 
     def survey(self) -> Survey:
@@ -93,34 +81,12 @@ class CodexSurvey:
         auth = DocumentFile.load(self.files, _AUTH)
         self._require_usual_provider(config)
         self._find(auth)
-        self._take_exported([_AUTH, _CONFIG, ".codex/.env"])
+        self.secrets[:0] = self.take_exported(EXPORTED, [_AUTH, _CONFIG, ".codex/.env"])
         active = self._active(auth, config)
         self._plant_decoys(auth, active)
         self._wire(config, active)
         self._surroundings(config)
-        return Survey(
-            files=tuple(self.changed),
-            secrets=tuple(self.secrets),
-            active=active,
-            decoys=(Decoy(_AUTH, "codex-login", digests_of(self.decoys)),),
-            needles=tuple(self.needles),
-            scan_first=(_FOLDER,),
-            rows=tuple(self.rows),
-            warnings=tuple(self.warnings),
-            movable=self.movable,
-        )
-
-    def _take_exported(self, own: list[str]) -> None:
-        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
-        if self.exports is None:
-            return
-        taken = self.exports.take(self.files, self.owner, EXPORTED, own)
-        self.changed += taken.files
-        self.secrets = [*taken.secrets, *self.secrets]
-        self.needles += taken.needles
-        self.rows += taken.rows
-        self.warnings += taken.warnings
-        self.movable = taken.movable
+        return self.result(active, (Decoy(_AUTH, "codex-login", digests_of(self.decoys)),), (_FOLDER,))
 
     def _require_usual_provider(self, config: DocumentFile) -> None:
         config.require_object(("model_providers",))
@@ -198,7 +164,7 @@ class CodexSurvey:
         will = "secret to the vault; a decoy of the same shape instead, watched"
         if active == _LOGIN:
             will += "; its mode is apikey while enrolled"
-        self._change(auth, edits, held, will)
+        self.change(auth, edits, held, will)
 
     def _wire(self, config: DocumentFile, active: str) -> None:
         ours: dict[str, str | Wire | InjectionPath] = {
@@ -212,12 +178,7 @@ class CodexSurvey:
         for name, value in ours.items():
             path: Pointer = (*_OURS, name)
             edits.append(SetMember(path, value, follows=None if path == token else token))
-        self._change(config, edits, "no secret that is moved", "wired to the broker: its address and a phantom token")
-
-    def _change(self, file: DocumentFile, edits: list[Edit], holds: str, will: str) -> None:
-        self.changed.append(SurveyedFile(file.path, file.content, tuple(edits), format=file.format))
-        made = "" if file.content is not None else "made: "
-        self.rows.append(Row(file.name, holds if file.content is not None else "does not exist", made + will))
+        self.change(config, edits, "no secret that is moved", "wired to the broker: its address and a phantom token")
 
     def _surroundings(self, config: DocumentFile) -> None:
         """Warn of what would defeat the wiring, as far as it can be seen in files."""

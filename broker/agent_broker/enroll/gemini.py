@@ -41,7 +41,14 @@ class GeminiRecipe:
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        return GeminiSurvey(files, owner.name, os.uname().nodename, self.system_settings, owner, self.exports).survey()
+        return GeminiSurvey(
+            files=files,
+            owner=owner,
+            exports=self.exports,
+            user=owner.name,
+            host=os.uname().nodename,
+            system_settings=self.system_settings,
+        ).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.gemini_keychain import GeminiKeychain, SealedFileError
-from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.pointer import MISSING, Pointer
 from agent_broker.enroll.profile import exports
 from agent_broker.enroll.recipe import (
@@ -32,7 +32,7 @@ from agent_broker.enroll.recipe import (
     SurveyedFile,
     Wire,
 )
-from agent_broker.enroll.user_files import Content, UserFiles
+from agent_broker.enroll.user_files import Content
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import FAR_FUTURE_MS, decoy_like, login_token_like
 from agent_broker.honeytoken.presented import digests_of
@@ -80,22 +80,13 @@ EXPORTED = {"GEMINI_API_KEY": Variable("exported-api-key", "gemini-api-key")}
 """What Gemini reads from its environment, and that can be moved."""
 
 
-@dataclass
-class GeminiSurvey:
+@dataclass(kw_only=True)
+class GeminiSurvey(HomeSurvey):
     """One look at one home."""
 
-    files: UserFiles
     user: str
     host: str
     system_settings: Path
-    owner: Owner
-    exports: Exports | None = None
-    movable: tuple[str, ...] = ()
-    secrets: list[FoundSecret] = field(default_factory=list)
-    changed: list[SurveyedFile] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    needles: list[Secret] = field(default_factory=list)
     decoys: dict[str, list[str]] = field(default_factory=dict)
     """By file: the values that lie in it."""
 
@@ -111,7 +102,7 @@ class GeminiSurvey:
         login = DocumentFile.load(self.files, _LOGIN)
         self._find(env, login)
         keychain = self._find_keychain()
-        self._take_exported([_ENV, _SETTINGS, _LOGIN])
+        self.secrets[:0] = self.take_exported(EXPORTED, [_ENV, _SETTINGS, _LOGIN])
         way = self._way(settings, env)
         active = self._active(way)
         self._wire_env(env, active)
@@ -120,30 +111,8 @@ class GeminiSurvey:
         self._plant_login(login)
         self._wire_settings(settings, way)
         self._surroundings()
-        decoys = sorted(self.decoys.items())
-        return Survey(
-            files=tuple(self.changed),
-            secrets=tuple(self.secrets),
-            active=active,
-            decoys=tuple(Decoy(path, "gemini-login", digests_of(values)) for path, values in decoys),
-            needles=tuple(self.needles),
-            scan_first=(_FOLDER,),
-            rows=tuple(self.rows),
-            warnings=tuple(self.warnings),
-            movable=self.movable,
-        )
-
-    def _take_exported(self, own: list[str]) -> None:
-        """Take the keys that profiles export, if the owner agreed; otherwise show them."""
-        if self.exports is None:
-            return
-        taken = self.exports.take(self.files, self.owner, EXPORTED, own)
-        self.changed += taken.files
-        self.secrets = [*taken.secrets, *self.secrets]
-        self.needles += taken.needles
-        self.rows += taken.rows
-        self.warnings += taken.warnings
-        self.movable = taken.movable
+        decoys = tuple(Decoy(path, "gemini-login", digests_of(values)) for path, values in sorted(self.decoys.items()))
+        return self.result(active, decoys, (_FOLDER,))
 
     def _find(self, env: DocumentFile, login: DocumentFile) -> None:
         key = env.text(_KEY)
@@ -232,7 +201,7 @@ class GeminiSurvey:
         else:
             edits = [SetMember(_KEY, Wire.PHANTOM), SetMember(("GOOGLE_GEMINI_BASE_URL",), Wire.INJECTION_URL)]
         held = "API key" if env.text(_KEY) else "no secret that is moved"
-        self._change(env, edits, held, "wired to the broker: its address and a phantom")
+        self.change(env, edits, held, "wired to the broker: its address and a phantom")
         for name in ("GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"):
             if env.text((name,)):
                 self.warnings.append(f"{env.name}: {name} names another credential of Google's, which stays")
@@ -261,7 +230,7 @@ class GeminiSurvey:
                 SetMember(("token_type",), "Bearer", follows=first),
             ]
         edits.append(SetMember(("expiry_date",), FAR_FUTURE_MS, follows=first))
-        self._change(login, edits, held, will)
+        self.change(login, edits, held, will)
 
     def _wire_settings(self, settings: DocumentFile, way: str) -> None:
         edits: list[Edit] = []
@@ -278,12 +247,7 @@ class GeminiSurvey:
                 "the broker; start it with agent-broker run gemini there"
             )
         if edits:
-            self._change(settings, edits, "no secret", "; ".join(will))
-
-    def _change(self, file: DocumentFile, edits: list[Edit], holds: str, will: str) -> None:
-        self.changed.append(SurveyedFile(file.path, file.content, tuple(edits), format=file.format))
-        made = "" if file.content is not None else "made: "
-        self.rows.append(Row(file.name, holds if file.content is not None else "does not exist", made + will))
+            self.change(settings, edits, "no secret", "; ".join(will))
 
     def _surroundings(self) -> None:
         """Warn of what would defeat the wiring, as far as it can be seen in files."""

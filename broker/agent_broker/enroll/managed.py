@@ -18,9 +18,9 @@ from typing import Final
 import msgspec
 
 from agent_broker.disk import require_root_owned
+from agent_broker.enroll.document_file import DocumentFile
 from agent_broker.enroll.file_protocol import sha256_of
 from agent_broker.enroll.journal import FileRecord, Transaction, TransactionFolder
-from agent_broker.enroll.json_file import JsonFile
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plan import credential_id, version_of
 from agent_broker.enroll.ports import Site
@@ -125,8 +125,8 @@ def _owner(folder: Path) -> Owner:
     return Owner(ROOT, 0, (0,), "root", str(folder))
 
 
-def _load(files: UserFiles) -> JsonFile:
-    file = JsonFile.load(files, FILE_NAME)
+def _load(files: UserFiles) -> DocumentFile:
+    file = DocumentFile.load(files, FILE_NAME)
     file.require_object(("env",))
     if file.content is not None and not _is_strict(file.content.data):
         raise MisuseError(
