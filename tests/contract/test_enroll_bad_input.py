@@ -364,7 +364,7 @@ def test_the_user_kills_the_process_that_acts_for_them(world, step):
 
 def test_the_user_stops_the_process_that_acts_for_them(world, monkeypatch):
     monkeypatch.setattr(user_files, "_SILENCE_S", 0.3)
-    monkeypatch.setattr(user_files, "_END_S", 0.1)
+    monkeypatch.setattr(user_files, "END_S", 0.1)
     before = world.snapshot()
 
     def stop(name):

@@ -245,7 +245,7 @@ def sha256_of(data: bytes) -> Sha256:
     return Sha256(hashlib.sha256(data).hexdigest())
 
 
-def send(channel: socket.socket, message: Request | Answer) -> None:
+def send(channel: socket.socket, message: Struct) -> None:
     """Send one message.
 
     Raises:

@@ -6,14 +6,12 @@ inventory is incomplete.
 """
 
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from agent_broker.enroll.file_protocol import receive
+from agent_broker.enroll.file_protocol import receive, send
 from agent_broker.enroll.inventory_protocol import (
     AgentSighting,
     Answer,
@@ -25,14 +23,13 @@ from agent_broker.enroll.inventory_protocol import (
     Order,
     Sighting,
 )
-from agent_broker.enroll.inventory_wire import send_answer
+from agent_broker.enroll.other_process import end_at_once, start
 from agent_broker.enroll.owner import Owner
 from agent_broker.errors import UnavailableError
 from agent_broker.monitor.catalogue import Catalogue
 
 SILENCE_S = 20.0
 """Far above the second between two signs of life, also on a machine that is busy."""
-_END_S = 5.0
 _BELOW_HOME = "~/"
 STOPPED = "the process that looks as the user stopped answering"
 
@@ -141,37 +138,19 @@ def _carried_out(
     ours, theirs = socket.socketpair()
     ours.settimeout(silence_s)
     with ours:
-        process = _start(theirs)
+        process = start("agent_broker.enroll.inventory_process", theirs)
         try:
             return _collect(ours, order, found, on_entries)
         finally:
             ours.close()
-            _end(process)
-
-
-def _start(theirs: socket.socket) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-I", "-m", "agent_broker.enroll.inventory_process", str(theirs.fileno())]
-    with theirs:
-        try:
-            return subprocess.Popen(
-                command,
-                env={},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise UnavailableError(f"no process could be started: {error.strerror}") from error
+            end_at_once(process)
 
 
 def _collect(
     channel: socket.socket, order: Order, found: Inventory, on_entries: Callable[[int], None] | None
 ) -> Inventory:
     try:
-        send_answer(channel, order)
+        send(channel, order)
         while (frame := receive(channel)) is not None:
             if found.take(_ANSWERS.decode(frame)):
                 return found
@@ -182,12 +161,3 @@ def _collect(
         return found
     found.missed[STOPPED] = 1
     return found
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the process: it changes nothing, so nothing is lost if it is killed."""
-    process.kill()
-    try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        return  # it hangs in a file system that does not answer; the kernel ends it when that does

@@ -11,12 +11,11 @@ import sys
 import msgspec
 
 from agent_broker.enroll.beneath import open_without_links
-from agent_broker.enroll.file_protocol import Start, receive
+from agent_broker.enroll.file_protocol import Start, receive, send
 from agent_broker.enroll.inventory_agents import programs
 from agent_broker.enroll.inventory_places import everything, session
 from agent_broker.enroll.inventory_protocol import Answer, Busy, Finished, Found, NotStarted, Order, Sighting
 from agent_broker.enroll.inventory_walk import TOO_LATE, OutOfTimeError, Walk
-from agent_broker.enroll.inventory_wire import send_answer
 from agent_broker.enroll.user_process import become
 
 _BATCH = 100
@@ -34,12 +33,12 @@ def main() -> int:
             become(Start(order.uid, order.gid, order.groups, order.home))
         home_fd = open_without_links(order.home, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        send_answer(channel, NotStarted(os.strerror(error.errno or 0)))
+        send(channel, NotStarted(os.strerror(error.errno or 0)))
         return 0
     if os.fstat(home_fd).st_uid != order.uid:
-        send_answer(channel, NotStarted("it does not belong to the user"))
+        send(channel, NotStarted("it does not belong to the user"))
         return 0
-    send_answer(channel, _take(order, home_fd, channel))
+    send(channel, _take(order, home_fd, channel))
     return 0
 
 
@@ -48,7 +47,7 @@ def _take(order: Order, home_fd: int, channel: socket.socket) -> Answer:
 
     def flush() -> None:
         if batch:
-            send_answer(channel, Found(credentials=tuple(batch)))
+            send(channel, Found(credentials=tuple(batch)))
             batch.clear()
 
     def emit(sighting: Sighting) -> None:
@@ -58,12 +57,12 @@ def _take(order: Order, home_fd: int, channel: socket.socket) -> Answer:
 
     def beat(entries: int) -> None:
         flush()
-        send_answer(channel, Busy(entries))
+        send(channel, Busy(entries))
 
     walk = Walk(order, home_fd, emit, beat)
     try:
         for program in programs(walk) if order.programs else ():
-            send_answer(channel, Found(agents=(program,)))
+            send(channel, Found(agents=(program,)))
         everything(walk)
         flush()  # the bus is the user's, who need not let it answer
         session(walk)

@@ -26,7 +26,7 @@ import termios
 import msgspec
 
 from agent_broker.enroll.beneath import open_beneath
-from agent_broker.enroll.file_protocol import receive
+from agent_broker.enroll.file_protocol import receive, send
 from agent_broker.enroll.login_copy import Original, copy_package, copy_program, original_package
 from agent_broker.enroll.login_namespace import die_with_parent, lose_privileges, mount_room, new_namespaces
 from agent_broker.enroll.login_protocol import Left, NoRoom, Room, RoomAnswer
@@ -49,7 +49,7 @@ def main() -> int:
         original = original_package(room)
         new_namespaces()
     except (AgentBrokerError, OSError) as error:
-        _answer(channel, NoRoom(_why(error)))
+        send(channel, NoRoom(_why(error)))
         return 1
     pid = os.fork()
     if pid == 0:
@@ -68,7 +68,7 @@ def _first_process(channel: socket.socket, room: Room, original: Original | None
         answer: RoomAnswer = _run(channel, room, command)
     except (AgentBrokerError, OSError) as error:
         answer = NoRoom(_why(error))
-    _answer(channel, answer)
+    send(channel, answer)
     return 0
 
 
@@ -167,11 +167,6 @@ def _end_all() -> None:
             os.waitpid(-1, 0)
     except (ProcessLookupError, ChildProcessError):
         return
-
-
-def _answer(channel: socket.socket, answer: RoomAnswer) -> None:
-    frame = msgspec.msgpack.encode(answer)
-    channel.sendall(len(frame).to_bytes(4, "big") + frame)
 
 
 def _why(error: AgentBrokerError | OSError) -> str:

@@ -5,8 +5,6 @@ import fcntl
 import os
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from agent_broker.enroll.beneath import open_without_links
-from agent_broker.enroll.file_protocol import receive
+from agent_broker.enroll.file_protocol import receive, send
 from agent_broker.enroll.login_agents import MAX_RESULT_BYTES, AgentLogin
 from agent_broker.enroll.login_namespace import free_uid
 from agent_broker.enroll.login_protocol import ANSWERS, Left, Room
+from agent_broker.enroll.other_process import end_at_once, start
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.identity.executable import hash_open_file
 from agent_broker.identity.registry import EnrolledBinary, Enrollment
@@ -27,7 +26,6 @@ HandOver = Callable[[socket.socket], None]
 """Carries the terminal's bytes to the agent and back; returns when the socket can be read."""
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
-_END_S = 5.0
 
 
 @contextmanager
@@ -118,31 +116,20 @@ def _with_package(room: Room, binary: EnrolledBinary) -> Room:
 
 def _run(room: Room, hand_over: HandOver) -> Left:
     ours, theirs = socket.socketpair()
-    fds = (theirs.fileno(), room.terminal_fd, room.program_fd)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "agent_broker.enroll.login_process", str(theirs.fileno())],
-            env={},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=fds,
-            start_new_session=True,
+        process = start(
+            "agent_broker.enroll.login_process", theirs, (room.terminal_fd, room.program_fd), keeps_stderr=True
         )
-    except OSError as error:
-        raise UnavailableError(f"no process can be started: {error.strerror}") from error
     finally:
-        theirs.close()
         os.close(room.terminal_fd)
         os.close(room.program_fd)
     with ours:
         try:
-            frame = msgspec.msgpack.encode(room)
-            ours.sendall(len(frame).to_bytes(4, "big") + frame)
+            send(ours, room)
             hand_over(ours)
             return _answer(ours)
         finally:
-            _end(process)
+            end_at_once(process)  # with it, whatever is in the room dies
 
 
 def _answer(channel: socket.socket) -> Left:
@@ -156,13 +143,6 @@ def _answer(channel: socket.socket) -> Left:
             next_step="log in without the broker (unenroll the agent first), then enroll it again",
         )
     return answer
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the room: with this process, whatever is in it dies."""
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_END_S)
 
 
 def _open_program(enrollment: Enrollment) -> tuple[EnrolledBinary, int]:

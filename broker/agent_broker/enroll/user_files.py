@@ -6,7 +6,6 @@ error at once or after ``_SILENCE_S``, never a hang.
 
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -43,6 +42,7 @@ from agent_broker.enroll.file_protocol import (
     receive,
     send,
 )
+from agent_broker.enroll.other_process import END_S, start
 from agent_broker.enroll.owner import Owner
 from agent_broker.errors import AgentBrokerError, UnavailableError
 
@@ -50,7 +50,6 @@ __all__ = ["MAX_FILE_BYTES", "PROBLEMS", "Content", "UnsafeFileError", "UserFile
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 _SILENCE_S = 30.0  # far above any fsync of 10 MiB; a scan gives a sign of life every second
-_END_S = 5.0
 
 _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
@@ -92,18 +91,7 @@ class UserFiles:
         """
         ours, theirs = socket.socketpair()
         ours.settimeout(_SILENCE_S)
-        command = [sys.executable, "-I", "-m", "agent_broker.enroll.user_process", str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                env={},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *self._keep_open),
-                start_new_session=True,  # Ctrl-C is for root's side, which rolls back
-            )
+        self._process = start("agent_broker.enroll.user_process", theirs, self._keep_open)
         self._channel = ours
         owner = self._owner
         try:
@@ -129,7 +117,7 @@ class UserFiles:
             self._channel = None
         if self._process is not None:
             try:
-                self._process.wait(_END_S)
+                self._process.wait(END_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
