@@ -159,25 +159,21 @@ class AgentSocket:
             turn_away(connection, bytes(encode_answer(answer_for(error))))
             return False
         process = process_key(peer.pidfd)
-        room = self._room_for(peer, process)
-        if not isinstance(room, Room):
+        if not self._standings.may_connect(process):
             peer.close()
-            if room is _TOO_OFTEN:
-                self._waiting_room.put(connection, room)
-            else:
-                turn_away(connection, room)
+            self._waiting_room.put(connection, _TOO_OFTEN)
+            return False
+        is_lesser = self._is_suspect(process)
+        room = self._places.make_room_for(peer.uid, process, is_lesser=is_lesser)
+        if not room:
+            peer.close()
+            turn_away(connection, _NO_PLACE)
             return False
         task = asyncio.get_running_loop().create_task(self._converse(connection, peer, process))
-        self._places.take(task, peer.uid, process, is_lesser=self._is_suspect(process))
+        self._places.take(task, peer.uid, process, is_lesser=is_lesser)
         # Not in a ``finally`` of the task: a task that is cancelled before its first step never gets there.
         task.add_done_callback(functools.partial(self._leave, connection, peer))
         return room is Room.FREE
-
-    def _room_for(self, peer: Peer, process: ProcessKey | None) -> Room | bytes:
-        """Return the place that there is for a connection, or the answer to one that is not taken."""
-        if not self._standings.may_connect(process):
-            return _TOO_OFTEN
-        return self._places.make_room_for(peer.uid, process, is_lesser=self._is_suspect(process)) or _NO_PLACE
 
     def _is_suspect(self, process: ProcessKey | None) -> bool:
         return self._standings.lane(process) is Lane.REFUSED
