@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,26 +12,6 @@ from tests.fakes.enroll_world import UID, EnrollWorld
 
 KEY = "sk-ant-api03-" + "Pr7" * 30
 ID = f"claude/{UID}/private/api-key"
-
-
-@pytest.fixture
-def world() -> FakeBroker:
-    return FakeBroker()
-
-
-@pytest.fixture
-def home() -> Iterator[EnrollWorld]:
-    made = EnrollWorld().full()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def served(world: FakeBroker, home: EnrollWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedBroker]:
-    monkeypatch.setenv("AGENT_BROKER_ROOT", str(home.root / "r"))
-    monkeypatch.setenv("COLUMNS", "80")
-    with ServedBroker(world, home.root / "r") as broker:
-        yield broker
 
 
 @pytest.fixture

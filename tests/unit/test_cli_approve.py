@@ -31,27 +31,6 @@ TOOL = Writer("/bin/cp", 78, UID, ("/bin/cp", "/bin/bash", "/home/u/.local/bin/c
 
 
 @pytest.fixture
-def world() -> FakeBroker:
-    return FakeBroker()
-
-
-@pytest.fixture
-def home() -> Iterator[EnrollWorld]:
-    made = EnrollWorld().full()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def served(world: FakeBroker, home: EnrollWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedBroker]:
-    monkeypatch.setenv("AGENT_BROKER_ROOT", str(home.root / "r"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("SUDO_USER", raising=False)
-    with ServedBroker(world, home.root / "r") as broker:
-        yield broker
-
-
-@pytest.fixture
 def native(home: EnrollWorld) -> EnrollWorld:
     """Claude as its own installer leaves it: a versions folder, and a link to one of them."""
     versions, launcher = home.home / ".local/share/claude/versions", home.home / ".local/bin/claude"

@@ -7,7 +7,6 @@ import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,27 +20,6 @@ from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import SECRETS, UID, EnrollWorld
 
 PROGRAM = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
-
-
-@pytest.fixture
-def world() -> FakeBroker:
-    return FakeBroker()
-
-
-@pytest.fixture
-def home() -> Iterator[EnrollWorld]:
-    made = EnrollWorld().full()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def served(world: FakeBroker, home: EnrollWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedBroker]:
-    monkeypatch.setenv("AGENT_BROKER_ROOT", str(home.root / "r"))
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("SUDO_USER", raising=False)
-    with ServedBroker(world, home.root / "r") as broker:
-        yield broker
 
 
 def whose(home: EnrollWorld) -> list[str]:

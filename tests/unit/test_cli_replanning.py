@@ -6,7 +6,6 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,26 +16,6 @@ from tests.fakes.enroll_world import SECRETS, SETTINGS, UID, EnrollWorld
 
 PROGRAM = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
 AGAIN = "The plan is made anew"
-
-
-@pytest.fixture
-def world() -> FakeBroker:
-    return FakeBroker()
-
-
-@pytest.fixture
-def home() -> Iterator[EnrollWorld]:
-    made = EnrollWorld().full()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def served(world: FakeBroker, home: EnrollWorld, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedBroker]:
-    monkeypatch.setenv("AGENT_BROKER_ROOT", str(home.root / "r"))
-    monkeypatch.setenv("COLUMNS", "80")
-    with ServedBroker(world, home.root / "r") as broker:
-        yield broker
 
 
 def command(home: EnrollWorld, *options: str) -> list[str]:
