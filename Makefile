@@ -6,12 +6,14 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PACKAGE := broker/agent_broker
 OBJECTS := $(patsubst bpf/%.bpf.c,$(PACKAGE)/kernel/objects/%.bpf.o,$(wildcard bpf/*.bpf.c))
+BCC := $(PACKAGE)/kernel/objects/bcc
 SHIM := $(PACKAGE)/shim/agent-broker-shim
+LAUNCHER := $(PACKAGE)/shim/agent-broker-run
 PROTO := $(PACKAGE)/transport/control_pb2.py
 BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
 
-.PHONY: setup demo test test-vm lint bench bench-peers attacks clients fuzz bpf shim proto wheel clean tools
+.PHONY: setup demo test test-vm lint bench bench-peers attacks clients fuzz hammer bpf shim proto wheel clean tools
 
 setup: tools .venv/.installed bpf shim proto
 
@@ -23,18 +25,24 @@ tools:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
 	@touch $@
 
-bpf: $(OBJECTS)
+bpf: $(OBJECTS) $(BCC)/.copied
+
+# What the backend bcc compiles on the user's machine is shipped as it is.
+$(BCC)/.copied: $(shell find bpf/bcc -name '*.h') bpf/events.h
+	@rm -rf $(@D) && mkdir -p $(@D) && cp -r bpf/bcc/. bpf/events.h $(@D) && touch $@
 
 $(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h bpf/taint.h bpf/code.h bpf/marks.h bpf/denials.h bpf/ours.h | tools
 	@mkdir -p $(@D)
 	clang $(BPF_FLAGS) -c $< -o $@
 	@llvm-strip -g $@
 
-shim: $(SHIM)
+shim: $(SHIM) $(LAUNCHER)
 
-$(SHIM): $(wildcard shims/*.c shims/*.h) shims/cc.flags | tools
+$(SHIM): SOURCE := client.c
+$(LAUNCHER): SOURCE := launcher.c
+$(SHIM) $(LAUNCHER): $(wildcard shims/*.c shims/*.h) shims/cc.flags | tools
 	@mkdir -p $(@D)
-	cd shims && cc @cc.flags -o $(abspath $@) client.c
+	cd shims && cc @cc.flags -o $(abspath $@) $(SOURCE)
 	@strip $@
 
 proto: $(PROTO)
@@ -48,11 +56,13 @@ demo: setup
 	@$(PYTHON) -m tests.demo.main
 
 # The same examples each time (make fuzz looks for new ones); without the profile pytest takes others each time.
+# LANES: how many tests run beside each other (tests/lanes.py); 0: one after the other, as debuggers like it.
+LANES ?= 2
 test: setup
 	@packaging/install-build-tools.sh --for-tests
-	@.venv/bin/pytest --hypothesis-profile=ci $(ARGS)
+	@.venv/bin/pytest --hypothesis-profile=ci --numprocesses=$(LANES) $(ARGS)
 
-# What needs BPF LSM, in a virtual machine; some four minutes. ARGS="-k NAME": some of it.
+# What needs BPF LSM, in a virtual machine; some ten minutes. ARGS="-k NAME": some of it.
 test-vm: setup
 	@packaging/install-build-tools.sh --for-vm
 	@$(PYTHON) -m tests.vm.main $(ARGS)
@@ -78,15 +88,22 @@ attacks: setup
 	@$(PYTHON) -m tests.e2e.attacks.main --write $(ARGS)
 	@$(if $(ARGS),,$(PYTHON) -m tests.e2e.opens.main --write)
 
-# Every agent in every layout and login, enrolled, used, attacked, updated, unenrolled; writes docs/clients.md. ARGS="--only TEXT": some of it.
+# Every agent in every layout and login, enrolled, used, attacked, updated, unenrolled; then every tool that can be enrolled, with the real
+# client; writes docs/clients*.md. ARGS="--only TEXT": some of the agents.
 clients: setup
 	@packaging/install-build-tools.sh --for-demo
 	@$(PYTHON) -m tests.e2e.agents.main --write $(ARGS)
+	@$(if $(ARGS),,$(PYTHON) -m tests.e2e.agents_generic.main --write)
+	@$(if $(ARGS),,$(PYTHON) -m tests.e2e.clients.main --write)
 
 # SECONDS_EACH: for each target. A failing input is kept in .build/fuzz.
 SECONDS_EACH ?= 20
 fuzz: setup
 	@$(PYTHON) -m tests.fuzz.main --seconds $(SECONDS_EACH)
+
+# Readers and strangers of a viewed file beside each other, in every way to read one. CI gives it a minute.
+hammer: setup
+	@$(PYTHON) -m tests.e2e.view.hammer --seconds $(SECONDS_EACH)
 
 wheel: setup
 	.venv/bin/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -204,7 +204,7 @@ struct counters {
 struct mark {
 	__u64 agent; /* user space's number of whose it is */
 	__u32 generation; /* of the inode: a number that was given to another file since does not count */
-	__u32 pad;
+	__u32 is_probe; /* not 0: nobody may open it, and nothing is told; the proof that the kernel asks us */
 };
 
 /* A process that may open an agent's marks also when nobody can be asked. */
@@ -229,6 +229,8 @@ struct watchman {
 struct endpoints {
 	__u64 unix_dev; /* the listening socket's name in the file system, in the kernel's numbers */
 	__u64 unix_ino;
+	__u64 sign_dev; /* the same of the ssh-agent's */
+	__u64 sign_ino;
 	__u32 tcp_port;
 	__u32 pad;
 };
@@ -259,7 +261,7 @@ struct open_file {
 	__s32 writers;    /* i_writecount: above 0, so many have it open for writing; below, it is executed */
 	__u64 references; /* to the open file, the iteration's own not counted: descriptors, calls under way, messages */
 	__u32 readers;    /* of a socket: threads of this process that wait in a call for data, a reference each */
-	__u32 pad;
+	__u32 sharers;    /* of a socket: tasks beside the process's threads that use its table of files */
 	struct sender sender; /* of a socket; zero: nobody wrote */
 	struct file_facts file;
 };

@@ -31,31 +31,43 @@ static __always_inline __u64 references_of(struct file *file)
 	return BPF_CORE_READ(counted, f_count.counter) - 1;
 }
 
-/* Whether who waits is of this process: a task in recv() or the like, or in poll() or select(); epoll has nobody. */
-static __always_inline bool waits(void *waiter, __u32 pid)
+/*
+ * Whether who waits is of this process and holds a reference: a task in poll() or select() does (__pollwait), one in
+ * recv() or the like if it is not the only one that uses its table of files (fdget); epoll has nobody.
+ */
+static __always_inline bool waits(void *waiter, __u32 pid, bool is_alone)
 {
 	if (!waiter)
 		return false;
 	return (__u32)BPF_CORE_READ((struct poll_wqueues *)waiter, polling_task, tgid) == pid ||
-	       (__u32)BPF_CORE_READ((struct task_struct *)waiter, tgid) == pid;
+	       (!is_alone && (__u32)BPF_CORE_READ((struct task_struct *)waiter, tgid) == pid);
 }
 
-/* Threads of a process that wait in a call for something to come: each such call holds a reference. */
-static __always_inline __u32 readers_of(struct socket *socket, __u32 pid)
+/* Threads of a process that wait in a call for something to come, with a reference each. */
+static __always_inline __u32 readers_of(struct task_struct *task, struct socket *socket, __u32 pid)
 {
 	struct list_head *head = &socket->wq.wait.head, *at = BPF_CORE_READ(socket, wq.wait.head.next);
 	struct wait_queue_entry *entry;
+	bool is_alone = BPF_CORE_READ(task, files, count.counter) == 1;
 	__u32 readers = 0;
 
 	for (int i = 0; i < MAX_WAITERS && at && at != head; i++) {
 		entry = (void *)at - bpf_core_field_offset(struct wait_queue_entry, entry);
-		readers += waits(BPF_CORE_READ(entry, private), pid);
+		readers += waits(BPF_CORE_READ(entry, private), pid, is_alone);
 		at = BPF_CORE_READ(at, next);
 	}
 	return readers;
 }
 
-static __always_inline void read_socket(struct file *file, struct open_file *found)
+/* How many tasks use a process's table of files and are not its threads (clone with CLONE_FILES alone). */
+static __always_inline __u32 sharers_of(struct task_struct *task)
+{
+	__s32 users = BPF_CORE_READ(task, files, count.counter), threads = BPF_CORE_READ(task, signal, nr_threads);
+
+	return users > threads ? users - threads : 0;
+}
+
+static __always_inline void read_socket(struct task_struct *task, struct file *file, struct open_file *found)
 {
 	struct socket *socket = bpf_sock_from_file(file);
 	struct sender *sender;
@@ -63,7 +75,8 @@ static __always_inline void read_socket(struct file *file, struct open_file *fou
 	if (!socket || !socket->sk)
 		return;
 	found->kind = OPEN_SOCKET;
-	found->readers = readers_of(socket, found->pid);
+	found->readers = readers_of(task, socket, found->pid);
+	found->sharers = sharers_of(task);
 	sender = bpf_sk_storage_get(&senders, socket->sk, 0, 0);
 	if (sender)
 		found->sender = *sender;
@@ -119,7 +132,7 @@ int tell_file(struct bpf_iter__task_file *context)
 	found.writers = BPF_CORE_READ(inode, i_writecount.counter);
 	read_file(file, &found.file);
 	if (query->socket_ino)
-		read_socket(file, &found);
+		read_socket(task, file, &found);
 	bpf_seq_write(context->meta->seq, &found, sizeof(found));
 	return 0;
 }

@@ -218,8 +218,13 @@ struct sigpending {
 	sigset_t signal;
 };
 
+struct files_struct {
+	atomic_t count;
+};
+
 struct signal_struct {
 	atomic_t live;
+	int nr_threads;
 	struct sigpending shared_pending;
 };
 

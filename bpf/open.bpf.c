@@ -15,7 +15,11 @@ int BPF_PROG(on_open, struct file *file)
 	struct mark *mark = mark_of(file->f_inode);
 	struct denial_event *event;
 
-	if (!mark || is_let_through(mark))
+	if (!mark)
+		return 0;
+	if (mark->is_probe)
+		return -EPERM;
+	if (is_let_through(mark))
 		return 0;
 	event = begin_denial(file->f_inode->i_sb->s_dev, file->f_inode->i_ino, OPERATION_OPEN);
 	if (event) {

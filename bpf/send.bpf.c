@@ -37,12 +37,16 @@ static __always_inline bool goes_to_the_broker(struct sock *sk, const struct end
 
 	if (family == AF_INET || family == AF_INET6)
 		return to->tcp_port && __builtin_bswap16(sk->__sk_common.skc_dport) == to->tcp_port;
-	if (family != AF_UNIX || !to->unix_ino)
+	if (family != AF_UNIX || !(to->unix_ino || to->sign_ino))
 		return false;
 	/* An accepted socket carries its listener's name. The loads are direct: a null on the way reads as null. */
 	peer = as_unix_sock(as_unix_sock(sk)->peer);
 	name = peer->path.dentry->d_inode;
-	return name->i_ino == to->unix_ino && name->i_sb->s_dev == to->unix_dev;
+	if (!name)
+		return false;
+	if (name->i_ino == to->unix_ino && name->i_sb->s_dev == to->unix_dev)
+		return true;
+	return name->i_ino == to->sign_ino && name->i_sb->s_dev == to->sign_dev;
 }
 
 SEC("tp_btf/sock_send_length")

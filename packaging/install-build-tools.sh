@@ -23,6 +23,18 @@ installable_kernel() { # what the meta package asks for may not be on the mirror
   apt-cache search --names-only '^linux-image-[0-9.]+-[0-9]+-(amd64|generic)$' | cut -d' ' -f1 | sort -V | tail -1
 }
 
+vm_kernel() { # the release that tests/vm boots
+  ls -t /boot/vmlinuz-* 2>/dev/null | head -1 | sed 's|^/boot/vmlinuz-||'
+}
+
+vm_headers() { # of the kernel that is there, if they still are to be had; else of the one that is installed with them
+  if apt-cache show "linux-headers-$(vm_kernel)" >/dev/null 2>&1; then
+    echo "linux-headers-$(vm_kernel)"
+  else
+    echo "$(installable_kernel) $(installable_kernel | sed 's/^linux-image/linux-headers/')"
+  fi
+}
+
 docker_client() { # a package of its own, where there is one
   apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io
 }
@@ -52,11 +64,15 @@ case "${1:-}" in
     want have chromium -- chromium chromium
     want any_font -- fonts-dejavu-core dejavu-sans-fonts
     want have git -- git git-core
+    want have curl -- curl curl
     want have setfacl -- acl acl
+    want have stow -- stow stow
     want have ssh-keygen -- openssh-client openssh
     want have mkfs.ext4 -- e2fsprogs e2fsprogs
     want have gh -- gh gh
+    want test -x /usr/bin/gdb -- gdb gdb
     want have rpmbuild -- rpm rpm-build
+    want test -f /usr/lib/python3/dist-packages/bcc/__init__.py -- python3-bpfcc python3-bcc
     # what tests/e2e/noise runs: programs that read whole homes, and those that own credential files
     want have rg -- ripgrep ripgrep
     want test -x /usr/sbin/updatedb.plocate -- plocate plocate
@@ -67,6 +83,7 @@ case "${1:-}" in
     want test -x /usr/bin/aws -- awscli awscli2
     want test -x /usr/bin/docker -- docker.io moby-engine
     want test -x /usr/bin/kubectl -- kubernetes-client kubernetes-client
+    want test -x /usr/bin/cargo -- cargo-web cargo
     ;;
   --for-peers)
     want test -x /usr/sbin/auditctl -- auditd audit
@@ -81,6 +98,7 @@ case "${1:-}" in
     want have mkfs.btrfs -- btrfs-progs btrfs-progs
     want have modprobe -- kmod kmod
     want compgen -G '/boot/vmlinuz-*' -- linux-image-amd64 kernel-core
+    want test -d "/lib/modules/$(vm_kernel)/build/include" -- linux-headers-amd64 kernel-devel
     ;;
 esac
 
@@ -90,6 +108,8 @@ if have apt-get; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
   [[ " ${missing[*]} " == *" linux-image-amd64 "* ]] && missing=("${missing[@]/#linux-image-amd64/$(installable_kernel)}")
+  # shellcheck disable=SC2207 # names of packages
+  [[ " ${missing[*]} " == *" linux-headers-amd64 "* ]] && missing=("${missing[@]/#linux-headers-amd64}" $(vm_headers))
   [[ " ${missing[*]} " == *" docker-cli "* ]] && missing=("${missing[@]/#docker-cli/$(docker_client)}")
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 elif have dnf; then

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from agent_broker.errors import IntegrityError, UnavailableError
 
+_RANDOM = "????????"  # tempfile's
+
 
 def require_root_owned(path: Path, facts: os.stat_result) -> None:
     """Let pass what root alone could have written.
@@ -69,6 +71,21 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         raise UnavailableError(
             f"{path} can't be written: {error.strerror}", next_step="check the disk's space and the folder's owner"
         ) from error
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Delete what killed calls of ``replace_file`` left beside a file, or, of the name ``*``, in the whole folder.
+
+    Only for whoever knows that nobody replaces it at this moment.
+
+    Raises:
+        UnavailableError: the disk refused.
+    """
+    try:
+        for left in folder.glob(f".{name}.{_RANDOM}"):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{folder} can't be tidied: {error.strerror}", next_step="check the disk") from error
 
 
 def sync_folder(folder: Path) -> None:

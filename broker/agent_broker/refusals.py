@@ -18,10 +18,10 @@ from agent_broker.clock import Clock
 from agent_broker.errors import AgentBrokerError, RefusedError
 from agent_broker.identity.evidence import Evidence, Unknown, offenders
 from agent_broker.ids import AgentName, Epoch
-from agent_broker.issue import INJECT, Ask
+from agent_broker.issue import INJECT, SIGN, VIEW, Ask
 from agent_broker.monitor.fold import Folder, Seen
 from agent_broker.monitor.glimpse import offender_of
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 from agent_broker.monitor.lines import line_of
 from agent_broker.monitor.teller import Teller
 
@@ -31,9 +31,15 @@ RaiseAlert = Callable[[Incident], Awaitable[None]]
 _REMEMBERED = 4096  # incidents whose journal entry is repeated with a count; more than can be open
 
 _EXPECTED_RULES = frozenset({"policy", "frozen", "account"})
-"""Refusals of a verified agent: journalled, but nobody needs to be woken for them."""
+"""Refusals of a verified agent: journalled, but nobody needs to be woken for them. A tool's are told as information,
+since what its client shows may say nothing of the broker, or of why (docker: "no basic auth credentials")."""
 
 _KIND_OF_RULE = {"taint": "agent-tainted", "updated": "agent-updated"}
+
+_STRANGER = "decoy-opened"
+"""Kind of a refusal at a file's view: whoever is no reader of it."""
+SERVED_RULE = "decoy"
+"""Of a refusal at a file's view: it was served the decoy."""
 
 _NEXT_STEP = "look at the lineage: the first program in it that you did not start is the intruder"
 
@@ -60,7 +66,7 @@ class RefusalLog:
         """
         kind, severity = _kind(ask, refusal), _severity(ask, refusal, verdict)
         deed = f"{refusal.rule} {ask.credential} {ask.mode}"
-        seen = Seen(kind, "refused", severity, ask.channel, self._clock.wall_ns(), deed)
+        seen = Seen(kind, _action(refusal), severity, _place(ask), self._clock.wall_ns(), deed)
         made: list[Incident] = []
 
         def make() -> Incident:
@@ -78,6 +84,7 @@ class RefusalLog:
             "channel": ask.channel,
             "uid": verdict.uid,
             "lineage": [step.image.filename for step in verdict.steps],
+            **({"to": "" if ask.to is None else str(ask.to)} if ask.tool else {}),
         }
         while len(self._bodies) > _REMEMBERED:
             self._bodies.popitem(last=False)
@@ -105,31 +112,41 @@ class RefusalLog:
     async def _tell(self, incident: Incident) -> None:
         body = self._bodies.get(incident.id, {})
         await self._journal.append("refusal", {**body, "incident": incident.id, "count": incident.count})
-        if body.get("rule") not in _EXPECTED_RULES:
+        if body.get("rule") not in _EXPECTED_RULES or "to" in body:
             await self._raise_alert(incident)
 
     def _incident(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> Incident:
         principal = verdict.principal if isinstance(verdict, Evidence) else None
         kind = _kind(ask, refusal)
-        return new_incident(
+        return incident_now(
+            self._clock,
             kind=kind,
-            time_ns=self._clock.wall_ns(),
             severity=_severity(ask, refusal, verdict),
-            what=_sentence(kind, verdict, refusal),
+            what=_sentence(kind, ask, verdict, refusal),
             tier=verdict.tier if isinstance(verdict, Evidence) else "unknown",
-            action="refused",
-            path=ask.channel,
+            action=_action(refusal),
+            path=_place(ask),
+            role="decoy" if kind == _STRANGER else "",
             lineage=verdict.steps,
             agent=principal.agent if principal is not None else AgentName(ask.credential.partition("/")[0]),
             next_step=refusal.next_step or _NEXT_STEP,
             epoch=verdict.freshness.epoch if isinstance(verdict, Evidence) else Epoch(""),
             offenders=offenders(verdict.steps, principal),
-            boot_ns=self._clock.boot_ns(),
             offender=offender_of(None, verdict.steps, ""),
         )
 
 
+def _place(ask: Ask) -> str:
+    return ask.about if ask.mode == VIEW else ask.channel
+
+
+def _action(refusal: RefusedError) -> str:
+    return "served-decoy" if refusal.rule == SERVED_RULE else "refused"
+
+
 def _kind(ask: Ask, refusal: RefusedError) -> str:
+    if ask.mode == VIEW and refusal.rule not in _EXPECTED_RULES:
+        return _STRANGER
     return _KIND_OF_RULE.get(refusal.rule, "phantom-replayed" if ask.mode == INJECT else "release-refused")
 
 
@@ -137,16 +154,22 @@ def _severity(ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> s
     """Critical: somebody known uses what it stole, or an agent's tool reaches for the key. A user's own try is not."""
     if refusal.rule == "updated":
         return "warning"
+    if ask.tool and refusal.rule in _EXPECTED_RULES:
+        return "info"
     if isinstance(verdict, Unknown):
         return "critical" if verdict.hostile else "warning"
+    if ask.tool and verdict.tool is not None and not verdict.tool.problem:
+        return "warning"  # the tool itself, started in a way that can't be trusted: a setting more often than a thief
     return "critical" if ask.mode == INJECT or verdict.principal is not None else "warning"
 
 
-def _sentence(kind: str, verdict: Evidence | Unknown, refusal: RefusedError) -> str:
+def _sentence(kind: str, ask: Ask, verdict: Evidence | Unknown, refusal: RefusedError) -> str:
     who = verdict.steps[0].image.filename if verdict.steps else "a process that can't be identified"
     did = {
         "phantom-replayed": f"{who} presented the agent's phantom token",
-        "release-refused": f"{who} asked for a credential",
+        "release-refused": f"{who} asked for a {'signature' if ask.mode == SIGN else 'credential'}"
+        + (f" for {ask.to}" if ask.to is not None else ""),
+        _STRANGER: f"{who} is no reader of a viewed file",
         "agent-tainted": f"{who} asked for a credential with foreign code in it",
         "agent-updated": f"{who} asked for a credential in the place of an enrolled agent",
     }[kind]

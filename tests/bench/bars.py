@@ -5,9 +5,12 @@ A bar that is missed is shown, and fails nothing: figures move with the machine,
 
 from dataclasses import dataclass
 
+from tests.bench.protocols import PROTOCOLS
+
 DESIGN = "DESIGN section 8"
 ATTESTATION = "attestation"
 MONITOR = "the monitor"
+BCC = "second backend"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Bar:
         sign = ">=" if self.at_least else "<="
         return f"{sign} {self.limit:,g} {self.unit}"
 
+
+_TURN, _PAIRS = "a whole turn of the real", "with the broker / without, median of pairs"
+_WAITS = "every agent: what a person waits for"
 
 _BARS = (
     Bar("start-monitor", "start of the monitor until it answers, a 380 MB agent enrolled", 1.0, "s"),
@@ -81,13 +87,22 @@ _BARS = (
     Bar("inject-p99", "the same, p99", 5.0, "ms"),
     Bar("inject-stream", "injection, bytes a second of a 64 MiB stream / direct", 0.8, "x", at_least=True),
     Bar(
-        "agent-turn",
-        "a whole turn of the real Claude Code (claude -p), with the broker / without, median of pairs",
-        1.03,
+        "ssh-sign",
+        "ssh-keygen -Y sign, whole process, by the broker / by OpenSSH's own ssh-agent, p50",
+        1.5,
         "x",
-        source="every agent: what a person waits for",
+        source="every ecosystem: ssh",
     ),
+    Bar(
+        "view-open", "a viewed file opened and read by its reader, p50", 1.0, "ms", source="every ecosystem: file view"
+    ),
+    Bar("agent-turn-claude", f"{_TURN} Claude Code (claude -p), {_PAIRS}", 1.03, "x", source=_WAITS),
+    Bar("agent-turn-codex", f"{_TURN} Codex CLI (codex exec), {_PAIRS}", 1.03, "x", source=_WAITS),
+    Bar("agent-turn-gemini", f"{_TURN} Gemini CLI (gemini -p), {_PAIRS}", 1.03, "x", source=_WAITS),
     Bar("exec", "exec + exit of /bin/true, monitor on / off", 1.05, "x"),
+    Bar("bcc-start", "backend bcc beside core: start of the monitor until it answers", 3.0, "s", source=BCC),
+    Bar("bcc-memory", "the same: idle memory (PSS) of the monitor", 45, "MB", source=BCC),
+    Bar("bcc-exec", "the same: exec + exit of /bin/true, monitor on / off", 1.05, "x", source=BCC),
     Bar(
         "exec-captured",
         "exec of a registered binary: added by the capture of its environment, p50",
@@ -97,6 +112,7 @@ _BARS = (
     ),
     Bar("compile", "parallel compile of 30 small C files, monitor on / off", 1.01, "x"),
     Bar("open", "open of an unmarked file, monitor on / off", 1.01, "x"),
+    Bar("open-watched", "the same where another program watches another file by inotify", 1.01, "x", source=MONITOR),
     Bar(
         "load-syscall",
         "getppid in a loop, monitor on / off: the hooks for tampering",
@@ -143,4 +159,19 @@ _BARS = (
     Bar("hash-warm", "hash of the same binary, known", 50, "us"),
 )
 
-BARS = {bar.key: bar for bar in _BARS}
+_TOOLS = tuple(
+    bar
+    for tool in dict.fromkeys(each.tool for each in PROTOCOLS)
+    for bar in (
+        Bar(f"shim-{tool}", f"{tool}'s shim: a password released, whole process / empty one, p50", 1.6, "x"),
+        Bar(
+            f"shims-{tool}",
+            "64 of them at once / 64 empty processes at once, p50",
+            2.0,
+            "x",
+            source="every ecosystem: speed",
+        ),
+    )
+)
+
+BARS = {bar.key: bar for bar in (*_BARS, *_TOOLS)}

@@ -50,9 +50,8 @@ class Daemon:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that it has used so far, in user mode and in the kernel (proc(5), stat)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that it has used so far."""
+        return cpu_s_of(self.pid)
 
     def start(self) -> float:
         """Start it; return the seconds from then until it answered.
@@ -91,6 +90,12 @@ class Daemon:
 
     def _last_words(self) -> str:
         return " / ".join(self._log.read_text(errors="replace").splitlines()[-4:]) or "(its log is empty)"
+
+
+def cpu_s_of(pid: int) -> float:
+    """Processor time that a process has used so far, in user mode and in the kernel (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def make_monitor(layout: Layout) -> Daemon:

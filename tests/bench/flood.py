@@ -27,6 +27,7 @@ _FLOODS = (
     ("ask", "agent", 1),
     ("ask", "agent", 50),
     ("connect", "agent", 1),
+    ("connect", "agent", 50),
     ("hold", "agent", 4),
     ("ask", "inject unix", 1),
     ("ask", "inject unix", 50),

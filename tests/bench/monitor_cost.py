@@ -6,12 +6,13 @@ are of the medians over all phases of a kind. What the medians of single phases 
 noise: a ratio that is nearer to 1 than that says no more than "not much".
 
 Opens are so quick that the machine's own ups and downs outweigh what is asked: their ratio is the median of those of
-phases that follow each other, each by its quickest quarter. Beside it stands what one empty listener with one
-permission mark on another file of the same file system costs: since there is one, the kernel looks at every open there.
+phases that follow each other, each by its quickest quarter. They are done twice: as the file system is, and while
+another program watches another file there by inotify, as file managers and editors do. For the first watch on a file
+system, whatever it is, the kernel looks at every open there; the second one costs nothing. What the first costs, by
+itself, is measured beside it, on a file system that nobody else can watch (tests/bench/c/watched.c).
 """
 
 import statistics
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _EXECS = 300
 _COMPILES = 3
 _FILES = 30
 _OPEN_BATCHES, _OPENS = 200, 500
-_MARK_PAIRS, _MARK_BATCHES = 40, 20
+_MARK_BATCHES, _MARK_OPENS = 4000, 400
 _LOADS = {"syscall": 20_000, "switch": 500, "map": 2000, "send": 2000}
 """Kinds of the driver ``loads``, and how many of a kind make a batch of some milliseconds."""
 _LOAD_BATCHES = 40
@@ -77,6 +78,7 @@ class _State:
         self.execs = _Samples()
         self.compiles = _Samples()
         self.opens = _Samples()
+        self.watched_opens = _Samples()
         self.loads = {kind: _Samples() for kind in _LOADS}
 
     def measure(self, stage: Stage, project: Path) -> None:
@@ -84,8 +86,9 @@ class _State:
         _numbers(spawn, "30", "/bin/true")
         self.execs.add(_numbers(spawn, str(_EXECS), "/bin/true"))
         self.compiles.add(_numbers(spawn, str(_COMPILES), "/usr/bin/make", "-s", "-B", "-j2", "-C", project))
-        ordinary = project / "Makefile"
-        self.opens.add(_numbers(stage.driver("opens"), str(_OPEN_BATCHES), str(_OPENS), ordinary))
+        opens = [stage.driver("opens"), str(_OPEN_BATCHES), str(_OPENS), project / "Makefile"]
+        self.opens.add(_numbers(*opens))
+        self.watched_opens.add(_numbers(*opens, project / "unit0.c"))
         for kind, size in _LOADS.items():
             self.loads[kind].add(_numbers(stage.driver("loads"), kind, str(_LOAD_BATCHES), str(size)))
 
@@ -102,7 +105,8 @@ def run(stage: Stage) -> list[Figure]:
     return [
         _figure("exec", on.execs, off.execs, ms),
         _figure("compile", on.compiles, off.compiles, ms),
-        _open_figure(on.opens, off.opens, _one_mark(stage, project / "Makefile")),
+        _open_figure("open", on.opens, off.opens, _first_watch(stage)),
+        _open_figure("open-watched", on.watched_opens, off.watched_opens),
         *(_figure(f"load-{kind}", on.loads[kind], off.loads[kind], _ns) for kind in _LOADS),
     ]
 
@@ -115,30 +119,23 @@ def _figure(key: str, on: _Samples, off: _Samples, shown: Callable[[float], str]
     return Figure(key, on.p50 / off.p50, f"{shown(on.p50)} / {shown(off.p50)}; noise when off +- {off.spread:.1%}")
 
 
-def _open_figure(on: _Samples, off: _Samples, one_mark: float) -> Figure:
+def _open_figure(key: str, on: _Samples, off: _Samples, more: str = "") -> Figure:
     ratios = [with_it / without for with_it, without in zip(on.quick, off.quick, strict=True)]
     detail = f"{_ns(p50(on.quick))} / {_ns(p50(off.quick))}; {min(ratios):.3f} to {max(ratios):.3f}"
-    return Figure("open", statistics.median(ratios), f"{detail}; one mark of an empty listener: {one_mark:.3f} x")
+    return Figure(key, statistics.median(ratios), detail + more)
 
 
-def _one_mark(stage: Stage, ordinary: Path) -> float:
-    """Return what one permission mark on another file costs an open of this one: a ratio, without our monitor."""
-    stage.have(monitor=False, broker=False)
-
-    def measure(*marked: Path) -> float:
-        command = [stage.driver("answerer"), *marked]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as listener:
-            if listener.stdout:
-                listener.stdout.readline()
-            phase = _numbers(stage.driver("opens"), str(_MARK_BATCHES), str(_OPENS), ordinary)
-            listener.communicate()
-        return statistics.quantiles(phase, n=4)[0]
-
-    ratios = []
-    for number in range(_MARK_PAIRS):
-        times = {count: measure(*stage.decoys[:count]) for count in ((0, 1) if number % 2 else (1, 0))}
-        ratios.append(times[1] / times[0])
-    return statistics.median(ratios)
+def _first_watch(stage: Stage) -> str:
+    """Say what the first watch on a file system costs an open of another file there, without our monitor."""
+    folder = stage.folder / "watched"
+    folder.mkdir()
+    samples: dict[int, list[int]] = {}
+    command = [stage.driver("watched"), str(_MARK_BATCHES), str(_MARK_OPENS), folder]
+    for state, time in drivers.numbers(drivers.run(command)):
+        samples.setdefault(state, []).append(time)
+    unwatched, *others = (statistics.quantiles(samples[state], n=4)[0] for state in sorted(samples))
+    mark, inotify, both = (each / unwatched for each in others)
+    return f"; a first watch alone: {mark:.3f} x (mark), {inotify:.3f} x (inotify), {both:.3f} x (both)"
 
 
 def _numbers(*command: str | Path) -> list[int]:

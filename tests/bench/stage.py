@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agent_broker.config.layout import Layout
@@ -80,10 +80,12 @@ class Stage:
         """The compiled driver of this name, or the shim."""
         return self.folder / "bin" / name
 
-    def as_owner(self, *command: str | Path, timeout_s: float = 60) -> list[list[int]]:
-        """Run a driver as the enrolled user; return its numbers."""
-        root = {"AGENT_BROKER_ROOT": str(self.layout.root)}
-        return drivers.numbers(drivers.run(list(command), uid=OWNER, environment=root, timeout_s=timeout_s))
+    def as_owner(
+        self, *command: str | Path, timeout_s: float = 60, environment: Mapping[str, str] | None = None
+    ) -> list[list[int]]:
+        """Run a driver as the enrolled user, with these variables more; return its numbers."""
+        variables = {"AGENT_BROKER_ROOT": str(self.layout.root), **(environment or {})}
+        return drivers.numbers(drivers.run(list(command), uid=OWNER, environment=variables, timeout_s=timeout_s))
 
     def have(self, *, monitor: bool, broker: bool) -> None:
         """Start and stop daemons until exactly these run, and everything is in force."""

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from agent_broker.enroll.account_keys import attributes_of, kind_of, secret_of, values_in
 from agent_broker.enroll.accounts import (
     MAX_ACCOUNTS,
     NewAccount,
@@ -11,11 +12,14 @@ from agent_broker.enroll.accounts import (
     assign_folders,
     folder_named,
     remove_account,
-    secret_of,
+    require_possible,
 )
+from agent_broker.enroll.roles import GEMINI
 from agent_broker.errors import MisuseError, UnavailableError
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import Account, Enrollment, load_registry
 from agent_broker.ids import AgentName, Uid
+from agent_broker.inject.oauth_servers import LOGIN_SERVERS
+from agent_broker.inject.oauth_tokens import Tokens
 from agent_broker.policy.decide import Question, decide
 from agent_broker.policy.document import load_policy
 from agent_broker.vault.secret import Secret
@@ -172,6 +176,42 @@ def test_a_login_is_taken_as_claude_keeps_it_or_as_a_bare_token():
     assert secret_of("claude", "api-key", f" {KEY}\n".encode()).reveal() == KEY.encode()
 
 
+TOKENS = {"id_token": "i.i.i", "access_token": "a.a.a", "refresh_token": "rt_1", "account_id": "acc-1"}
+GOOGLE = {"access_token": "ya29.x", "refresh_token": "1//x", "expiry_date": 1, "token_type": "Bearer"}
+
+
+@pytest.mark.parametrize(
+    ("agent", "file", "kept", "attributes"),
+    [
+        ("codex", {"auth_mode": "chatgpt", "tokens": TOKENS}, TOKENS, {"account_id": "acc-1"}),
+        ("codex", {**TOKENS, "account_id": ""}, {**TOKENS, "account_id": ""}, {}),
+        ("gemini", GOOGLE, GOOGLE, {}),
+    ],
+)
+def test_a_login_of_the_others_is_taken_as_their_files_hold_it(agent, file, kept, attributes):
+    secret = secret_of(agent, "oauth", json.dumps(file).encode())
+    assert json.loads(secret.reveal()) == kept
+    kind = kind_of(agent, "oauth")
+    assert attributes_of(kind, secret) == attributes
+    assert set(values_in("oauth", secret)) == {each for each in kept.values() if isinstance(each, str)}
+    assert Tokens(secret, LOGIN_SERVERS[kind]).refresh == kept["refresh_token"]
+
+
+@pytest.mark.parametrize("agent", ["codex", "gemini"])
+@pytest.mark.parametrize("missing", ["access_token", "refresh_token"])
+def test_a_login_that_would_end_within_hours_is_none(agent, missing):
+    file = {name: value for name, value in TOKENS.items() if name != missing}
+    for data in (json.dumps(file).encode(), json.dumps({"tokens": [file]}).encode(), b"genuine-bare-token"):
+        with pytest.raises(MisuseError, match="not a login") as caught:
+            secret_of(agent, "oauth", data)
+        assert "genuine" not in caught.value.explain()
+
+
+def test_an_agent_without_a_table_has_one_account():
+    with pytest.raises(MisuseError, match="these can: claude, codex, gemini"):
+        secret_of("aider", "api-key", KEY.encode())
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [("api-key", b""), ("api-key", b"genuine key"), ("api-key", b"genuine\xff\xff"), ("oauth", b'{"genuine": 1}'),
@@ -190,3 +230,74 @@ def test_a_folder_is_named_as_the_kernel_names_it(tmp_path):
     for bad, why in (("link", "symbolic link"), ("none", "no folder")):
         with pytest.raises(MisuseError, match=why):
             folder_named(tmp_path / bad)
+
+
+def gemini_of(enrolled):
+    own = f"gemini/{UID}/{enrolled}"
+    return Enrollment("gemini", UID, "me", (), GEMINI, (), (own,), 0, accounts=(Account("main", own),))
+
+
+@pytest.mark.parametrize(
+    ("enrolled", "added"), [("api-key", "oauth"), ("stored-api-key", "oauth"), ("oauth", "api-key")]
+)
+def test_a_folder_cannot_choose_between_geminis_two_protocols(enrolled, added):
+    def account(key, folders=()):
+        return NewAccount(AgentName("gemini"), Uid(UID), "private", key, Secret(b""), folders)
+
+    enrollment = gemini_of(enrolled)
+    require_possible(enrollment, account(added))
+    require_possible(enrollment, account("oauth" if enrolled == "oauth" else "api-key", ("/p",)))
+    with pytest.raises(MisuseError, match="can't choose between them") as caught:
+        require_possible(enrollment, account(added, ("/p",)))
+    assert "run --as" in caught.value.next_step
+
+
+def enrolled_with(name, agent="claude"):
+    """An enrolment whose credential is of another name; what else there is of it does not matter here."""
+    own = f"{agent}/{UID}/{name}"
+    return Enrollment(AgentName(agent), UID, "me", (), GEMINI, (), (own,), 0, accounts=(Account("main", own),))
+
+
+@pytest.mark.parametrize("name", ["aws-keys", "aws-profile", "bedrock-api-key"])
+def test_at_bedrock_an_account_has_a_bedrock_key_and_no_other(name):
+    enrollment = enrolled_with(name)
+    require_possible(enrollment, NewAccount(CLAUDE, Uid(UID), "private", "bedrock-api-key", Secret(b"")))
+    for key in ("api-key", "auth-token", "oauth"):
+        with pytest.raises(MisuseError, match="at Bedrock, where an account has a key of the kind bedrock-api-key"):
+            require_possible(enrollment, NewAccount(CLAUDE, Uid(UID), "private", key, Secret(b"")))
+
+
+def test_a_bedrock_key_is_no_account_of_an_agent_at_its_maker():
+    with pytest.raises(MisuseError, match="enrolled at its maker") as refusal:
+        require_possible(
+            enrolled_with("api-key"), NewAccount(CLAUDE, Uid(UID), "private", "bedrock-api-key", Secret(b""))
+        )
+    assert "unenroll claude" in refusal.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"), [("claude", "google-adc"), ("gemini", "google-adc"), ("gemini", "vertex-api-key")]
+)
+def test_at_vertex_there_is_one_account(agent, name):
+    with pytest.raises(MisuseError, match="at Vertex AI, where it can't have several accounts"):
+        require_possible(
+            enrolled_with(name, agent), NewAccount(AgentName(agent), Uid(UID), "private", "api-key", Secret(b""))
+        )
+
+
+def test_an_account_at_bedrock_is_bound_to_the_region_of_the_enrolled_key():
+    made = EnrollWorld().full()
+    settings = made.home / ".claude/settings.json"
+    made.make(settings, json.dumps({"env": {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "eu-central-1",
+                                            "AWS_BEARER_TOKEN_BEDROCK": "ABSK" + "x1" * 40}}))  # fmt: skip
+    try:
+        made.enroll()
+        place = made.store.records[f"claude/{UID}/bedrock-api-key"].attributes
+        key = Secret(b"ABSK" + b"y2" * 40)
+        add_account(
+            made.site(), made.store, NewAccount(CLAUDE, Uid(UID), "private", "bedrock-api-key", key, place=place)
+        )
+        added = made.store.records[f"claude/{UID}/private/bedrock-api-key"]
+    finally:
+        made.close()
+    assert (added.kind, added.attributes) == ("bedrock-api-key", {"regions": "eu-central-1"})

@@ -11,7 +11,9 @@ from agent_broker.errors import RefusedError
 from agent_broker.ids import AgentName
 from agent_broker.transport.agent_socket import AgentSocket
 from agent_broker.transport.frame import ShimAnswer
+from agent_broker.transport.keyrings import BACKEND
 from agent_broker.transport.protocols import Protocols
+from agent_broker.transport.tool_protocols import PROTOCOLS as TOOLS
 from tests.fakes import shim
 from tests.fakes.agent_socket import METHODS
 
@@ -105,4 +107,8 @@ async def test_the_protocols_end_to_end(tmp_path):
 def test_the_table_of_the_shim_lists_what_the_broker_speaks():
     table = (shim.SOURCE / "protocols.h").read_text()
     one = OneUser()
-    assert set(re.findall(r'\.name = "([^"]+)"', table)) == set(Protocols(agents=one, callers=one, issuer=one).names)
+    assert set(re.findall(r'\.name = "([^"]+)"', table)) == {
+        *Protocols(agents=one, callers=one, issuer=one).names,
+        *TOOLS,
+        BACKEND,
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_broker.enroll import user_files
+from agent_broker.enroll import user_channel
 from agent_broker.enroll.apply import apply_plan
 from agent_broker.enroll.owner import owner_of
 from agent_broker.enroll.plan import make_plan
@@ -363,8 +363,8 @@ def test_the_user_kills_the_process_that_acts_for_them(world, step):
 
 
 def test_the_user_stops_the_process_that_acts_for_them(world, monkeypatch):
-    monkeypatch.setattr(user_files, "_SILENCE_S", 0.3)
-    monkeypatch.setattr(user_files, "END_S", 0.1)
+    monkeypatch.setattr(user_channel, "_SILENCE_S", 0.3)
+    monkeypatch.setattr(user_channel, "END_S", 0.1)
     before = world.snapshot()
 
     def stop(name):

@@ -8,11 +8,11 @@ import json
 import os
 import pickle
 import signal
-from pathlib import Path
 
 import pytest
 
 from agent_broker.errors import MisuseError, UnavailableError
+from tests.fakes.acting import acting_processes
 from tests.fakes.enroll_world import SECRETS, SETTINGS, EnrollWorld
 
 FILES = (".claude/settings.json", ".claude.json", ".claude/backups/.claude.json.backup.1", ".claude/.credentials.json")
@@ -231,28 +231,18 @@ def test_recovery_waits_for_the_vault(world):
     assert_as_before(world, before)
 
 
-def acting_processes():
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            if b"agent_broker.enroll.user_process" in (status.parent / "cmdline").read_bytes():
-                yield int(status.parent.name)
-        except OSError:
-            continue
-
-
-def test_no_recovery_while_the_process_that_acts_as_the_user_lives(world):
+def test_no_recovery_while_the_process_that_acts_as_the_user_lives(world, tmp_path):
     """Its parent is dead, and it may have a request in its queue: two at work would undo each other."""
     before = world.snapshot()
-    others = set(acting_processes())
-    stopped = []
+    stopped = tmp_path / "stopped"
 
     def stop():
-        stopped.extend(set(acting_processes()) - others)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        ((acting, _),) = acting_processes()
+        os.kill(acting, signal.SIGSTOP)
+        stopped.write_text(str(acting))
 
     killed_at(world, "staged .claude/settings.json", world.enroll, first=stop)
-    (pid,) = set(acting_processes()) - others
+    pid = int(stopped.read_text())
     try:
         with pytest.raises(UnavailableError, match="at work") as caught:
             world.recover()

@@ -127,6 +127,22 @@ def test_a_line_that_is_no_plain_literal_is_named_and_left(world, path):
     assert world.snapshot()[path] == before[path]
 
 
+def test_a_key_that_is_set_for_everybody_is_named_and_stays(world):
+    world.make(world.credentials, json.dumps(OAUTH))
+    machine = world.root / "etc"
+    machine.mkdir()
+    environment = machine / "environment"
+    environment.write_text(f"PATH=/usr/bin\nANTHROPIC_API_KEY={KEY}\nOPENAI_API_KEY={OTHER}\n")
+    world.recipe = dataclasses.replace(world.recipe, exports=Exports(move=True, machine=str(machine)))
+    plan = world.plan()
+    (warning,) = [each for each in plan.warnings if "for every process of everybody" in each]
+    assert warning.startswith(f"{environment}:2: ANTHROPIC_API_KEY is set")
+    assert f'sudo "${{EDITOR:-vi}}" +2 {environment}' in warning
+    assert KEY not in warning
+    world.apply(plan)
+    assert KEY in environment.read_text()
+
+
 def test_two_values_are_kept_and_the_first_is_used(world):
     world.file(".bashrc", f"export ANTHROPIC_API_KEY={KEY}\n")
     world.file("src/.env", f"ANTHROPIC_API_KEY={OTHER}\n")

@@ -205,26 +205,26 @@ def test_a_file_of_two_gibibytes_beside_them_is_not_read_and_said_so(world):
     assert movie.stat().st_atime_ns == 1
 
 
-def stow(world):
-    """GNU stow, folding: one link for the whole folder."""
-    package = world.make_folder(world.home / "dotfiles")
+def stow(world, *options):
+    """GNU stow: one link for the whole folder, or, not folding, a link a file."""
+    package = world.make_folder(world.make_folder(world.home / "dotfiles") / "claude")
     world.claude.rename(package / ".claude")
-    world.claude.symlink_to("dotfiles/.claude")
+    command = ["stow", "--dir", world.home / "dotfiles", "--target", world.home, *options, "claude"]
+    subprocess.run(command, user=UID, group=GID, extra_groups=[], cwd=world.home, env={"PATH": "/usr/bin"}, check=True)
 
 
 def stow_files(world):
-    """GNU stow, --no-folding: a link a file."""
-    package = world.make_folder(world.home / "dotfiles")
-    world.settings.rename(package / "settings.json")
-    world.settings.symlink_to("../dotfiles/settings.json")
+    stow(world, "--no-folding")
 
 
 @pytest.mark.parametrize("manage", [stow, stow_files])
 def test_links_of_a_dotfile_manager_are_refused_and_stay(world, manage):
     manage(world)
+    link = world.claude if manage is stow else world.settings
+    assert link.is_symlink()
     assert_refused(world, "symbolic link")
-    assert (world.home / "dotfiles").is_dir()
-    assert world.claude.is_symlink() or world.settings.is_symlink()
+    assert link.is_symlink()
+    assert (world.home / "dotfiles/claude/.claude/settings.json").read_text() == SETTINGS
 
 
 def test_a_copy_in_the_source_of_a_dotfile_manager_is_reported(world):

@@ -28,7 +28,8 @@ from agent_broker.identity.evidence import Freshness
 from agent_broker.identity.registry import load_registry, save_enrollment
 from agent_broker.ids import AgentName, Epoch, ProcId
 from agent_broker.monitor import messages
-from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.listener import bind_monitor_socket
+from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
 from agent_broker.policy.document import load_policy
 from agent_broker.transport import control_pb2 as pb
@@ -60,6 +61,7 @@ CALLS = {
     "Admin/MakePhantom": pb.MakePhantomRequest(owner=SOMEBODY, active="claude/4711/oauth"),
     "Admin/RemoveAgent": SOMEBODY,
     "Admin/RemoveAccount": pb.AccountOfUser(owner=SOMEBODY, account="private"),
+    "Admin/RemoveCredential": pb.CredentialId(id="git/4711/github.com"),
     "Admin/Reload": pb.Empty(),
     "Admin/Freeze": pb.FreezeRequest(agent=pb.AgentOfAnyUser(agent="claude"), reason="denial of service"),
     "Admin/Thaw": pb.ThawRequest(all=True),
@@ -71,8 +73,10 @@ QUESTIONS = {
     messages.AttestSocket: (1,),
     messages.FindOtherEnd: (1,),
     messages.Recheck: (Freshness("e1", 1, 1, 0),),
+    messages.Confirm: (Freshness("e1", 1, 1, 0),),
     messages.DescribePid: (1,),
     messages.WhoWrote: (),
+    messages.MountView: (),
     messages.Reload: (),
     messages.GetStatus: (),
     messages.Subscribe: (),
@@ -89,9 +93,12 @@ WRITING_COMMANDS = {
     "unenroll": ["unenroll", "claude", "--user", str(OWNER), "--yes"],
     "agent": ["agent", "remove", "mine"],
     "login": ["login", "claude", "--user", str(OWNER)],
+    "logout": ["logout", "git", "--host", "github.com", "--user", str(OWNER), "--yes"],
     "alert": ["alert", "ack", ALERT, "--allow", "--reason", "mine"],
     "decoy": ["decoy", "plant", "--kind", "aws-profile", "--user", str(OWNER), "--yes"],
     "paths": ["paths", "allow", "1", "--reason", "mine"],
+    "ssh": ["ssh", "limit", "id_ed25519", "--any-client", "--user", str(OWNER), "--yes"],
+    "secret": ["secret", "remove", "npm", "--user", str(OWNER), "--yes"],
     "freeze": ["freeze", "claude", "--reason", "mine"],
     "thaw": ["thaw", "claude"],
     "monitor": ["monitor"],
@@ -307,7 +314,7 @@ class NobodysBroker:
 async def test_agent_sock_speaks_no_word_that_changes_anything(root: Path) -> None:
     broker = NobodysBroker()
     protocols = Protocols(agents=broker, callers=broker, issuer=broker)
-    assert set(protocols.names) == {"claude-api-key-helper", "get"}, "say below what a new protocol changes"
+    assert set(protocols.names) == {"claude-api-key-helper", "get", "phantom"}, "say below what a new protocol changes"
     async with serving(root, protocols.handle):
         for word in (*WORDS, *protocols.names):
             request = encode_request(ShimRequest(word, ("claude", "/tmp/evil")))

@@ -3,18 +3,24 @@
 import asyncio
 import os
 import socket
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown
+from agent_broker.monitor import client as client_module
 from agent_broker.monitor.client import MonitorClient
 from agent_broker.monitor.incident import new_incident
+from agent_broker.monitor.listener import bind_monitor_socket
 from agent_broker.monitor.messages import Attest, MonitorStatus, Rejected
-from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
 from tests.fakes.kernel import a_file
+from tests.fakes.scripted_attestor import ScriptedAttestor
 from tests.unit.test_issue import AGENT, evidence
 
 BROKER_UID = 64321
@@ -24,38 +30,6 @@ def incident(number):
     return new_incident(
         kind="decoy-opened", time_ns=number, severity="critical", what="x" * 100, tier="t", action="served-decoy"
     )
-
-
-class ScriptedAttestor:
-    """Knows one process; ``slow`` makes it need waiting first."""
-
-    def __init__(self):
-        self.answer = evidence()
-        self.slow = False
-        self.gate = asyncio.Event()
-        self.pidfds = []
-
-    def attest_now(self, pidfd, known=None):
-        self.pidfds.append(os.fstat(pidfd).st_ino)
-        if self.slow:
-            return None
-        return Unchanged(known) if known == getattr(self.answer, "freshness", 0) else self.answer
-
-    def attest_socket_now(self, _inode, known=None):
-        return Unchanged(known) if known else self.answer
-
-    def other_end_of(self, inode):
-        return inode + 1
-
-    async def attest(self, _pidfd, _known=None):
-        await self.gate.wait()
-        return self.answer
-
-    async def attest_socket(self, _inode, _known=None):
-        return self.answer
-
-    def describe(self, pid):
-        return ((AGENT,), "") if pid == 1 else ((), "gone")
 
 
 class Monitor:
@@ -123,6 +97,36 @@ async def test_unchanged_travels(monitor, client, pidfd):
 
     assert await client.attest(pidfd, known) == Unchanged(known)
     assert isinstance(await client.attest(pidfd, Freshness("e1", 1, 2, 3)), Evidence)
+
+
+@pytest.mark.parametrize("confirms", [False, True])
+async def test_a_recheck_that_must_wait_holds_nobody_up(monitor, client, pidfd, confirms):
+    known = monitor.attestor.answer.freshness
+    ask = partial(client.confirm, pidfd) if confirms else client.recheck
+    assert await ask(known) == Unchanged(known)
+    assert monitor.attestor.pidfds == ([os.fstat(pidfd).st_ino] if confirms else [])
+    monitor.attestor.slow = True
+
+    waiting = asyncio.create_task(ask(known))
+    assert (await client.describe_pid(1)).steps == (AGENT,)
+    assert not waiting.done()
+    monitor.attestor.gate.set()
+
+    assert await waiting == Unchanged(known)
+
+
+async def test_what_is_asked_ahead_is_answered_whether_somebody_waits_or_not(monitor, client, caplog):
+    known = monitor.attestor.answer.freshness
+    first, second = client.ask_ahead(7, known), client.ask_ahead(7, known)
+    assert await second.verdict() == Unchanged(known)
+    del first
+    third = client.ask_ahead(7, known)
+    await client.close()
+    assert isinstance(await third.verdict(), Unknown)
+    client.ask_ahead(7, known)
+    await client.close()
+    assert MonitorClient(monitor.folder / "nobody").ask_ahead(7, known) is None
+    assert caplog.records == []
 
 
 async def test_the_pidfd_that_arrives_is_the_one_that_was_sent(monitor, client, pidfd):
@@ -197,6 +201,28 @@ async def test_a_monitor_that_dies_answers_everybody_unknown_and_comes_back(moni
     monitor.service = monitor.new_service()
 
     assert isinstance(await client.attest(pidfd), Evidence)
+
+
+async def test_a_monitor_that_says_nothing_counts_as_down(monitor, client, pidfd, monkeypatch):
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.01)
+    monitor.attestor.slow = True
+
+    answer = await client.attest(pidfd)
+
+    assert isinstance(answer, Unknown)
+    assert "the monitor does not answer" in answer.reason
+
+
+async def test_a_monitor_that_reads_nothing_counts_as_down_too(pidfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(client_module, "_TIMEOUT_S", 0.05)
+    path = tmp_path / "deaf.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
+        deaf.bind(str(path))
+        deaf.listen()
+        async with MonitorClient(path) as client:
+            answers = await asyncio.gather(*(client.attest(pidfd, evidence().freshness) for _ in range(2000)))
+
+    assert all(isinstance(answer, Unknown) for answer in answers)
 
 
 async def test_incidents_come_in_order_until_acknowledged_and_again_after_a_break(monitor, tmp_path):
@@ -299,8 +325,9 @@ def asks_as(uid, path, data):
 
 @pytest.mark.parametrize(("uid", "answered"), [(BROKER_UID, True), (64999, False)])
 async def test_only_the_broker_and_root_are_answered(monitor, uid, answered, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # up to pytest's own folder below the temporary one
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):  # up to pytest's own folder below the temporary one
+        if Path(tempfile.gettempdir()) in folder.parents:
+            folder.chmod(0o755)
     monitor.path.chmod(0o666)  # even if somebody opened the file to all
     ask = msgspec.msgpack.encode({"type": "get-status", "id": 1})
 

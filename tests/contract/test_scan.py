@@ -88,6 +88,16 @@ def test_every_credential_is_found_and_no_value_is_printed(world, capsys):
     assert world.snapshot() == before
 
 
+def test_what_the_operator_added_is_found_too(world, capsys):
+    world.file("secrets/app.pem", "-----BEGIN PRIVATE KEY-----\nnone\n")
+    assert ("secrets/app.pem", "") not in places(scanned(world, capsys)[1])
+    config = world.installation / "etc/agent-broker/config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text('[paths]\nextra = ["~/secrets/*.pem"]\n')
+
+    assert ("secrets/app.pem", "") in places(scanned(world, capsys)[1])
+
+
 def test_each_row_says_where_how_old_who_and_what_to_do(world, capsys):
     world.stocked()
     _, report = scanned(world, capsys)

@@ -6,6 +6,7 @@ the others, with the Node that they run on, in AGENT_BROKER_NPM_CACHE_MORE.
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def find_agent(wanted: str, folder: Path) -> Agent:
     if wanted == SAMPLE:
         return _sample(folder, "it was asked for")
     try:
-        return Agent(REAL, _claude_code())
+        return Agent(REAL, claude_code())
     except StepFailedError as error:
         if wanted == REAL:
             raise
@@ -74,7 +75,12 @@ def more_agents() -> Path:
     return cache
 
 
-def _claude_code() -> Path:
+def claude_code() -> Path:
+    """Return Claude Code's program.
+
+    Raises:
+        StepFailedError: it can't be had.
+    """
     cache = Path(os.environ.get(CACHE_VARIABLE) or CACHE)
     program = cache / "node_modules/.bin/claude"
     _have(cache, {PACKAGE: VERSION}, program)
@@ -99,6 +105,8 @@ def _install(cache: Path, packages: Mapping[str, str]) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise StepFailedError(f"npm, to install {_names(packages)}", "npm is not installed")
+    if {name for _, name in socket.if_nameindex()} <= {"lo"}:  # npm would try for 70 seconds, for each of its packages
+        raise StepFailedError(f"npm to install {_names(packages)}", "this network namespace has no network")
     cache.mkdir(mode=0o755, parents=True, exist_ok=True)
     wanted = [f"{name}@{version}" for name, version in packages.items()]
     command = [npm, "install", "--prefix", str(cache), "--no-fund", "--no-audit", *wanted]

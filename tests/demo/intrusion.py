@@ -1,15 +1,14 @@
 """Steps 5 and 6: the intruders, one below the agent and one beside it."""
 
 import json
-import subprocess
 from textwrap import dedent
 
 from tests.demo.alerts import Alert, Follower
 from tests.demo.attack import Attack
-from tests.demo.check import StepFailedError, require
+from tests.demo.check import require
 from tests.demo.claude_home import CREDENTIALS, SETTINGS
 from tests.demo.machine import run_tool
-from tests.demo.processes import broker_command, ended
+from tests.demo.processes import broker_command, ended, outcome
 from tests.demo.run_claude import ask
 from tests.demo.show import Show
 from tests.demo.world import SCANNER, World
@@ -121,11 +120,6 @@ def _replay(world: World) -> list[dict[str, str]]:
     socket_path = world.root / "run/agent-broker/inject.sock"
     command = ("/usr/bin/python3", "-I", "-c", _REPLAY, str(world.home / SETTINGS), str(socket_path))
     stranger = world.start_as_user(*command)
-    try:
-        said, complained = stranger.communicate(timeout=_REPLAY_S)
-    except subprocess.TimeoutExpired as error:
-        stranger.kill()
-        stranger.communicate()
-        raise StepFailedError("an answer from the endpoint", f"none within {_REPLAY_S} s") from error
+    said, complained = outcome(stranger, _REPLAY_S)
     require(stranger.returncode == 0, "the endpoint to answer", complained.strip())
     return [json.loads(line) for line in said.splitlines()]

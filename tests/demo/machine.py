@@ -6,6 +6,7 @@ no port of the machine's own is in the way.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import secrets
@@ -24,7 +25,10 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _LOOPBACK_INDEX = 1  # the first device of every network namespace
 _FIRST_PORT = 917  # the product's default
 _PRIVILEGED_PORTS = (*range(_FIRST_PORT, 1024), *range(700, _FIRST_PORT))
-_WAIT_S = 10
+_WAIT_S = 60
+_USERS_LOCK = Path("/etc/login.defs")  # what useradd and userdel are configured by; nobody replaces it
+MARK = os.environ.get("AGENT_BROKER_DEMO_MARK", "")
+"""In the names of users and folders that are made: whoever started the demo knows those of its own by it."""
 _MOUNTS = {"/sys/fs/bpf": "bpf", "/sys/kernel/tracing": "tracefs"}
 
 
@@ -56,9 +60,9 @@ def free_privileged_port() -> int:
 @contextlib.contextmanager
 def throw_away_user(prefix: str, home: Path, *, system: bool) -> Iterator[pwd.struct_passwd]:
     """Make a user with a group of its own; in the end its processes, and it, are gone."""
-    name = f"{prefix}-{secrets.token_hex(2)}"
+    name = f"{prefix}-{MARK}{secrets.token_hex(2)}"
     kind = ["--system", "--shell", "/usr/sbin/nologin"] if system else ["--shell", "/bin/bash"]
-    run_tool("useradd", "--no-create-home", "--home-dir", str(home), "--user-group", *kind, name)
+    _change_users("useradd", "--no-create-home", "--home-dir", str(home), "--user-group", *kind, name)
     try:
         account = pwd.getpwnam(name)
         try:
@@ -66,7 +70,14 @@ def throw_away_user(prefix: str, home: Path, *, system: bool) -> Iterator[pwd.st
         finally:
             end_processes_of(account.pw_uid)
     finally:
-        run_tool("userdel", name)
+        _change_users("userdel", name)
+
+
+def _change_users(*command: str) -> None:
+    """One change at a time: a second one would say that /etc/passwd is locked."""
+    with _USERS_LOCK.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_tool(*command)
 
 
 def processes_of(uid: int) -> list[int]:

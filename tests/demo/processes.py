@@ -83,7 +83,40 @@ def ended(program: Background) -> Iterator[None]:
         program.stop()
 
 
-def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress: bool = False, search: str = "") -> str:
+def outcome(process: "subprocess.Popen[str]", within_s: float, given: str | None = None) -> tuple[str, str]:
+    """Return what a program printed, on both streams, once it ended.
+
+    Raises:
+        StepFailedError: it did not; it and its session are killed.
+    """
+    try:
+        return process.communicate(given, timeout=within_s)
+    except subprocess.TimeoutExpired as error:
+        said, complained = killed(process)
+        command = error.cmd if isinstance(error.cmd, str) else str(error.cmd[0])
+        raise StepFailedError(f"{command} to end within {within_s:g} s", said + complained) from error
+
+
+def killed(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """Kill a program, unless it ended, with its session; return what it printed.
+
+    Whatever left the session and keeps the streams open is not waited for.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    try:
+        return process.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired as error:
+        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
+            stream.close()
+        said, complained = ((each or b"").decode(errors="replace") for each in (error.stdout, error.stderr))
+        return said, complained
+
+
+def broker_command(
+    root: Path, *arguments: str, columns: int = 0, show_progress: bool = False, search: str = "", told: str = ""
+) -> str:
     """Run ``agent-broker ARGUMENTS`` as root; return its standard output.
 
     Args:
@@ -92,6 +125,7 @@ def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress:
         columns: width of what it prints; 0: as for a pipe.
         show_progress: let what it says on standard error reach the terminal.
         search: the PATH that it searches; empty: this process's.
+        told: what its standard input has; empty: nothing.
     """
     environment = {
         **os.environ,
@@ -102,7 +136,7 @@ def broker_command(root: Path, *arguments: str, columns: int = 0, show_progress:
         done = subprocess.run(
             [BROKER, "--root", root, *arguments],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=told,
             stdout=subprocess.PIPE,
             stderr=None if show_progress else subprocess.PIPE,
             text=True,

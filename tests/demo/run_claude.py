@@ -5,8 +5,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.demo.check import StepFailedError, require
+from tests.demo.check import require
 from tests.demo.memory import Searched, search_processes
+from tests.demo.processes import outcome
 from tests.demo.world import World
 
 TURN_S = 90
@@ -19,12 +20,7 @@ def ask(world: World, prompt: str, **environment: str) -> str:
 
 def finish(agent: subprocess.Popen[str]) -> str:
     """Return what a turn printed, once it ended well."""
-    try:
-        said, complained = agent.communicate(timeout=TURN_S)
-    except subprocess.TimeoutExpired as error:
-        agent.kill()
-        said, complained = agent.communicate()
-        raise StepFailedError(f"the agent to finish its turn within {TURN_S} s", said + complained) from error
+    said, complained = outcome(agent, TURN_S)
     require(agent.returncode == 0, "the agent to end well", f"exit code {agent.returncode}: {said}{complained}")
     return said.strip()
 

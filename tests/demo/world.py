@@ -16,6 +16,7 @@ from tests.demo.agent import Agent, find_agent
 from tests.demo.check import StepFailedError, eventually, require
 from tests.demo.claude_home import Keys, make_home, new_keys
 from tests.demo.machine import (
+    MARK,
     enter_private_network,
     free_privileged_port,
     mount_kernel_folders,
@@ -133,7 +134,7 @@ def private_world(wanted_agent: str, provider: str = "tests.fakes.mock_provider"
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """A root-owned folder that others may enter, below /tmp since socket paths must be short."""
-    path = Path(tempfile.mkdtemp(prefix="ab-demo-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix=f"ab-demo-{MARK}", dir="/tmp"))
     try:
         path.chmod(0o755)
         yield path
@@ -181,7 +182,9 @@ def _configure(world: World) -> None:
         "[incidents]\nper_family = 1000\n\n"
         f'[upstream.anthropic]\nbase_url = "{url}"\noauth_token_url = "{url}/v1/oauth/token"\n\n'
         f'[upstream.openai]\nbase_url = "{url}"\nchatgpt_base_url = "{url}"\noauth_token_url = "{url}/oauth/token"\n\n'
-        f'[upstream.gemini]\nbase_url = "{url}"\ncode_assist_base_url = "{url}"\noauth_token_url = "{url}/token"\n'
+        f'[upstream.gemini]\nbase_url = "{url}"\ncode_assist_base_url = "{url}"\noauth_token_url = "{url}/token"\n\n'
+        f'[upstream.vertex]\nbase_url = "{url}"\noauth_token_url = "{url}/token"\n\n'
+        f'[upstream.bedrock]\nbase_url = "{url}"\n'
     )
 
 

@@ -60,6 +60,81 @@ class TestTwoKeys:
         assert not any("private" in each["id"] for each in json.loads(keys["credentials"]))
 
 
+def worked(seen, key, credential, path):
+    """As served(); the files of this login were written by the test, which is told of if it is not at once."""
+    seen = {**seen, "alerts": [each for each in seen["alerts"] if each != "credential-opened"]}
+    assert all(path in each for each in seen["targets"]), seen
+    return served(seen, key, credential)
+
+
+API, CHATGPT = "/v1/responses", "/backend-api/codex/responses"
+GEMINI, CODE_ASSIST = "/v1beta/models/", "/v1internal:"
+
+
+class TestCodexKeys:
+    def test_the_folder_decides_between_keys_and_a_login_which_goes_to_its_own_service(self, told):
+        keys = told["codex_keys"]
+        assert worked(keys["elsewhere"], "enrolled API key", "api-key", API)
+        assert worked(keys["inside"], "private API key", "private/api-key", API)
+        assert worked(keys["login"], "chat access token", "chat/oauth", CHATGPT)
+
+    def test_what_is_named_wins_over_the_folder(self, told):
+        keys = told["codex_keys"]
+        assert worked(keys["as private"], "private API key", "private/api-key", API)
+        assert worked(keys["as chat"], "chat access token", "chat/oauth", CHATGPT)
+        assert worked(keys["as work"], "enrolled API key", "api-key", API)
+
+    def test_an_account_that_is_not_known_is_refused_before_anything_starts(self, told):
+        seen = told["codex_keys"]["unknown"]
+        assert (seen["code"], seen["keys"], seen["used"]) == (3, [], [])
+        assert "codex has no account of that name here; it has: work" in seen["said"]
+
+    def test_what_enrolment_left_in_the_file_is_no_key_of_an_account(self, told):
+        assert told["codex_keys"]["decoy"].startswith("2 ")
+        assert "the decoy that enrolment left" in told["codex_keys"]["decoy"]
+
+    def test_an_accounts_phantom_is_worthless_in_another_program_and_in_another_agent(self, told):
+        keys = told["codex_keys"]
+        assert keys["replayed"]["said"].split() == ["tcp", "403", "unix", "403"]
+        assert refused(keys["replayed"], "principal", "not codex")
+        assert refused(keys["claude's in codex"], "principal", "the credential is claude's, the caller is codex's")
+        assert refused(keys["codex's in claude"], "principal", "the credential is codex's, the caller is claude's")
+        for name in ("replayed", "claude's in codex", "codex's in claude"):
+            assert keys[name]["alerts"] == [REPLAYED], name
+
+    def test_nothing_of_a_removed_account_is_left(self, told):
+        seen = told["codex_keys"]["of a removed one"]
+        assert seen["keys"] == seen["used"] == []
+        assert "this phantom token is not known here" in seen["said"]
+        assert worked(told["codex_keys"]["removed"], "enrolled API key", "api-key", API)
+        kept = [each for each in told["codex_keys"]["credentials"] if each.startswith("codex/")]
+        assert not any("private" in each or "chat" in each for each in kept)
+
+
+class TestGeminiKeys:
+    def test_the_folder_decides_between_keys(self, told):
+        keys = told["gemini_keys"]["key"]
+        assert worked(keys["elsewhere"], "enrolled API key", "api-key", GEMINI)
+        assert worked(keys["inside"], "private API key", "private/api-key", GEMINI)
+        assert worked(keys["as work"], "enrolled API key", "api-key", GEMINI)
+
+    def test_the_folder_decides_between_logins(self, told):
+        assert worked(told["gemini_keys"]["login"]["inside"], "private access token", "private/oauth", CODE_ASSIST)
+
+    def test_run_chooses_between_a_key_and_a_login(self, told):
+        keys = told["gemini_keys"]
+        assert worked(keys["key"]["as other"], "other access token", "other/oauth", CODE_ASSIST)
+        assert worked(keys["login"]["as other"], "other API key", "other/api-key", GEMINI)
+
+    @pytest.mark.parametrize("enrolled", ["key", "login"])
+    @pytest.mark.parametrize("how", ["other by folder", "other assigned"])
+    def test_a_folder_cannot_choose_between_a_key_and_a_login(self, told, enrolled, how):
+        said = told["gemini_keys"][enrolled][how]
+        assert said.startswith("2 ")
+        assert "a folder can't choose between them" in said
+        assert "agent-broker run --as NAME gemini" in said
+
+
 class TestHostileRepository:
     def test_by_settings_the_thief_gets_a_phantom_and_no_key(self, told):
         seen = told["repository"]["settings"]

@@ -1,8 +1,10 @@
 """The commands for people against both daemons: an open of a decoy, told, settled, kept through the store's loss."""
 
+import hashlib
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +63,25 @@ def test_an_open_is_told_settled_and_stays_settled_when_the_store_is_lost(world,
     assert "the store of alerts was missing, and was made anew" in " ".join(ab(world, "doctor").stdout.split())
     assert world.layout.alerts_store.stat().st_mode & 0o777 == 0o600
     assert world.layout.alerts_store.stat().st_uid != 0
+
+
+def test_the_lineage_has_the_hash_of_each_program_that_still_runs(world):
+    def told(decoy):
+        subprocess.run(
+            ["/bin/cat", decoy], user=OWNER, group=OWNER, extra_groups=[], cwd="/", capture_output=True, check=True
+        )
+        (alert,) = until(lambda: alerts_of(world, decoy))
+        return alert
+
+    # a busy machine may not hash it in time for the first; then the next one has it
+    found = next(each for each in map(told, world.decoys[2:7]) if each["lineage"][1]["sha256"])
+
+    parent = found["lineage"][1]
+    assert found["process_sha256"] == sha256("/bin/cat")
+    assert parent["image"]["pid"] == os.getpid()
+    assert parent["sha256"] == sha256(f"/proc/{os.getpid()}/exe")
+    assert f"sha256 {parent['sha256'][:12]}" in ab(world, "alert", "show", found["id"]).stdout
+
+
+def sha256(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,11 +21,15 @@ REPORT = REPOSITORY / ".build/demo.json"
 """Left for CI, which requires that the real Claude Code ran."""
 
 
+MARK = f"{secrets.token_hex(2)}-"
+"""In the names of all that these demos make: other worlds may come and go meanwhile."""
+
+
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.demo.main", *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, **environment},
+        env={**os.environ, "AGENT_BROKER_DEMO_MARK": MARK, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,15 +44,14 @@ def run(*arguments: str, **environment: str) -> tuple[int, str]:
 
 
 def left_behind() -> tuple[set[str], set[str]]:
-    users = {each.pw_name for each in pwd.getpwall() if each.pw_name.startswith(("ab-demo-", "ab-broker-"))}
-    return users, {str(path) for path in Path("/tmp").glob("ab-demo-*")}
+    users = {each.pw_name for each in pwd.getpwall() if MARK in each.pw_name}
+    return users, {str(path) for path in Path("/tmp").glob(f"ab-demo-{MARK}*")}
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    before = left_behind()
     yield
-    assert left_behind() == before
+    assert left_behind() == (set(), set())
 
 
 def test_the_main_job_holds(tmp_path: Path):

@@ -127,6 +127,7 @@ def test_no_variable_of_the_loader_reaches_the_static_codex(folder: Path) -> Non
 
 def test_every_pattern_of_the_table_is_claimed_or_says_why_not() -> None:
     tried = {(claim.runtime, claim.variable) for claim in ALL} | {("bun", "BUN_OPTIONS"), ("bun", "NODE_PATH")}
+    tried |= {("git-http", variable) for runtime, variable in tried if runtime == "git"}
     open_rows = [
         (family.runtime, pattern)
         for family in FAMILIES

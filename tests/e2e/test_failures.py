@@ -95,3 +95,23 @@ def test_a_monitor_killed_with_an_incident_that_nobody_took_still_has_it(world):
     world.have(monitor=True, broker=True)
 
     assert until(lambda: str(decoy) in [each["path"] for each in alerts(world)])
+
+
+def test_a_damaged_spool_is_told_and_does_not_keep_the_monitor_from_watching(world):
+    world.have(monitor=True, broker=False)
+    spool = world.layout.spool / "incidents"
+    for decoy in world.decoys[5:7]:
+        read(decoy)
+        assert until(lambda decoy=decoy: str(decoy) in spool.read_text())
+    kill(world.monitor)
+    first, *rest = spool.read_bytes().splitlines(keepends=True)
+    spool.write_bytes(b"".join([b"{" + first, *rest]))
+    world.have(monitor=True, broker=True)
+
+    def told():
+        return [each for each in alerts(world) if "spool was damaged" in each["what"]]
+
+    assert until(told)
+    assert told()[0]["severity"] == "critical"
+    assert until(lambda: str(world.decoys[6]) in [each["path"] for each in alerts(world)])
+    assert spool.with_suffix(".damaged").exists()

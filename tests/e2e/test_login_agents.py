@@ -16,8 +16,10 @@ import termios
 import threading
 import time
 from dataclasses import replace
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from aiohttp import ClientSession
 
 from agent_broker.enroll.login_agents import LOGINS
 from agent_broker.enroll.login_room import log_in
@@ -34,6 +36,7 @@ pytestmark = [pytest.mark.e2e]
 
 
 HOSTS = (
+    "auth.openai.com",
     "platform.claude.com",
     "api.anthropic.com",
     "oauth2.googleapis.com",
@@ -153,6 +156,42 @@ def test_codex_logs_in_by_a_code_and_its_tokens_are_in_the_vault_alone(stage):
     assert tokens["account_id"] == "acc"
     assert "openai-oauth-1-refresh" not in terminal.text
     assert not (stage.home / ".codex").exists()
+    assert stage.in_room() == []
+
+
+ADDRESS = re.compile(r"http\S+/oauth/authorize\?\S+")
+
+
+def back_to_codex(text, code, state=""):
+    """Return the status of what a browser of this machine is answered that comes back from the address shown."""
+    asked = parse_qs(urlsplit(ADDRESS.search(text)[0]).query)
+    (back,) = asked["redirect_uri"]
+    assert back == f"http://127.0.0.1:{LOGINS['openai-oauth'].callback_port}/auth/callback"
+    query = urlencode({"code": code, "state": state or asked["state"][0]})
+    return asyncio.run(status_of(f"{back}?{query}"))
+
+
+async def status_of(url):
+    async with ClientSession() as browser, browser.get(url) as page:
+        return page.status
+
+
+def test_codex_logs_in_by_a_browser_that_comes_back_to_the_room_and_by_no_other(stage):
+    enrollment = stage.enroll("codex", installed(stage, Codex(stage.root / "codex").binary, "codex"))
+    seen = []
+
+    def browse(text):
+        seen.extend((back_to_codex(text, "anothers", "guessed"), back_to_codex(text, "the-code")))
+        return ""
+
+    authority = f"{stage.root}/run/agent-broker/home/authority.pem"
+    typist = Typist("/oauth/authorize?", browse)
+    tokens, served = log_in_online(stage, enrollment, typist, CODEX_CA_CERTIFICATE=authority)
+    assert tokens["access_token"] in served.world.access
+    assert seen == [400, 200]
+    kind, form = served.world.requests[0]
+    assert (kind, form["grant_type"], form["code"]) == ("openai-oauth", "authorization_code", "the-code")
+    assert form["code_verifier"] not in typist.text  # who reads the terminal can't use the code
     assert stage.in_room() == []
 
 

@@ -300,6 +300,10 @@ class FakeBroker:
             del self.vault[each]
         return len(gone) + (self.account_phantoms.pop(prefix, None) is not None)
 
+    async def remove_credential(self, credential: CredentialId) -> int:
+        self._fail_if_told()
+        return int(self.vault.pop(credential, None) is not None)
+
     async def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         self._fail_if_told()
         prefix = f"{agent}/{owner_uid}/"

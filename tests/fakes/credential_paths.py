@@ -9,7 +9,8 @@ from agent_broker.clock import SystemClock
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import DecoyFile, Enrollment, RoleRule
 from agent_broker.monitor.catalogue import shipped_catalogue
-from agent_broker.monitor.credentials import Credentials, PathOptions
+from agent_broker.monitor.credential_rules import PathOptions
+from agent_broker.monitor.credentials import Credentials
 from agent_broker.monitor.fingerprint import Fingerprints, facts_by_stat
 from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.programs import Programs

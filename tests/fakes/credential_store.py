@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.ids import AgentName, CredentialId, Uid
+from agent_broker.vault import record
 from agent_broker.vault.secret import Secret
 
 
@@ -65,6 +66,10 @@ class FakeCredentialStore:
             del self.records[id_]
         return len(mine)
 
+    def remove_credential(self, credential: CredentialId) -> int:
+        self._require_alive()
+        return int(self.records.pop(credential, None) is not None)
+
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         self._require_alive()
         mine = [id_ for id_ in self.records if id_.startswith(f"{agent}/{owner_uid}/")]
@@ -74,6 +79,8 @@ class FakeCredentialStore:
 
     def _put(self, id_: CredentialId, kind: str, content: bytes, attributes: dict[str, str]) -> None:
         self._require_alive()
+        if not record._ID.fullmatch(id_):
+            raise MisuseError(f"the real vault would refuse the id {id_}")
         earlier = self.records.get(id_)
         self.records[id_] = FakeRecord(kind, content, attributes, earlier.version + 1 if earlier else 1)
 

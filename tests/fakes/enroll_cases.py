@@ -4,13 +4,33 @@ To cover another recipe, add a line: its files before, and the secrets in them. 
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_broker.cli.enrolling import store_of
+from agent_broker.config.layout import Layout
+from agent_broker.enroll.aws import AwsRecipe
+from agent_broker.enroll.azure import AzureRecipe
+from agent_broker.enroll.cargo import CargoRecipe
 from agent_broker.enroll.claude import ClaudeRecipe
+from agent_broker.enroll.codex import CodexRecipe
+from agent_broker.enroll.data_recipe import DataRecipe
+from agent_broker.enroll.docker import DockerRecipe
+from agent_broker.enroll.exported import Exports
+from agent_broker.enroll.gcp import GcpRecipe
+from agent_broker.enroll.gemini import GeminiRecipe
+from agent_broker.enroll.git import GitRecipe
+from agent_broker.enroll.keyring import KeyringRecipe
+from agent_broker.enroll.kubectl import KubectlRecipe
+from agent_broker.enroll.pnpm import PnpmRecipe
 from agent_broker.enroll.recipe import Recipe
-from tests.fakes.enroll_world import ACCESS, API_KEY, CONFIG, OAUTH, PRIMARY_KEY, REFRESH, SETTINGS
+from agent_broker.enroll.recipe_file import parse_recipe
+from agent_broker.enroll.ssh import SshRecipe
+from tests.fakes import agent_files as held
+from tests.fakes import cloud_logins, tool_files
+from tests.fakes.enroll_world import ACCESS, API_KEY, CONFIG, OAUTH, PRIMARY_KEY, REFRESH, SETTINGS, UID
 
 
 @dataclass(frozen=True)
@@ -22,15 +42,52 @@ class Case:
     files: Mapping[str, str]
     """By path relative to the home."""
     secrets: tuple[str, ...]
+    script: str = ""
+    """The npm package that its program is; none: a native executable."""
+    opened: Callable[[str, bytes], bytes] = lambda _, data: data
+    """What a file of the home, by its name, says to whoever opens it as the agent does."""
+    wiring: str = ""
+    """Of a tool: what its files say once it is enrolled. Empty: an agent."""
+    program: str = ""
+    """The name of its executable, of a tool that has to have one."""
+    like: str = ""
+    """Another case that differs in its files alone: what does not depend on them is asked of that one."""
 
 
 def _claude(system: Path) -> Recipe:
     return ClaudeRecipe(managed_settings=system / "managed-settings.json")
 
 
+def _claude_at_a_cloud(system: Path) -> Recipe:
+    return ClaudeRecipe(managed_settings=system / "managed-settings.json", exports=Exports(move=True))
+
+
+def _codex(system: Path) -> Recipe:
+    return CodexRecipe(system_folder=system / "etc-codex")
+
+
+def _codex_and_profiles(system: Path) -> Recipe:
+    return CodexRecipe(system_folder=system / "etc-codex", exports=Exports(move=True))
+
+
+def _gemini(system: Path) -> Recipe:
+    return GeminiRecipe(system_settings=system / "system.json")
+
+
+def _opencode(_: Path) -> Recipe:
+    return DataRecipe(store_of(Layout()).shipped()["opencode"], Exports(move=True))
+
+
+def _every_format(_: Path) -> Recipe:
+    return DataRecipe(parse_recipe(held.RECIPE.encode(), "mine.toml", {"bearer": True}))
+
+
 _BACKUP = ".claude/backups/.claude.json.backup.1"
 _LOGIN = {".claude/.credentials.json": json.dumps(OAUTH)}
 _CONFIGURED = {".claude.json": json.dumps(CONFIG), _BACKUP: json.dumps(CONFIG)}
+_GEMINI = "@google/gemini-cli"
+_BY_KEY = {".gemini/settings.json": json.dumps(held.GEMINI_BY_KEY)}
+_KEYCHAIN = held.gemini_keychain(held.GEMINI_KEY, os.uname().nodename, str(UID))
 
 CASES = {
     "claude, API key in the settings": Case(_claude, {".claude/settings.json": SETTINGS}, (API_KEY,)),
@@ -41,4 +98,136 @@ CASES = {
         {".claude/settings.json": SETTINGS, **_CONFIGURED, **_LOGIN},
         (API_KEY, PRIMARY_KEY, ACCESS, REFRESH),
     ),
+    "claude, profile for Bedrock": Case(
+        _claude_at_a_cloud,
+        {
+            ".claude/settings.json": json.dumps({"env": {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "eu-west-1"}}),
+            ".aws/credentials": held.AWS_PROFILES,
+        },
+        (held.AWS_KEYS["aws_secret_access_key"],),
+    ),
+    "claude, login for Vertex AI": Case(
+        _claude_at_a_cloud,
+        {".claude/settings.json": json.dumps({"env": held.VERTEX}), cloud_logins.ADC: json.dumps(held.GOOGLE_ADC)},
+        (held.GOOGLE_ADC["refresh_token"],),
+    ),
+    "codex, API key": Case(_codex, {".codex/auth.json": json.dumps(held.CODEX_BY_KEY)}, (held.OPENAI_KEY,)),
+    "codex, ChatGPT login and settings": Case(
+        _codex,
+        {".codex/auth.json": json.dumps(held.CODEX_BY_LOGIN), ".codex/config.toml": held.CODEX_SETTINGS},
+        held.CODEX_TOKENS,
+    ),
+    "codex, keys of profiles": Case(
+        _codex_and_profiles,
+        {
+            ".codex/auth.json": json.dumps(held.CODEX_BY_KEY),
+            ".bashrc": held.BASHRC,
+            ".config/environment.d/50-key.conf": held.ENVIRONMENT_D,
+        },
+        (held.OPENAI_KEY, held.EXPORTED_KEY),
+    ),
+    "gemini, API key in .env": Case(
+        _gemini, {".gemini/.env": held.GEMINI_ENV, **_BY_KEY}, (held.GEMINI_KEY,), script=_GEMINI
+    ),
+    "gemini, Google login": Case(
+        _gemini,
+        {
+            ".gemini/oauth_creds.json": json.dumps(held.GOOGLE_LOGIN),
+            ".gemini/settings.json": json.dumps(held.GEMINI_BY_LOGIN),
+        },
+        held.GOOGLE_TOKENS,
+        script=_GEMINI,
+    ),
+    "gemini, file keychain": Case(
+        _gemini,
+        {".gemini/gemini-credentials.json": _KEYCHAIN, **_BY_KEY},
+        (held.GEMINI_KEY,),
+        script=_GEMINI,
+        opened=held.opened_by_gemini,
+    ),
+    "opencode, keys in its file and in a profile": Case(
+        _opencode,
+        {
+            ".local/share/opencode/auth.json": json.dumps(held.OPENCODE_AUTH),
+            ".config/opencode/opencode.json": held.OPENCODE_SETTINGS,
+            ".profile": held.PROFILE,
+        },
+        held.OPENCODE_KEYS,
+    ),
+    "git, passwords of two servers": Case(
+        lambda root: GitRecipe(root / "bin/shim"),
+        {".git-credentials": tool_files.GIT_CREDENTIALS, ".gitconfig": "[user]\n\tname = Ann\n"},
+        tool_files.GIT_PASSWORDS,
+        wiring="useHttpPath",
+    ),
+    "docker, two logins": Case(
+        lambda root: DockerRecipe(root / "bin/shim"),
+        {".docker/config.json": json.dumps({"auths": tool_files.DOCKER_AUTHS, "detachKeys": "ctrl-q"}, indent="\t")},
+        tool_files.DOCKER_SECRETS,
+        wiring="credHelpers",
+        like="git, passwords of two servers",
+    ),
+    "cargo, tokens of two registries": Case(
+        lambda root: CargoRecipe(root / "bin/shim"),
+        {".cargo/credentials.toml": tool_files.CARGO_CREDENTIALS, ".cargo/config.toml": tool_files.CARGO_CONFIG},
+        tool_files.CARGO_TOKENS,
+        wiring="credential-provider",
+        like="git, passwords of two servers",
+    ),
+    "pnpm, tokens of two registries": Case(
+        lambda root: PnpmRecipe(root / "bin/shim"),
+        {".npmrc": tool_files.NPMRC},
+        tool_files.NPM_TOKENS,
+        wiring="tokenHelper",
+        like="git, passwords of two servers",
+    ),
+    "aws, keys in both files": Case(
+        lambda root: AwsRecipe(root / "bin/shim"),
+        {".aws/credentials": tool_files.AWS_CREDENTIALS, ".aws/config": tool_files.AWS_CONFIG},
+        tool_files.AWS_SECRETS,
+        wiring="credential_process",
+        like="git, passwords of two servers",
+    ),
+    "kubectl, a token and a token's file": Case(
+        lambda root: KubectlRecipe(root / "bin/shim"),
+        {".kube/config": tool_files.KUBE_CONFIG, ".kube/erin.token": tool_files.KUBE_TOKENS[1]},
+        tool_files.KUBE_TOKENS,
+        wiring="provideClusterInfo",
+        like="git, passwords of two servers",
+    ),
+    "gcp, a login": Case(
+        lambda _: GcpRecipe(),
+        {cloud_logins.ADC: json.dumps(held.GOOGLE_ADC)},
+        (held.GOOGLE_ADC["refresh_token"],),
+        wiring="external_account",
+        program="terraform",
+        like="git, passwords of two servers",
+    ),
+    "azure, two service principals": Case(
+        lambda root: AzureRecipe(root / "bin/shim"),
+        {".azure/service_principal_entries.json": tool_files.AZURE_ENTRIES},
+        tool_files.AZURE_SECRETS,
+        wiring="client_secret",  # a decoy: whom to ask is in no file
+        like="git, passwords of two servers",
+    ),
+    "keyring, passwords of three programs": Case(
+        lambda root: KeyringRecipe(root / "bin/shim"),
+        {
+            ".pypirc": tool_files.PYPIRC,
+            ".config/pip/pip.conf": tool_files.PIP_CONF,
+            ".config/uv/uv.toml": tool_files.UV_TOML,
+        },
+        tool_files.INDEX_PASSWORDS,
+        wiring="keyring-provider",
+        program="uv",
+        like="git, passwords of two servers",
+    ),
+    "ssh, a key and settings": Case(
+        lambda _: SshRecipe(Path("/run/agent-broker/ssh.sock")),
+        {".ssh/id": tool_files.SSH_KEY, ".ssh/config": "Host a\n  User me\n"},
+        tool_files.SSH_SECRETS,
+        wiring="IdentityAgent",
+        like="git, passwords of two servers",
+    ),
+    "a recipe as data, in every format": Case(_every_format, held.RECIPE_FILES, held.RECIPE_KEYS),
 }

@@ -11,8 +11,9 @@ from agent_broker.clock import SystemClock
 from agent_broker.inject.caller import ConnectionCaller
 from agent_broker.inject.endpoint import Endpoint
 from agent_broker.inject.forward import Forwarder
+from agent_broker.inject.google_tokens import MINTED
 from agent_broker.inject.kinds import PROVIDERS
-from agent_broker.inject.oauth import TokenKeeper
+from agent_broker.inject.oauth import LoginWatch, TokenKeeper
 from agent_broker.inject.peer import PeerFinder, SocketLike
 from agent_broker.inject.phantom import CREDENTIAL_ATTRIBUTE, PhantomBook, new_phantom
 from agent_broker.inject.sock_diag import SockDiag
@@ -33,6 +34,7 @@ class InjectWorld:
         self.monitor = ProcMonitor(os.getpid())
         self.issuer = PlainIssuer(self.vault)
         self.decoys = PlainDecoys()
+        self.watch: LoginWatch | None = None
         self.book = PhantomBook(self.vault)
         self.phantom = new_phantom()
         self.base_url = ""
@@ -76,8 +78,13 @@ class InjectWorld:
         unix.bind(str(folder / "inject.sock"))
         unix.listen()
         self.base_url, self.unix_path = f"http://127.0.0.1:{tcp.getsockname()[1]}", str(folder / "inject.sock")
+        urls = {"anthropic-oauth": "/v1/oauth/token", **dict.fromkeys(MINTED, "/token")}
         self.tokens = TokenKeeper(
-            self.vault, self.clock, token_urls={"anthropic-oauth": f"{self.provider.base_url}/v1/oauth/token"}, tls=tls
+            self.vault,
+            self.clock,
+            token_urls={kind: self.provider.base_url + path for kind, path in urls.items()},
+            tls=tls,
+            watch=self.watch,
         )
         self._endpoint = endpoint = Endpoint(
             issuer=self.issuer,

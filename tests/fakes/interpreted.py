@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import contextmanager
+import tempfile
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from agent_broker.enroll.roles import GEMINI
@@ -170,6 +171,28 @@ class InterpretedWorld:
                 process.stdout.close()
         await self.starts.close()
         self.sensor.close()
+
+
+@asynccontextmanager
+async def enrolled_world():
+    """Make the world, enrolled; in the end nothing of it is left."""
+    folder = Path(tempfile.mkdtemp(prefix="interpreted-", dir="/tmp"))
+    try:
+        folder.chmod(0o755)
+        world = InterpretedWorld(folder)
+        try:
+            await world.rest()
+            assert await world.enroll() == ()
+            yield world
+        finally:
+            await world.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def is_agent(verdict):
+    """Whether it says that the caller is an agent's main process."""
+    return verdict.principal is not None and verdict.principal.is_caller
 
 
 class _Adopted:

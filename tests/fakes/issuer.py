@@ -90,6 +90,10 @@ class ProcMonitor:
         """See MonitorClient."""
         return _ProcCaller(self, f"socket {inode}", holders_of(inode))
 
+    def ask_ahead(self, inode: int, known: Freshness) -> "_ProcAhead":
+        """See MonitorClient: the kernel's tables are read now."""
+        return _ProcAhead(self.caller_by_socket(inode), known)
+
     async def other_end_of(self, inode: int) -> int:
         """See MonitorClient: everybody is in one namespace here."""
         del inode
@@ -101,6 +105,10 @@ class ProcMonitor:
         lives = Path(f"/proc/{known.proc_id}").exists() and not self.down
         is_same = lives and self.evidence(int(known.proc_id)).freshness == known
         return Unchanged(known) if is_same else Unknown("the process ended, or changed")
+
+    async def confirm(self, pidfd: int, known: Freshness) -> Verdict:
+        """See MonitorClient."""
+        return await self.recheck(known) if known.proc_id == _pid_of(pidfd) else Unknown("it is another process")
 
     def evidence(self, pid: int) -> Evidence:
         """Return evidence of one live process."""
@@ -118,6 +126,15 @@ class ProcMonitor:
         return Evidence(freshness, uid, (step,), principal, taints=(), tier="observe")
 
 
+class _ProcAhead:
+    def __init__(self, caller: "_ProcCaller", known: Freshness) -> None:
+        self._caller = caller
+        self._known = known
+
+    async def verdict(self) -> Verdict:
+        return await self._caller.attest(self._known)
+
+
 class _ProcCaller:
     def __init__(self, monitor: ProcMonitor, question: str, pids: list[int]) -> None:
         self._monitor = monitor
@@ -130,7 +147,10 @@ class _ProcCaller:
             return Unknown("the monitor does not answer", "systemctl start agent-broker-monitor")
         if len(self._pids) != 1:
             return Unknown(f"{len(self._pids)} processes hold the connection")
-        evidence = self._monitor.evidence(self._pids[0])
+        try:
+            evidence = self._monitor.evidence(self._pids[0])
+        except FileNotFoundError:
+            return Unknown("the process is gone")
         return Unchanged(evidence.freshness) if evidence.freshness == known else evidence
 
 

@@ -58,6 +58,9 @@ class FakeKernel:
     senders: dict[int, Sender] = field(default_factory=dict)
     hidden_references: dict[int, int] = field(default_factory=dict)
     other_ends: dict[int, int] = field(default_factory=dict)
+    sharers: dict[int, int] = field(default_factory=dict)
+    searches: list[int] = field(default_factory=list)
+    """In whose table a socket was looked for; 0: in everybody's."""
     writers: int = 0
     endpoints: tuple[int, FileFacts | None] = (0, None)
     let: set[tuple[int, str, int]] = field(default_factory=set)
@@ -172,20 +175,25 @@ class FakeKernel:
     def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
         return tuple(self.mappings.get(pid, ()))
 
-    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
-        self.endpoints = (tcp_port, name)
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None, sign_name: FileFacts | None = None) -> bool:
+        self.endpoints = (tcp_port, name, sign_name)
         return "send" not in self.missing
 
-    def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
+    def socket_holders(self, inode: int, *, pid: int = 0) -> tuple[OpenFile, ...]:
+        self.searches.append(pid)
         pids = self.sockets.get(inode, ())
         references = len(pids) + self.hidden_references.get(inode, 0)
-        sender = self.senders.get(inode)
+        sender, sharers = self.senders.get(inode), self.sharers.get(inode, 0)
         return tuple(
-            OpenFile(pid, 3, a_file(inode), wire.OPEN_SOCKET, references=references, sender=sender) for pid in pids
+            OpenFile(each, 3, a_file(inode), wire.OPEN_SOCKET, references=references, sender=sender, sharers=sharers)
+            for each in pids
+            if pid in {0, each}
         )
 
-    def other_end_of(self, inode: int) -> int:
-        return self.other_ends.get(inode, 0)
+    def other_end_of(self, inode: int, *, pid: int = 0) -> int:
+        self.searches.append(pid)
+        other = self.other_ends.get(inode, 0)
+        return other if pid in {0, *self.sockets.get(other, ())} else 0
 
     # -- inside -------------------------------------------------------------------------------------------
 

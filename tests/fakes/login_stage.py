@@ -24,12 +24,13 @@ from agent_broker.enroll.login_namespace import FIRST_UID, LAST_UID
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule, save_enrollment
 from agent_broker.inject.phantom import CREDENTIAL_ATTRIBUTE, RECORD_KIND
 from agent_broker.vault.record import Credential
+from tests.e2e.patience import until
 from tests.fakes.control import FakeBroker, ServedBroker
+from tests.fakes.terminal import PATIENCE_S, SilentError, hides_what_is_typed
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "import sys; from agent_broker.cli.main import main; sys.exit(main())")
 UID = 61123  # below those that the rooms take
-PATIENCE_S = 60.0
 KINDS = {"claude": "anthropic-oauth", "codex": "openai-oauth", "gemini": "google-oauth"}
 
 FRAME = """#!/usr/bin/python3 -I
@@ -70,10 +71,19 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
+    def type_hidden(self, text: str) -> None:
+        """Answer a question whose answer is not shown, once that is so."""
+        assert until(lambda: hides_what_is_typed(self._slave)), f"the echo stays on: {self.text[-2000:]}"
+        self.type(text)
+
     def end(self) -> int:
-        """Wait for the command's end; return its exit status."""
+        """Wait for the command's end; return its exit status. It may take as long as it likes if it says something."""
+        end_s = time.monotonic() + PATIENCE_S
         while self.process.poll() is None:
-            self._read(0.05)
+            if self._read(0.05):
+                end_s = time.monotonic() + PATIENCE_S
+            if time.monotonic() > end_s:
+                raise SilentError(f"it does not end: {self.text[-2000:]}")
         while self._read(0):
             pass
         return self.process.returncode
@@ -129,13 +139,15 @@ class LoginStage:
         self.enroll(agent, EnrolledBinary(str(path), sha256_of(path), path.stat().st_size))
         return path
 
-    def enroll(self, agent: str, binary: EnrolledBinary, argv0: str = "") -> None:
+    def enroll(self, agent: str, binary: EnrolledBinary, argv0: str = "") -> Enrollment:
         key = f"{agent}/{UID}/oauth"
         role = RoleRule(argv0_names=(argv0 or agent,))
         folder = self.root / "var/lib/agent-broker/registry/agents"
         folder.mkdir(parents=True, exist_ok=True)
-        save_enrollment(folder, Enrollment(agent, UID, "me", (binary,), role, (), (key,), 0))
+        enrollment = Enrollment(agent, UID, "me", (binary,), role, (), (key,), 0)
+        save_enrollment(folder, enrollment)
         self.hold(key, KINDS[agent], b'{"old": "login"}')
+        return enrollment
 
     def hold(self, key: str, kind: str, secret: bytes) -> None:
         """Put the agent's credential, and the phantom that stands for it, into the vault."""
@@ -152,8 +164,12 @@ class LoginStage:
 
     def run(self, *words: str, agent: str = "claude") -> Terminal:
         """Begin ``login`` in a terminal."""
+        return self.command("login", agent, "--user", str(UID), *words)
+
+    def command(self, *words: str) -> Terminal:
+        """Begin a command in a terminal."""
         environment = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "AGENT_BROKER_ROOT": str(self.root)}
-        self.terminals.append(Terminal(("login", agent, "--user", str(UID), *words), environment))
+        self.terminals.append(Terminal(words, environment))
         return self.terminals[-1]
 
     def in_room(self) -> list[int]:

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import formatdate
 from pathlib import Path
 from typing import Self
@@ -60,6 +60,12 @@ class Mode(Struct, forbid_unknown_fields=True):
     """What the token endpoint says the time is (Date), Unix time; 0: the machine's."""
     rotate: bool = True
     """False: a refresh gives no new refresh token."""
+    aws_keys: dict[str, list[str]] = field(default_factory=dict)
+    """By access key id: secret key and session token, with which requests to Bedrock have to be signed."""
+    google_accounts: dict[str, str] = field(default_factory=dict)
+    """By a service account's name: its public key (PEM)."""
+    google_logins: dict[str, list[str]] = field(default_factory=dict)
+    """By refresh token: the client's id and secret."""
 
 
 class Seen(Struct):
@@ -153,7 +159,8 @@ class MockProvider:
             return web.json_response({"message": "hello"})
         return _error(404, "not_found_error", "mock: not found")
 
-    async def _record(self, request: web.Request) -> Seen:
+    async def _record(self, request: web.Request, instead: Mapping[str, str] | None = None) -> Seen:
+        """Keep a request; ``instead``: what is kept of headers whose values are not to be kept."""
         body = await request.read()
         try:
             parsed = json.loads(body) if body else None
@@ -163,6 +170,7 @@ class MockProvider:
         for name, value in request.headers.items():
             key = name.lower()
             headers[key] = f"{headers[key]},{value}" if key in headers else value
+        headers |= instead or {}
         whole = request.raw_path.encode() + body
         whole += unquote_to_bytes(whole)  # of a form, both as it came and as it is meant
         marks = tuple(mark for mark in self._current_mode().replies if mark.encode() in whole)
@@ -201,7 +209,7 @@ class MockProvider:
         body = seen.json if isinstance(seen.json, dict) else {}
         if seen.marks:
             mode = msgspec.structs.replace(mode, answer=mode.replies[seen.marks[0]], tool_cmd="")
-        turn = _Turn(body, mode, len(self.seen))
+        turn = Turn(body, mode, len(self.seen))
         if not body.get("stream"):
             return web.json_response(turn.whole())
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
@@ -223,12 +231,13 @@ async def held_back(mode: Mode, sent: int) -> None:
         await asyncio.sleep(_HOLD_POLL_S)
 
 
-class _Turn:
+class Turn:
     """One answer of the model: text, or one call of the Bash tool."""
 
     def __init__(self, body: dict[str, object], mode: Mode, number: int) -> None:
         self._mode = mode
-        self._calls_tool = bool(mode.tool_cmd) and _offers_bash(body) and not _has_tool_result(body)
+        self._tool = _bash_of(body)
+        self._calls_tool = bool(mode.tool_cmd) and bool(self._tool) and not _has_tool_result(body)
         self._head = {
             "id": f"msg_mock_{number}",
             "type": "message",
@@ -249,22 +258,23 @@ class _Turn:
         """Return the answer of a request that does not stream."""
         block: dict[str, object] = {"type": "text", "text": self._mode.answer * self._mode.events}
         if self._calls_tool:
-            block = {"type": "tool_use", "id": "toolu_mock1", "name": "Bash", "input": self._tool_input}
+            block = {"type": "tool_use", "id": "toolu_mock1", "name": self._tool, "input": self._tool_input}
         usage = {"input_tokens": 10, "output_tokens": 3}
         return {**self._head, "content": [block], "stop_reason": self._stop, "usage": usage}
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the encoded events, with the mode's delay between two."""
-        for number, event in enumerate(self._events()):
+        for number, event in enumerate(self.events()):
             if number and self._mode.event_delay_s:
                 await asyncio.sleep(self._mode.event_delay_s)
             yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
-    def _events(self) -> list[dict[str, object]]:
+    def events(self) -> list[dict[str, object]]:
+        """Return the events of a streamed answer."""
         block: dict[str, object] = {"type": "text", "text": ""}
         delta: dict[str, object] = {"type": "text_delta", "text": self._mode.answer}
         if self._calls_tool:
-            block = {"type": "tool_use", "id": "toolu_mock1", "name": "Bash", "input": {}}
+            block = {"type": "tool_use", "id": "toolu_mock1", "name": self._tool, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(self._tool_input)}
         message = {**self._head, "content": [], "stop_reason": None, "usage": {"input_tokens": 10, "output_tokens": 1}}
         count = 1 if self._calls_tool else self._mode.events
@@ -282,9 +292,11 @@ class _Turn:
         ]
 
 
-def _offers_bash(body: dict[str, object]) -> bool:
+def _bash_of(body: dict[str, object]) -> str:
+    """Return the name under which a Bash tool is offered; empty: none is."""
     tools = body.get("tools")
-    return isinstance(tools, list) and any(isinstance(tool, dict) and tool.get("name") == "Bash" for tool in tools)
+    names = [tool.get("name") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    return next((name for name in names if name in {"Bash", "bash"}), "")
 
 
 def _has_tool_result(body: dict[str, object]) -> bool:

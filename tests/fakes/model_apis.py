@@ -44,13 +44,19 @@ class ModelProvider(MockProvider):
             await self._record(request)
             return await self._token(self._current_mode())
         if request.path.endswith(("/responses", "/chat/completions")):
-            seen = await self._record(request)
-            mode = self._mode_for(seen)
-            if request.path.endswith("/responses"):
-                return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
-            return web.json_response(chat_completion(_body(seen), mode))
+            return await self._openai(request)
         is_gemini = "enerateContent" in request.path or "/v1internal:" in request.path
         return await (self._gemini(request) if is_gemini else super()._answer(request))
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        seen = await self._record(request)
+        mode = self._mode_for(seen)
+        if request.path.endswith("/responses"):
+            return await _stream(request, mode, openai_events(_body(seen), mode), named=True)
+        answer = chat_completion(_body(seen), mode)
+        if _body(seen).get("stream"):
+            return await _stream(request, mode, chat_chunks(answer, mode.events), named=False)
+        return web.json_response(answer)
 
     def _mode_for(self, seen: Seen) -> Mode:
         """Return how one request is answered: one with a text of ``replies`` as that says, without a tool."""
@@ -74,16 +80,44 @@ class ModelProvider(MockProvider):
 
 
 def chat_completion(body: dict, mode: Mode) -> dict:
-    """Return one answer of OpenAI's older interface, which many agents speak: text, unstreamed."""
-    message = {"role": "assistant", "content": mode.answer}
+    """Return one answer of OpenAI's older interface, which many agents speak: text or a call of a shell tool, whole."""
+    message: dict = {"role": "assistant", "content": mode.answer}
+    call = _chat_call(body, mode.tool_cmd) if mode.tool_cmd else None
+    if call is not None:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
     return {
         "id": "chatcmpl-mock",
         "object": "chat.completion",
         "created": 0,
         "model": body.get("model", ""),
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if call else "stop"}],
         "usage": {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13},
     }
+
+
+def _chat_call(body: dict, command: str) -> dict | None:
+    """Return a call of the shell tool that is offered; None: there is none, or it was called already."""
+    names = {each.get("function", {}).get("name") for each in body.get("tools", []) if isinstance(each, dict)}
+    name = next((each for each in ("bash", "run_shell_command") if each in names), "")
+    if not name or any(each.get("role") == "tool" for each in body.get("messages", [])):
+        return None
+    arguments = {"command": command, "description": "mock", "is_background": False}
+    return {"id": "call_mock1", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+def chat_chunks(answer: dict, events: int = 1) -> list[dict]:
+    """Return the pieces of such an answer as it is streamed: the text so often, or a call, and its end."""
+    head = {**answer, "object": "chat.completion.chunk"}
+    choice = answer["choices"][0]
+    delta = {**choice["message"]}
+    if "tool_calls" in delta:
+        delta["tool_calls"] = [{**each, "index": 0} for each in delta["tool_calls"]]
+        events = 1
+    piece = {"index": 0, "delta": delta, "finish_reason": None}
+    return [
+        *[{**head, "choices": [piece], "usage": None}] * events,
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]},
+    ]
 
 
 def openai_events(body: dict, mode: Mode) -> list[dict]:

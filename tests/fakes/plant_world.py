@@ -37,7 +37,7 @@ class PlantWorld:
         return Garden(
             watch=self.watch,
             journal_dir=self.state / "enroll",
-            registry_dir=self.state / "registry/agents",
+            registries=(self.state / "registry/agents", self.state / "registry/tools"),
             decoys_dir=self.state / "registry/decoys",
             clock=SystemClock(),
             on_step=on_step,

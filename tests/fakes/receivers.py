@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from agent_broker.audit.alerts import AlertLog
+from agent_broker.audit.journal import DEFAULT_LIMITS, Limits
 from agent_broker.audit.sinks.dispatch import Dispatch, Pace
 from agent_broker.errors import RefusedError, UnavailableError
 from agent_broker.monitor.incident import Incident, Offender, new_incident
@@ -73,10 +74,10 @@ class Receiver:
 class World:
     """An alert log and its sinks, in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self.folder = folder
         self.path = folder / "alerts.log"
-        self.log = AlertLog.open(self.path, FakeClock())
+        self.log = AlertLog.open(self.path, FakeClock(), limits)
 
     def cursor(self, name: str = "receiver") -> Path:
         return self.folder / f"{name}.cursor"

@@ -13,7 +13,9 @@ PHANTOM_HELPER = "claude-api-key-helper"
 
 
 @functools.cache
-def compiled(*definitions: str, server_uid: int | None = None) -> Path:
+def compiled(
+    *definitions: str, server_uid: int | None = None, source: str = "client.c", name: str = "agent-broker-shim"
+) -> Path:
     """Return the binary, compiled once a test run for each set of ``-D`` definitions.
 
     The server must be this user's own, since tests need not run as root; as root that is the shipped rule.
@@ -21,9 +23,9 @@ def compiled(*definitions: str, server_uid: int | None = None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="shim-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     folder.chmod(0o755)
-    binary = folder / "agent-broker-shim"
+    binary = folder / name
     wanted = (f"SERVER_UID={os.geteuid() if server_uid is None else server_uid}", *definitions)
-    command = ["cc", f"@{SOURCE / 'cc.flags'}", *(f"-D{d}" for d in wanted), "-o", binary, SOURCE / "client.c"]
+    command = ["cc", f"@{SOURCE / 'cc.flags'}", *(f"-D{d}" for d in wanted), "-o", binary, SOURCE / source]
     subprocess.run(command, check=True, cwd=SOURCE)
     return binary
 

@@ -19,8 +19,8 @@ from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.evidence import Evidence
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
-from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
+from tests.fakes.backends import BACKENDS
 
 USER = 1500
 _HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ class Victim:
 class World:
     """The kernel side, an attestor, and a folder that every user can enter."""
 
-    def __init__(self):
+    def __init__(self, backend="core"):
         self.folder = Path(tempfile.mkdtemp(prefix="tampering-"))
         self.folder.chmod(0o755)
         self.agent = self.folder / "agent"
@@ -70,7 +70,7 @@ class World:
         self.store = Store(scan_strings, str)
         self.events = []
         self.store.on_taint = self.events.append
-        self.sensor = CoreSensor(self.store.apply)
+        self.sensor = BACKENDS[backend](self.store.apply)
         self.store.link_seeded()
         self.hashes = HashCache()
         self.attestor = Attestor(epoch="e1", tier="observe+", sensor=self.sensor, store=self.store, hashes=self.hashes)
@@ -155,6 +155,11 @@ class World:
                     break
                 await asyncio.sleep(0.001)
             return verdict
+
+    def confirm(self, pid, known):
+        """Return what a look at the kernel's record of a process says of some evidence."""
+        with _pidfd(pid) as pidfd:
+            return self.attestor.confirm(pidfd, known)
 
     def _popen(self, uid, *argv):
         process = subprocess.Popen(

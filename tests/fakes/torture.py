@@ -25,8 +25,8 @@ from agent_broker.identity.evidence import Evidence
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
 from agent_broker.kernel.maps import TaskRecord
-from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
+from tests.fakes.backends import BACKENDS
 
 _UCRED = struct.Struct("=iII")
 
@@ -106,7 +106,7 @@ class Family:
 class Torture:
     """The kernel side, an attestor, and two programs: the enrolled ``agent`` and ``leaf``, which is nobody."""
 
-    def __init__(self):
+    def __init__(self, backend="core"):
         self.folder = Path(tempfile.mkdtemp(prefix="torture-"))
         self.folder.chmod(0o755)  # other users execute them
         self.agent = str(self.folder / "agent")
@@ -114,7 +114,7 @@ class Torture:
         for program in (self.agent, self.leaf):
             shutil.copy(build_torture(), program)
         self.store = Store(scan, str, kept_after_exit=0)  # the dead are kept for their descendants alone
-        self.sensor = CoreSensor(self.store.apply)
+        self.sensor = BACKENDS[backend](self.store.apply)
         self.store.link_seeded()
         hashes = HashCache()
         self.attestor = Attestor(epoch="e1", tier="observe+", sensor=self.sensor, store=self.store, hashes=hashes)

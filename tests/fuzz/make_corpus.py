@@ -4,6 +4,8 @@ Inputs that a fuzz run found are added to the folders by hand, and stay.
 """
 
 from agent_broker.kernel import wire
+from agent_broker.ssh.messages import SESSION_BIND
+from agent_broker.ssh.wire import number, string
 from agent_broker.transport.frame import (
     FrameType,
     ShimAnswer,
@@ -90,8 +92,31 @@ def environments() -> dict[str, bytes]:
     }
 
 
+def ssh_agent() -> dict[str, bytes]:
+    key = string(b"ssh-ed25519") + string(bytes(range(32)))
+    login = string(b"s" * 32) + bytes((50,)) + string(b"me") + string(b"ssh-connection")
+    plain = login + string(b"publickey") + b"\1" + string(b"ssh-ed25519") + string(key)
+    bound = login + string(b"publickey-hostbound-v00@openssh.com") + b"\1" + string(b"ssh-ed25519") + string(key) * 2
+    file = b"SSHSIG" + string(b"git") + string(b"") + string(b"sha512") + string(b"h" * 64)
+    bind = string(SESSION_BIND.encode()) + string(key) + string(b"s" * 32) + string(string(b"ssh-ed25519") * 2)
+    requests = {"plain-login": plain, "bound-login": bound, "file": file, "certificate": key * 3}
+    return {f"sign-{name}": b"\x0d" + string(key) + string(data) + number(0) for name, data in requests.items()} | {
+        "list": b"\x0b",
+        "list-with-more": b"\x0b\0",
+        "bind": b"\x1b" + bind + b"\0",
+        "bind-forwarding": b"\x1b" + bind + b"\1",
+        "bind-cut": b"\x1b" + bind,
+        "other-extension": b"\x1b" + string(b"query"),
+        "add-key": b"\x11" + string(b"ssh-ed25519") + string(bytes(32)) + string(bytes(64)) + string(b"me"),
+        "string-longer-than-the-message": b"\x0d\xff\xff\xff\xff",
+        "lock": b"\x16" + string(b"x"),
+        "nothing": b"",
+    }
+
+
 def main() -> None:
-    for name, inputs in {"frame": frames(), "events": events(), "environment": environments()}.items():
+    corpora = {"frame": frames(), "events": events(), "environment": environments(), "ssh_agent": ssh_agent()}
+    for name, inputs in corpora.items():
         folder = CORPUS / name
         folder.mkdir(parents=True, exist_ok=True)
         for each, data in inputs.items():

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-LONGEST_INPUT_BYTES = {"frame": 4096, "events": 4200, "environment": 1024}
+LONGEST_INPUT_BYTES = {"frame": 4096, "events": 4200, "environment": 1024, "ssh_agent": 4096}
 """By target: long enough for every case, short enough for many a second. The corpus may hold longer ones."""
 NAMES = tuple(LONGEST_INPUT_BYTES)
 CORPUS = Path(__file__).parent / "corpus"

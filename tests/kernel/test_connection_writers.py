@@ -3,9 +3,11 @@
 The agent here is a copy of Python that is enrolled as it is, and does what the test says.
 """
 
+import asyncio
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from contextlib import suppress
@@ -25,6 +27,13 @@ pytestmark = pytest.mark.kernel
 USER = 1500
 BORROW = "ctypes.CDLL(None).syscall(438, os.pidfd_open({pid}), {fd}, 0)"  # pidfd_getfd
 
+PAIR = "globals().setdefault('pair', __import__('socket').socketpair())[0].fileno()"
+SHARE_FILES = (  # clone(CLONE_FILES | SIGCHLD)
+    "[p or __import__('time').sleep(600) for p in [ctypes.CDLL(None).syscall(56, 0x411, 0, 0, 0, 0)]][0]"
+)
+WAITS = {"__import__('select').select([s], [], [])": ("23 ", "270 "), "s.recv(1)": ("45 ",)}
+"""A call that waits, and the numbers of its system call."""
+
 
 class Connection:
     """A connection of the enrolled agent's to what the kernel was told is the broker."""
@@ -34,6 +43,11 @@ class Connection:
         self.agent = agent
         self.inode = inode
         self.fd = fd
+
+    async def used(self, before):
+        """Let the agent write; return what is known of it then, if it is to be known ``before`` all else."""
+        await self.agent.do("s.send(b'GET')")
+        return (await self.judge()).freshness if before else None
 
     async def judge(self, known=None):
         return await self.world.attestor.attest_socket(self.inode, known)
@@ -170,22 +184,59 @@ async def test_every_way_to_write_counts(stage, write):
     assert "another program" in (await connection.judge()).reason
 
 
-async def test_a_copy_that_is_kept_makes_two_holders(stage):
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_copy_that_is_kept_makes_two_holders(stage, before):
     connection = await stage.connect()
-    await connection.agent.do("s.send(b'GET')")
+    known = await connection.used(before)
     thief = await stage.puppet()
     await thief.do(BORROW.format(pid=connection.agent.pid, fd=connection.fd))
 
-    assert "2 processes hold" in (await connection.judge()).reason
+    assert "2 processes hold" in (await connection.judge(known)).reason
 
 
-async def test_a_copy_on_its_way_in_a_message_is_a_holder_that_no_table_shows(stage):
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_copy_on_its_way_in_a_message_is_a_holder_that_no_table_shows(stage, before):
     connection = await stage.connect()
-    await connection.agent.do("s.send(b'GET')")
-    await connection.agent.do("globals().setdefault('pair', __import__('socket').socketpair())[0].fileno()")
+    known = await connection.used(before)
+    await connection.agent.do(PAIR)
     await connection.agent.do("__import__('socket').send_fds(pair[0], [b'x'], [s.fileno()])")
 
-    assert "more than its process's descriptors" in (await connection.judge()).reason
+    assert "more than its process's descriptors" in (await connection.judge(known)).reason
+
+
+@pytest.mark.parametrize("how", WAITS)
+@pytest.mark.parametrize("stolen", [True, False])
+async def test_a_waiting_call_of_a_process_with_one_thread_hides_no_copy(stage, how, stolen):
+    """Its recv() takes no reference, its select() does: one more is somebody else's."""
+    connection = await stage.connect()
+    await connection.used(before=False)
+    if stolen:
+        thief = await stage.puppet()
+        borrowed = await thief.do(BORROW.format(pid=connection.agent.pid, fd=connection.fd))
+        await thief.do(PAIR)
+        await thief.do(f"__import__('socket').send_fds(pair[0], [b'x'], [{borrowed}]) and os.close({borrowed})")
+    waiting = asyncio.ensure_future(connection.agent.do(f"len({how})"))
+    while not Path(f"/proc/{connection.agent.pid}/syscall").read_text().startswith(WAITS[how]):
+        await asyncio.sleep(0.01)
+
+    verdict = await connection.judge()
+
+    assert isinstance(verdict, Unknown if stolen else Evidence)
+    assert not stolen or "more than its process's descriptors" in verdict.reason
+    stage.accepted.send(b"x")
+    await waiting
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_process_that_shares_the_agents_table_of_files_is_a_holder(stage, before):
+    connection = await stage.connect()
+    known = await connection.used(before)
+    child = await connection.agent.do(SHARE_FILES)
+
+    verdict = await connection.judge(known)
+    os.kill(child, signal.SIGKILL)
+
+    assert "2 processes hold" in verdict.reason
 
 
 async def test_descriptors_and_waiting_threads_of_the_agent_itself_are_no_other_holders(stage):

@@ -100,6 +100,28 @@ def test_an_opener_waits_for_its_answer(group, file, response, error):
     os.close(pidfd)
 
 
+def test_several_openers_go_on_by_one_call_though_one_was_answered_before(group, file):
+    mark(group, file, FAN_OPEN_PERM)
+    openers = [Opener(file) for _ in range(5)]
+    events = []
+    while len(events) < len(openers):
+        events += group.read_opens()
+    fds = [event_fd for _, event_fd, _, _ in events]
+    group.answer(fds[2], FAN_DENY)
+
+    group.allow_all([fds[2], *fds, fds[2]])
+
+    assert sorted(str(each.result()) for each in openers) == sorted([str(errno.EPERM), *["None"] * 4])
+    for _, event_fd, _, pidfd in events:
+        os.close(event_fd)
+        os.close(pidfd)
+
+
+def test_an_answer_that_the_kernel_refuses_is_told(group):
+    with pytest.raises(OSError, match="Invalid argument"):
+        group.allow_all([-1])
+
+
 def test_closing_the_group_lets_every_opener_go(group, file):
     mark(group, file, FAN_OPEN_PERM)
     read, unread = Opener(file), Opener(file)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from agent_broker.identity.evidence import Evidence, Unknown
+from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from tests.fakes.beating import Beating
 
 pytestmark = pytest.mark.kernel
@@ -37,6 +37,22 @@ async def test_a_kernel_side_that_reports_is_proven(world, child):
     assert world.attestor.attest_now(child) is not None
 
 
+async def test_a_recheck_waits_for_a_beat_that_is_late(world, child):
+    known = await world.attestor.attest(child)
+    world.age()
+
+    assert world.attestor.recheck_now(known.freshness) is None
+    assert isinstance(await world.attestor.recheck(known.freshness), Unchanged)
+
+
+async def test_a_confirmation_waits_for_a_beat_that_is_late(world, child):
+    known = await world.attestor.attest(child)
+    world.age()
+
+    assert world.attestor.confirm_now(child, known.freshness) is None
+    assert isinstance(await world.attestor.confirm(child, known.freshness), Unchanged)
+
+
 @pytest.mark.parametrize("hook", ["fork", "exec", "exit"])
 async def test_a_hook_that_is_detached_is_missed_and_nobody_is_known_any_more(world, child, hook):
     assert await world.heartbeat.prove() == ""
@@ -50,7 +66,7 @@ async def test_a_hook_that_is_detached_is_missed_and_nobody_is_known_any_more(wo
     assert isinstance(verdict, Unknown)
     assert "does not report any more" in verdict.reason
     assert world.told == [world.heartbeat.blind]
-    assert isinstance(world.attestor.recheck(known.freshness), Unknown)
+    assert isinstance(await world.attestor.recheck(known.freshness), Unknown)
     assert isinstance(world.attestor.recall(world.attestor.snapshot(child)), Unknown)
 
 

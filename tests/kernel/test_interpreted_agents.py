@@ -5,29 +5,21 @@ import ctypes
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from agent_broker.kernel.maps import TaskRecord
-from tests.fakes.interpreted import OWNER, InterpretedWorld
+from tests.fakes.interpreted import OWNER, enrolled_world, is_agent
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 async def world():
-    folder = Path(tempfile.mkdtemp(prefix="interpreted-", dir="/tmp"))
-    folder.chmod(0o755)
-    world = InterpretedWorld(folder)
-    await world.rest()
-    assert await world.enroll() == ()
-    yield world
-    await world.close()
-    shutil.rmtree(folder)
+    async with enrolled_world() as world:
+        yield world
 
 
 @contextmanager
@@ -42,10 +34,6 @@ def mounted_by_a_user(folder):
     finally:
         libc.umount2(os.fsencode(folder), 2)  # MNT_DETACH
         os.close(fd)
-
-
-def is_agent(verdict):
-    return verdict.principal is not None and verdict.principal.is_caller
 
 
 async def test_the_enrolled_script_is_the_agent_however_it_is_started(world):
@@ -154,6 +142,7 @@ async def test_a_change_while_it_runs_taints_for_good_although_it_was_undone(wor
 
     assert is_agent(await world.attest(process))
     assert (await world.attest(process)).taints != ()
+    assert not (await world.attest(process)).is_updated
     await world.rest()
     assert (await world.attest(process)).taints != ()
     assert (await world.attest(world.start(world.link))).taints == ()

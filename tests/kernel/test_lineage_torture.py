@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_broker.identity.evidence import Unknown
+from tests.fakes.backends import BACKENDS
 from tests.fakes.torture import Torture, processes, programs
 
 pytestmark = pytest.mark.kernel
@@ -13,9 +14,9 @@ pytestmark = pytest.mark.kernel
 DEEP = 64
 
 
-@pytest.fixture
-async def torture():
-    torture = Torture()
+@pytest.fixture(params=BACKENDS)
+async def torture(request):
+    torture = Torture(request.param)
     await torture.enroll(os.getuid())
     yield torture
     torture.close()
@@ -231,7 +232,7 @@ async def test_a_process_with_the_number_of_a_dead_one_is_another(torture):
     assert new.pid == old.pid
     assert new.record.proc_id != old.record.proc_id
     assert isinstance(await torture.attest(old), Unknown)
-    assert isinstance(torture.attestor.recheck(before.freshness), Unknown)
+    assert isinstance(await torture.attestor.recheck(before.freshness), Unknown)
     assert (await torture.attest(new, before.freshness)).freshness == evidence.freshness
 
 

@@ -18,8 +18,8 @@ from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
-from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
+from tests.fakes.backends import BACKENDS
 
 pytestmark = pytest.mark.kernel
 
@@ -53,9 +53,9 @@ class Subject:
 
 
 class World:
-    def __init__(self, folder, ring_bytes):
+    def __init__(self, backend, folder, ring_bytes):
         self.store = Store(scan_strings, str)
-        self.sensor = CoreSensor(self.store.apply, ring_bytes=ring_bytes)
+        self.sensor = BACKENDS[backend](self.store.apply, ring_bytes=ring_bytes)
         self.store.link_seeded()
         self.hashes = HashCache()
         self.attestor = Attestor(epoch="e1", tier="test", sensor=self.sensor, store=self.store, hashes=self.hashes)
@@ -133,11 +133,16 @@ class World:
         self.sensor.close()
 
 
-@pytest.fixture(params=[4096, 128 * 1024], ids=["a-page", "32-pages"])
+PAGE = 4096
+RINGS = [("core", PAGE), ("core", 32 * PAGE), ("bcc", 32 * PAGE)]
+
+
+@pytest.fixture(params=RINGS, ids=[f"{backend}-{size // PAGE}" for backend, size in RINGS])
 async def world(request, tmp_path):
     """A page does not even hold one image's strings, nor the machine's processes at the start."""
-    world = World(tmp_path, request.param)
-    world.holds_its_seed = request.param > 4096
+    backend, ring_bytes = request.param
+    world = World(backend, tmp_path, ring_bytes)
+    world.holds_its_seed = ring_bytes > PAGE
     try:
         await world.enroll()
         yield world
@@ -191,9 +196,11 @@ async def test_an_exec_that_was_lost_is_never_bridged(world):
         assert known is not None or not world.holds_its_seed
         assert known is None or before.principal.is_caller
         world.fill_the_ring()
+        assert known is None or isinstance(world.attestor.confirm(pidfd, known), Unchanged)  # nothing of it was lost
         become_the_next()
         assert isinstance(await world.attestor.attest(pidfd, known), Unknown)
-        assert known is None or isinstance(world.attestor.recheck(known), Unknown)
+        assert known is None or isinstance(await world.attestor.recheck(known), Unknown)
+        assert known is None or isinstance(world.attestor.confirm(pidfd, known), Unknown)
         become_the_next()
         assert isinstance(await world.attestor.attest(pidfd, known), Unknown)
     finally:

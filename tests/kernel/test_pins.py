@@ -12,7 +12,7 @@ import pytest
 from agent_broker.errors import UnavailableError
 from agent_broker.kernel import wire
 from agent_broker.kernel.libbpf import Libbpf
-from agent_broker.kernel.pins import BPFFS, Pins, release
+from agent_broker.kernel.pins import BPFFS, Pins, is_denying, release
 from agent_broker.kernel.sensor import CoreSensor
 
 pytestmark = pytest.mark.kernel
@@ -101,6 +101,7 @@ def test_where_nothing_is_denied_nothing_outlives_a_monitor_that_stops(pins):
     CoreSensor(lambda _: None, pins=pins).close()
 
     assert not pins.exists()
+    assert is_denying(pins) is None
 
 
 def test_what_an_unfinished_start_left_behind_is_removed(pins):
@@ -113,6 +114,7 @@ def test_what_an_unfinished_start_left_behind_is_removed(pins):
 def test_releasing_removes_all_and_may_be_done_again(pins, shell):
     kill(start_monitor(pins, shell))
 
+    assert is_denying(pins) is False  # what it told is there, and nothing that denies, on a kernel without BPF LSM
     assert release(pins) == 1
     assert release(pins) == 0
     assert not pins.exists()

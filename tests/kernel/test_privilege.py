@@ -3,11 +3,22 @@
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from agent_broker.privilege import CAP_BPF, CAP_SYS_ADMIN, become, hide_memory, keep_capabilities, leave_network
+from agent_broker.monitor.giving_way import REPEATS, WINDOW_S, GivingWay
+from agent_broker.privilege import (
+    CAP_BPF,
+    CAP_SYS_ADMIN,
+    CAP_SYS_NICE,
+    become,
+    hide_memory,
+    keep_capabilities,
+    leave_network,
+    take_precedence,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -106,6 +117,23 @@ def test_the_monitor_keeps_only_what_it_names(child):
     assert child.said == "done"
     for name in ("CapPrm", "CapEff", "CapBnd"):
         assert int(status[name], 16) == CAP_BPF | CAP_SYS_ADMIN
+
+
+def give_way_and_come_back():
+    take_precedence()
+    keep_capabilities(CAP_BPF | CAP_SYS_NICE)
+    way = GivingWay()
+    seen = []
+    for repeats in (REPEATS, 0):
+        way.answered(repeats)
+        seen.append(str(os.getpriority(os.PRIO_PROCESS, 0)))
+        time.sleep(2 * WINDOW_S)
+    return " ".join(seen)
+
+
+@pytest.mark.parametrize("child", [give_way_and_come_back], indirect=True)
+def test_the_monitor_s_thread_that_gave_way_can_come_back(child):
+    assert child.said == "0 -10"
 
 
 def connect_nowhere():

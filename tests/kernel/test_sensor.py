@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from agent_broker.identity.environment import scan_strings
-from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
+from agent_broker.monitor.lost_exits import LOOK_S, LostExits
+from tests.fakes.backends import BACKENDS
+from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.kernel
 
@@ -22,9 +24,9 @@ SLEEP = Path("/bin/sleep").resolve()
 class Watched:
     """A live sensor with its store, and the processes that a test started."""
 
-    def __init__(self, **options):
+    def __init__(self, backend, **options):
         self.store = Store(scan_strings, str)
-        self.sensor = CoreSensor(self.store.apply, **options)
+        self.sensor = BACKENDS[backend](self.store.apply, **options)
         self.store.link_seeded()
         self.started = []
 
@@ -51,18 +53,26 @@ class Watched:
             threading.Event().wait(0.001)
         return lineage
 
-    def close(self):
+    def end_all(self):
         for process in self.started:
             process.kill()
             process.wait()
             process.stdin.close()
             process.stdout.close()
+
+    def close(self):
+        self.end_all()
         self.sensor.close()
 
 
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
 @pytest.fixture
-def watched():
-    watched = Watched()
+def watched(backend):
+    watched = Watched(backend)
     yield watched
     watched.close()
 
@@ -168,6 +178,17 @@ def test_exec_from_a_thread_that_is_not_the_leader_keeps_the_process(watched):
     assert lineage.steps[0].proc_id == before.proc_id
     assert lineage.steps[1].relation == "exec"
     assert lineage.steps[1].image.exec_id == before.image.exec_id
+
+
+def test_a_chain_of_execs_is_one_process(watched):
+    chain = "exec /bin/sh -c 'exec /bin/sh -c \"exec /bin/sleep 60\"'"
+    process = watched.start("/bin/sh", "-c", chain)
+
+    lineage = watched.ran(process.pid, "/bin/sleep")
+
+    assert lineage.gap == ""
+    assert [step.image.argv0 for step in lineage.steps[:4]] == ["/bin/sleep", "/bin/sh", "/bin/sh", "/bin/sh"]
+    assert [step.image.pid for step in lineage.steps[:5]] == [*[process.pid] * 4, os.getpid()]
 
 
 def test_a_fork_from_a_thread_belongs_to_the_whole_process(watched):
@@ -307,8 +328,8 @@ def test_a_dead_processs_record_is_gone(watched):
     os.close(pidfd)
 
 
-def test_a_tiny_ring_loses_events_counts_them_and_makes_the_lineage_unknown():
-    watched = Watched(ring_bytes=4096)
+def test_a_tiny_ring_loses_events_counts_them_and_makes_the_lineage_unknown(backend):
+    watched = Watched(backend, ring_bytes=4096)
     try:
         for _ in range(40):
             subprocess.run(["/bin/true"], check=True)
@@ -317,6 +338,43 @@ def test_a_tiny_ring_loses_events_counts_them_and_makes_the_lineage_unknown():
         assert watched.lineage(survivor.pid).gap
     finally:
         watched.close()
+
+
+def test_processes_whose_exit_was_lost_are_forgotten_all_the_same(backend):
+    watched = Watched(backend, ring_bytes=64 * 1024)
+    clock = FakeClock()
+    lost = LostExits(watched.sensor, watched.store, clock)
+    try:
+        survivor = watched.start("/bin/sleep", "60")
+        ended = []
+        for _ in range(5):  # the ring is small, and others on this machine start programs too
+            ended.append(subprocess.Popen(["/bin/sleep", "60"]))
+            watched.sensor.consume()
+        while not watched.sensor.losses().fork:  # nobody reads: from then on nothing arrives
+            subprocess.run(["/bin/true"], check=True)
+        for each in ended:
+            each.kill()
+            each.wait()
+        watched.sensor.consume()
+        pids = {each.pid for each in ended}
+        assert len(live(watched.store) & pids) > 1
+        assert lost.look() == 0  # not yet
+
+        clock.advance_s(LOOK_S)
+        assert lost.look() > 1
+        assert live(watched.store) & pids == set()
+        assert {survivor.pid, os.getpid()} <= live(watched.store)
+        clock.advance_s(LOOK_S)
+        lost.look()
+        assert {survivor.pid, os.getpid()} <= live(watched.store)
+    finally:
+        watched.close()
+
+
+def live(store):
+    found = set()
+    store.end_unless(lambda _, pid: found.add(pid) is None)
+    return found
 
 
 def test_a_burst_of_short_processes_loses_nothing(watched):

@@ -38,7 +38,8 @@ async def assert_refused(world, victim, before):
     verdict = await world.attest(victim.pid)
     assert verdict.principal.is_caller
     assert verdict.taints != ()
-    assert isinstance(world.attestor.recheck(before.freshness), Unknown)
+    assert isinstance(await world.attestor.recheck(before.freshness), Unknown)
+    assert isinstance(world.confirm(victim.pid, before.freshness), Unknown)
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -46,7 +47,8 @@ async def test_who_takes_hold_of_an_agent_taints_it_and_is_named(world, how):
     victim = world.start()
     before = await world.attest(victim.pid)
     assert before.taints == ()
-    assert isinstance(world.attestor.recheck(before.freshness), Unchanged)
+    assert isinstance(await world.attestor.recheck(before.freshness), Unchanged)
+    assert isinstance(world.confirm(victim.pid, before.freshness), Unchanged)
 
     said, pid = world.tamper(how, victim)
 

@@ -164,9 +164,9 @@ def test_task_record():
 
 
 def test_endpoints():
-    members = {"unix_dev": ("Q", 1), "unix_ino": ("Q", 2), "tcp_port": ("I", 3)}
+    members = {"unix_dev": ("Q", 1), "unix_ino": ("Q", 2), "sign_dev": ("Q", 3), "sign_ino": ("Q", 4)}
 
-    assert wire.ENDPOINTS.unpack(fill("endpoints", members)) == (1, 2, 3, 0)
+    assert wire.ENDPOINTS.unpack(fill("endpoints", {**members, "tcp_port": ("I", 5)})) == (1, 2, 3, 4, 5, 0)
 
 
 def test_open_file():
@@ -181,6 +181,7 @@ def test_open_file():
             "writers": ("i", -2),
             "references": ("Q", 33),
             "readers": ("I", 34),
+            "sharers": ("I", 35),
             "sender": ("bytes", sender),
             "file": ("bytes", fill("file_facts", FILE_MEMBERS)),
         },
@@ -189,7 +190,7 @@ def test_open_file():
 
     assert first == second
     assert (first.pid, first.fd, first.kind, first.writers) == (31, 32, 1, -2)
-    assert (first.references, first.readers) == (33, 34)
+    assert (first.references, first.readers, first.sharers) == (33, 34, 35)
     assert first.sender == Sender(51, 52, 53, 54)
     assert_file(first.file)
 
@@ -254,7 +255,8 @@ def test_denial():
 def test_what_the_marks_are_made_of():
     opener = fill("opener", {"agent": ("Q", 1), "kernel_exec_id": ("Q", 2)})
 
-    assert wire.MARK.unpack(fill("mark", {"agent": ("Q", 1), "generation": ("I", 2)})) == (1, 2, 0)
+    mark = fill("mark", {"agent": ("Q", 1), "generation": ("I", 2), "is_probe": ("I", 3)})
+    assert wire.MARK.unpack(mark) == (1, 2, 3)
     assert wire.OPENER.unpack(opener) == (1, 2)
     assert wire.OBJECT_KEY.unpack(fill("object_key", {"operation": ("I", 9), "id": ("I", 3)})) == (9, 3)
     assert wire.WATCHMAN.unpack(fill("watchman", {"tgid": ("I", 1)})) == (1, 0)

@@ -119,6 +119,31 @@ LINES = {
         "[T] junk",
         "no equals",
     ],
+    "yaml": [
+        *NOISE,
+        "A: one",
+        "B: 'two'  # note",
+        'C: "x: y"',
+        "D:\n  x: 1\n  # inside\n  y: {a: b}",
+        "E: {x: 1, n: [a, b]}  # inline",
+        "E2: {}",
+        "F:\n- a\n- b: c",
+        "G: |\n  x\n  y",
+        "H: >-\n    x\n    y\n",
+        "L:\n- name: x\n  y: 1\n- y: 2\n  name: z   # behind",
+        "L2:\n  - name: x\n    D:\n        x: 1\n        z:\n",
+        "T: {x: {y: 1}}",
+        "z:",
+        "D2: null",
+        "A: 2",
+        "I: &a 1",
+        "J: *a",
+        "K: !!str 1",
+        "---",
+        "N: x\n  y",
+        "  A: 1",
+        "'a b':\n    'c\"d': 1",
+    ],
 }
 PATHS = {
     "toml": [
@@ -131,9 +156,24 @@ PATHS = {
         *[("T", "x"), ("T", "n"), ("D2", "y"), ("N", "n"), ("T", "z"), ("T", "B")],
     ],
 }
+PATHS["yaml"] = [
+    *[(name,) for name in "ABCFGHNx"],
+    *[
+        ("D", "x"),
+        ("D", "z"),
+        ("E", "x"),
+        ("E", "n"),
+        ("E2", "n"),
+        ("T", "x"),
+        ("D2", "x"),
+        ("L", "x"),
+        ("L", "x", "y"),
+    ],
+    *[("L", "z", "y"), ("L2", "x", "D", "x"), ("T", "x", "y"), ("z", "x", "y"), ("a b", 'c"d'), ("a b", "e")],
+]
 for kind in ("env", "shell", "fish", "systemd"):
     PATHS[kind] = [(name,) for name in "ABCDEFGHIJKLMNZ"]
-CR = {"toml", "env", "ini"}
+CR = {"toml", "env", "ini", "yaml"}
 VALUES = st.sampled_from(
     ["", "plain", "two words", "http://127.0.0.1:917/v1", "a'b", 'a"b', "a$b", "ä", "a#b", "a;b", "x\ny"]
 )

@@ -83,6 +83,22 @@ async def test_the_helper_of_claude_takes_one_name_at_most(argv):
         await World().run("claude-api-key-helper", *argv)
 
 
+async def test_whoever_runs_an_agent_gets_the_phantom_of_its_own_users_account():
+    world = World()
+    world.phantoms["codex", UID], world.phantoms["codex", UID, "private"] = "phantom-of-codex", "phantom-of-private"
+    assert await world.run("phantom", "codex") == ShimAnswer(0, b"phantom-of-codex\n")
+    assert await world.run("phantom", "codex", "private") == ShimAnswer(0, b"phantom-of-private\n")
+    for uid, agent in ((Uid(1001), "codex"), (UID, "gemini")):
+        with pytest.raises(RefusedError, match=f"{agent} is not enrolled"):
+            await world.run("phantom", agent, uid=uid)
+
+
+@pytest.mark.parametrize("argv", [(), ("a", "b", "c"), ("",), ("codex", "../x"), ("codex/1000",), ("Codex",)])
+async def test_who_asks_for_a_phantom_names_one_agent(argv):
+    with pytest.raises(MisuseError, match="name of an agent"):
+        await World().run("phantom", *argv)
+
+
 async def test_a_user_without_claude_gets_none():
     with pytest.raises(RefusedError, match="not enrolled") as caught:
         await World().run("claude-api-key-helper", uid=Uid(1001))

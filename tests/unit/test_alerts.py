@@ -1,12 +1,16 @@
 import asyncio
+import errno
 import gc
+import os
 
 import msgspec
 import pytest
 
 from agent_broker.audit import alerts
 from agent_broker.audit.alerts import AlertLog, Missed
+from agent_broker.audit.chain import EMPTY
 from agent_broker.audit.journal import Journal, verify
+from agent_broker.audit.tail import entries_after
 from agent_broker.errors import IntegrityError, UnavailableError
 from agent_broker.monitor.incident import new_incident
 from tests.fakes.clock import FakeClock
@@ -76,13 +80,63 @@ async def test_the_same_incident_twice_at_once_is_written_once(path, reopen):
     assert verify(path).entries == 1
 
 
-async def test_it_is_on_the_disk_before_record_returns_and_before_a_follower_sees_it(path, reopen):
+@pytest.fixture
+def order(monkeypatch):
+    """What happens, in its order: fdatasync (the real one still runs), and what a test adds."""
+    happened = []
+    real = os.fdatasync
+
+    def noted(fd):
+        happened.append("durable")
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    return happened
+
+
+async def test_a_follower_has_it_when_it_is_written_and_record_returns_when_it_is_durable(path, reopen, order):
     log = reopen()
-    follower = log.follow()
-    seen = asyncio.ensure_future(anext(follower))
+
+    async def follow():
+        await anext(log.follow())
+        order.append(("told", [entry.seq for entry, _ in entries_after(path, EMPTY)]))
+
+    following = asyncio.ensure_future(follow())
+    await asyncio.sleep(0)
+    order.clear()
     await log.record(an_incident())
+    order.append("recorded")
+    await following
+    assert order == [("told", [1]), "durable", "recorded"]
+
+
+async def test_a_sink_is_called_when_it_is_durable(reopen, order):
+    log = reopen()
+    log.notify(lambda: order.append("sink"))
+    order.clear()
+    await log.record(an_incident())
+    assert order == ["durable", "sink"]
+
+
+async def test_what_a_follower_saw_and_the_disk_then_refused_is_taken_back_and_comes_again(path, reopen, monkeypatch):
+    log, incident = reopen(), an_incident()
+    follower = log.follow()
+    real = os.fdatasync
+
+    def refuse(fd):
+        monkeypatch.setattr(os, "fdatasync", real)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    with pytest.raises(UnavailableError):
+        await log.record(incident)
+    assert await anext(follower) == incident
+    assert verify(path).entries == 0
+    assert log.recent(1) == ()
+
+    assert await log.record(incident) is True
+    assert await anext(follower) == incident
     assert verify(path).entries == 1
-    await seen
 
 
 async def test_followers_see_what_comes_after_they_began(reopen):

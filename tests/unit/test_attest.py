@@ -38,6 +38,13 @@ class World:
         self.hashes._put(self.file, SHA)
         self.shell = self.kernel.boot(uid=OWNER)
 
+    def of_home(self, home):
+        """Let the agent's role be that of a user's home."""
+        (known,) = self.attestor.agents.known
+        role = RoleRule(("claude",), home=home)
+        enrollment = msgspec.structs.replace(known.enrollment, role=role)
+        self.attestor.agents = AgentTable((KnownFile(enrollment, known.binary, known.facts),))
+
     def claude(self, argv0="claude", parent=None, **options):
         options.setdefault("file", self.file)
         return self.kernel.run(parent or self.shell, "/opt/claude", argv0, **options)
@@ -107,6 +114,16 @@ async def test_an_agent_that_became_something_else_is_history(world):
     world.kernel.exec(process, "/tmp/evil", "claude", file=a_file(50))
 
     assert (await world.attest(process)).principal is None
+
+
+@pytest.mark.parametrize("home", ["/tmp/mine", "/home/ann/", ""])
+async def test_another_home_taints_who_finds_its_settings_there(world, home):
+    world.of_home("/home/ann")
+    assert (await world.attest(world.claude(env={"HOME": "/home/ann"}))).taints == ()
+
+    verdict = await world.attest(world.claude(env={"HOME": home}))
+
+    assert verdict.taints == ("claude: its HOME is not /home/ann, so that it reads other settings",)
 
 
 async def test_a_tainted_environment_is_told(world):
@@ -216,16 +233,16 @@ async def test_an_enrolled_file_is_opened_numbered_and_hashed(world, tmp_path):
 async def test_a_recheck_by_numbers_sees_exec_exit_and_another_epoch(world):
     process = world.claude()
     freshness = (await world.attest(process)).freshness
-    assert isinstance(world.attestor.recheck(freshness), Unchanged)
-    assert isinstance(world.attestor.recheck(Freshness("e2", *_numbers(freshness))), Unknown)
+    assert isinstance(await world.attestor.recheck(freshness), Unchanged)
+    assert isinstance(await world.attestor.recheck(Freshness("e2", *_numbers(freshness))), Unknown)
 
     world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
-    assert isinstance(world.attestor.recheck(freshness), Unknown)
+    assert isinstance(await world.attestor.recheck(freshness), Unknown)
 
     freshness = (await world.attest(process)).freshness
-    assert isinstance(world.attestor.recheck(freshness), Unchanged)
+    assert isinstance(await world.attestor.recheck(freshness), Unchanged)
     world.kernel.exit(process)
-    assert isinstance(world.attestor.recheck(freshness), Unknown)
+    assert isinstance(await world.attestor.recheck(freshness), Unknown)
 
 
 async def test_a_recheck_by_numbers_trusts_nothing_once_events_were_lost(world):
@@ -234,7 +251,68 @@ async def test_a_recheck_by_numbers_trusts_nothing_once_events_were_lost(world):
     world.kernel.lose_next = 1
     world.kernel.fork(world.shell)
 
-    assert isinstance(world.attestor.recheck(freshness), Unknown)
+    assert isinstance(await world.attestor.recheck(freshness), Unknown)
+
+
+async def test_a_recheck_waits_for_an_event_that_another_processor_has_not_committed(world, monkeypatch):
+    freshness = (await world.attest(world.claude())).freshness
+    consume, answers = world.kernel.consume, iter((False, False, False))
+    monkeypatch.setattr(world.kernel, "consume", lambda: next(answers, None) is None and consume())
+
+    assert world.attestor.recheck_now(freshness) is None
+    assert isinstance(await world.attestor.recheck(freshness), Unchanged)
+
+
+async def test_evidence_that_holds_is_unchanged_after_a_wait_too(world, monkeypatch):
+    process = world.claude()
+    freshness = (await world.attest(process)).freshness
+    consume, answers = world.kernel.consume, iter((False,) * 5)
+    monkeypatch.setattr(world.kernel, "consume", lambda: next(answers, None) is None and consume())
+
+    assert await world.attest(process, freshness) == Unchanged(freshness)
+
+
+async def test_a_recheck_does_not_wait_for_ever(world, monkeypatch):
+    freshness = (await world.attest(world.claude())).freshness
+    monkeypatch.setattr(world.kernel, "consume", lambda: False)
+
+    verdict = await world.attestor.recheck(freshness)
+
+    assert isinstance(verdict, Unknown)
+    assert "have not arrived" in verdict.reason
+
+
+async def test_a_process_is_confirmed_by_the_kernels_record_of_it_whatever_was_lost(world):
+    process = world.claude()
+    freshness = (await world.attest(process)).freshness
+    world.kernel.lose_next = 1
+    world.kernel.fork(world.shell)
+    assert isinstance(await world.attestor.recheck(freshness), Unknown)
+
+    assert isinstance(world.attestor.confirm(process.pidfd, freshness), Unchanged)
+    assert isinstance(world.attestor.confirm(process.pidfd, Freshness("e2", *_numbers(freshness))), Unknown)
+    assert isinstance(world.attestor.confirm(world.shell.pidfd, freshness), Unknown)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_what_became_another_program_is_confirmed_no_more_though_its_exec_was_lost(world, lost):
+    process = world.claude()
+    freshness = (await world.attest(process)).freshness
+    world.kernel.lose_next = lost
+
+    world.kernel.exec(process, "/opt/claude", "claude", file=world.file)
+
+    assert isinstance(world.attestor.confirm(process.pidfd, freshness), Unknown)
+
+
+async def test_what_ended_or_became_another_user_is_confirmed_no_more(world):
+    process, other = world.claude(), world.claude()
+    freshness, others = (await world.attest(process)).freshness, (await world.attest(other)).freshness
+    process.uid = 0
+    world.kernel.exit(other)
+
+    assert isinstance(world.attestor.confirm(process.pidfd, freshness), Unknown)
+    assert isinstance(world.attestor.confirm(other.pidfd, others), Unknown)
 
 
 def _numbers(freshness):

@@ -19,8 +19,9 @@ from agent_broker.cli.main import main
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.program import find_program
 from agent_broker.identity.registry import Enrollment, load_registry, save_enrollment
+from agent_broker.monitor.listener import bind_monitor_socket
 from agent_broker.monitor.provenance import Provenance, Seen, Writer
-from agent_broker.monitor.service import Service, bind_monitor_socket
+from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import UID, EnrollWorld

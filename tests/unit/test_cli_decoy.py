@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
+import pwd
 import subprocess
 import sys
 
 import pytest
 
 from agent_broker.cli.main import main
+from agent_broker.cli.terminal import below_home
 from agent_broker.identity.planted import load_planted
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.plant_world import UID, PlantWorld
@@ -221,3 +224,10 @@ def test_one_decoy_that_can_t_be_renewed_does_not_keep_the_others_from_it(served
     after = {each.kind: each.values_sha256 for each in load_planted(served.layout.decoys_folder)}
     assert after["env-file"] == before["env-file"]
     assert after["netrc"] != before["netrc"]
+
+
+def test_the_list_shows_the_owners_home_as_a_tilde():
+    me = pwd.getpwuid(os.getuid())
+    assert below_home(f"{me.pw_dir}/.env", me.pw_uid) == "~/.env"
+    assert below_home(f"{me.pw_dir}more/.env", me.pw_uid) == f"{me.pw_dir}more/.env"
+    assert below_home("/x/.env", 4_000_000_000) == "/x/.env"

@@ -1,9 +1,6 @@
 """``enroll`` and ``unenroll`` as commands: a real home, real sockets, a broker in memory."""
 
 import json
-import os
-import pty
-import select
 import shutil
 import subprocess
 import sys
@@ -18,6 +15,7 @@ from agent_broker.errors import UnavailableError
 from agent_broker.identity.registry import load_registry
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import SECRETS, UID, EnrollWorld
+from tests.fakes.terminal import at_terminal
 
 PROGRAM = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
 
@@ -113,35 +111,11 @@ def test_nobody_to_ask_is_misuse_and_changes_nothing(
 def test_a_person_is_asked(
     served: ServedBroker, world: FakeBroker, home: EnrollWorld, answer: bytes, code: int
 ) -> None:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, "-c", PROGRAM, "enroll", "claude", *whose(home), "--binary", home.binary],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    ) as process:
-        os.close(theirs)
-        said = _converse(ours, answer)
-    os.close(ours)
-    assert process.returncode == code, said
+    words = ("enroll", "claude", *whose(home), "--binary", home.binary)
+    exit_code, said = at_terminal((sys.executable, "-c", PROGRAM, *words), lambda _: answer)
+    assert exit_code == code, said
     assert bool(world.vault) == (code == 0)
     assert b"Traceback" not in said
-
-
-def _converse(terminal: int, answer: bytes) -> bytes:
-    """Answer the question as often as it takes: what is typed before the program reads its terminal is thrown away."""
-    said = b""
-    while True:
-        ready, _, _ = select.select([terminal], [], [], 0.5)
-        if not ready and said.rstrip().endswith(b"[y/N]:"):  # an answer is echoed
-            os.write(terminal, answer)
-        if not ready:
-            continue
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # how a terminal ends
-            return said
-        said += chunk
 
 
 def test_an_agent_that_runs_is_refused_with_nothing_changed_unless_told_otherwise(

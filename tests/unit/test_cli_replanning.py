@@ -1,10 +1,6 @@
 """``enroll`` while the agent writes its files: found out, planned anew, asked again, and not for ever."""
 
 import json
-import os
-import pty
-import select
-import subprocess
 import sys
 
 import pytest
@@ -13,6 +9,7 @@ from agent_broker.cli.main import main
 from agent_broker.cli.replanning import MAX_NEW_PLANS
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import SECRETS, SETTINGS, UID, EnrollWorld
+from tests.fakes.terminal import at_terminal
 
 PROGRAM = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
 AGAIN = "The plan is made anew"
@@ -81,34 +78,17 @@ def test_json_shows_the_plan_that_was_carried_out(
 
 def test_a_person_is_asked_again(served: ServedBroker, world: FakeBroker, home: EnrollWorld) -> None:
     """The agent writes while the question stands; the new plan is another question."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, "-c", PROGRAM, *command(home)], stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        said = converse(ours, home)
-    os.close(ours)
-    assert process.returncode == 1, said
+
+    def answer(question: int) -> bytes:
+        if question == 1 and "sonnet" not in home.settings.read_text():
+            home.make(home.settings, SETTINGS.replace("opus", "sonnet"), mode=0o644)
+        return b"y\n" if question == 1 else b"n\n"
+
+    code, told = at_terminal((sys.executable, "-c", PROGRAM, *command(home)), answer)
+    said = told.decode()
+    assert code == 1, said
     assert said.count("[y/N]:") == 2
     assert AGAIN in " ".join(said.split())
     assert said.count("what will happen") == 2
     assert (world.vault, world.originals) == ({}, {})
     assert "sonnet" in home.settings.read_text()
-
-
-def converse(terminal: int, home: EnrollWorld) -> str:
-    """Write the settings at the first question and say yes; say no at the second."""
-    said = b""
-    while True:
-        ready, _, _ = select.select([terminal], [], [], 0.5)
-        if not ready and said.rstrip().endswith(b"[y/N]:"):  # an answer is echoed
-            first = said.count(b"[y/N]:") == 1
-            if first and "sonnet" not in home.settings.read_text():
-                home.make(home.settings, SETTINGS.replace("opus", "sonnet"), mode=0o644)
-            os.write(terminal, b"y\n" if first else b"n\n")
-        if not ready:
-            continue
-        try:
-            said += os.read(terminal, 4096)
-        except OSError:  # how a terminal ends
-            return said.decode()

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import pty
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from agent_broker.ids import AgentName
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import UID
 from tests.fakes.scan_world import PROGRAM, ScanWorld
-from tests.fakes.terminal import converse
+from tests.fakes.terminal import at_terminal
 
 SECOND = AgentName("second")
 KEY = "sk-ant-api03-" + "Se7" * 30 + "-_AA"
@@ -196,15 +193,11 @@ def test_profiles_move_only_if_they_are_named(served, home, capsys, options, mov
 )
 def test_a_person_is_asked_for_profiles_apart_from_the_enrolment(served, home, answers, code, moved):
     bashrc = home.file(".bashrc", f"export ANTHROPIC_API_KEY={KEY}\n")
-    ours, theirs = pty.openpty()
-    words = ["enroll", "claude", *whose(home)]
-    with subprocess.Popen(
-        ["/usr/bin/setsid", "--ctty", sys.executable, "-c", PROGRAM, *words], stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        said = converse(ours, answers)
-    os.close(ours)
-    assert process.returncode == code, said
+    words = ("enroll", "claude", *whose(home))
+    exit_code, said = at_terminal(
+        (sys.executable, "-c", PROGRAM, *words), lambda question: answers[min(question, len(answers)) - 1]
+    )
+    assert exit_code == code, said
     assert b"Also move ANTHROPIC_API_KEY in" in said
     assert (KEY in bashrc.read_text()) == (not moved)
     assert enrolled(served) == (["claude"] if code == 0 else [])

@@ -73,7 +73,7 @@ def evidence(proc_id=10, parent=9, principal=None, taints=()):
     return Evidence(freshness, Uid(1000), steps, principal, taints=taints, tier="observe+")
 
 
-async def test_a_stranger_is_critical_and_the_offender(uses, told):
+async def test_a_stranger_is_critical_and_the_offender(uses, told, clock):
     assert uses.is_decoy(PLANTED)
     await uses.report_decoy_used(Somebody(evidence()), "inject tcp", PLANTED)
     (incident,) = told.incidents
@@ -81,6 +81,7 @@ async def test_a_stranger_is_critical_and_the_offender(uses, told):
     assert (incident.role, incident.holds, incident.action) == ("decoy", "env-file", "refused")
     assert incident.offenders[0] == 10
     assert incident.epoch == "e"
+    assert (incident.time_ns, incident.boot_ns) == (clock.wall_ns(), clock.boot_ns())
     assert PLANTED not in repr(incident)
 
 

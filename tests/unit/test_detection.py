@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from agent_broker.identity.evidence import Evidence, Freshness, Principal, Unchanged, Unknown
+from agent_broker.identity.evidence import Evidence, Freshness, Principal, ToolUse, Unchanged, Unknown
 from agent_broker.monitor.detection import (
     DENIED,
     ONLY_SEEN,
@@ -146,7 +146,7 @@ def test_the_longest_lineage_does_not_make_an_incident_too_long_to_be_told():
     names = {"filename": "\\x01" * 256, "interp": "\\x01" * 128, "argv0": "\\x01" * 256, "args_head": ("",) * 256}
     taints = tuple(f"its environment sets X{number}: {'y' * 100}" for number in range(8))
     image = msgspec.structs.replace(step.image, **names, taints=taints)
-    steps = (msgspec.structs.replace(step, image=image),) * 128
+    steps = (msgspec.structs.replace(step, image=image, sha256="ab" * 32),) * 128
     verdict = msgspec.structs.replace(evidence(principal(caller=True), taints=taints * 128), steps=steps)
 
     incident = decide_open(DECOY, verdict, facts(other_name="/" + "z" * 4000, hash_problem="p" * 300))
@@ -160,8 +160,8 @@ def test_the_longest_lineage_does_not_make_an_incident_too_long_to_be_told():
         folder.add(Line(number, 1, 7, number), seen, 0, lambda: whole)
     for told in folder.close():
         assert len(msgspec.msgpack.encode(IncidentPush(1, 1, told))) < MAX_MESSAGE_BYTES
-    assert "100 steps in the middle of its lineage are left out" in incident.what
-    assert (len(incident.lineage), incident.lineage[0], incident.lineage[-1]) == (28, steps[0], steps[-1])
+    assert "101 steps in the middle of its lineage are left out" in incident.what
+    assert (len(incident.lineage), incident.lineage[0], incident.lineage[-1]) == (27, steps[0], steps[-1])
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,26 @@ def test_a_missed_event_is_told_without_a_culprit():
 
     assert (missed.severity, missed.offenders) == ("critical", ())
     assert "too many events at once" in missed.what
+
+
+def ssh(*, proc_id=7, exec_id=7, owner=1000, problem="", tool="claude", taints=(), uid=1000):
+    use = ToolUse(tool, owner, proc_id, exec_id, "a" * 64, problem)
+    return msgspec.structs.replace(evidence(uid=uid, taints=taints), tool=use)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "exempt"),
+    [
+        (ssh(), True),
+        (ssh(proc_id=8), False),  # what the tool started
+        (ssh(owner=1001), False),
+        (ssh(uid=1001), False),
+        (ssh(tool="git"), False),
+        (ssh(problem="it does not ask through the shim"), True),  # aws, which reads its own files
+        (ssh(exec_id=6, problem="something stands between"), False),
+        (ssh(taints=("LD_PRELOAD is set",)), False),
+    ],
+)
+def test_a_tool_may_open_its_own_decoy_itself(verdict, exempt):
+    """As ssh does, to see whether an identity is there."""
+    assert is_exempt(verdict, DECOY) == exempt

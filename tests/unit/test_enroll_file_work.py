@@ -5,10 +5,12 @@ import stat
 
 import pytest
 
-from agent_broker.enroll import beneath, file_work
+from agent_broker.disk import replace_file, sweep
+from agent_broker.enroll import beneath, file_replacing
 from agent_broker.enroll.beneath import exchange, open_beneath, open_without_links, rename_to_new
 from agent_broker.enroll.file_facts import FileProblemError
-from agent_broker.enroll.file_protocol import Expected, Stage, sha256_of
+from agent_broker.enroll.file_protocol import Stage
+from agent_broker.enroll.file_state import Expected, sha256_of
 from agent_broker.enroll.file_work import Home
 
 TEMPORARY = ".x.new"
@@ -85,7 +87,7 @@ def test_a_change_between_the_check_and_the_exchange_is_taken_back(home, folder,
         calls.append(name)
         return exchange(folder_fd, name, other)
 
-    monkeypatch.setattr(file_work, "exchange", race)
+    monkeypatch.setattr(file_replacing, "exchange", race)
     with pytest.raises(FileProblemError):
         home.swap("folder/x", TEMPORARY, version)
     assert len(calls) == 2
@@ -105,14 +107,14 @@ def test_a_second_change_while_it_is_taken_back_is_kept_too(home, folder, monkey
         (folder / "y").rename(folder / "x")
         return exchange(folder_fd, name, other)
 
-    monkeypatch.setattr(file_work, "exchange", race)
+    monkeypatch.setattr(file_replacing, "exchange", race)
     with pytest.raises(FileProblemError):
         home.swap("folder/x", TEMPORARY, version)
     assert sorted(file.read_bytes()[:6] for file in folder.iterdir()) == [b"theirs", b"theirs"]
 
 
 def test_a_file_system_without_exchange(home, folder, monkeypatch):
-    monkeypatch.setattr(file_work, "exchange", lambda *_: False)
+    monkeypatch.setattr(file_replacing, "exchange", lambda *_: False)
     version = expected(home)
     stage(home)
     home.swap("folder/x", TEMPORARY, version)
@@ -152,7 +154,7 @@ def test_withdraw_of_another_version(home, folder, monkeypatch):
         rename_to_new(folder_fd, name, new)
 
     version = expected(home)
-    monkeypatch.setattr(file_work, "rename_to_new", race)
+    monkeypatch.setattr(file_replacing, "rename_to_new", race)
     with pytest.raises(FileProblemError):
         home.withdraw("folder/x", TEMPORARY, version)
     assert (folder / "x").read_bytes() == b"theirs"
@@ -187,7 +189,7 @@ def test_a_file_that_grows_while_it_is_read(home, folder, monkeypatch):
             (folder / "x").write_bytes(b"older")
         return fd
 
-    monkeypatch.setattr(file_work, "open_beneath", grow)
+    monkeypatch.setattr(file_replacing, "open_beneath", grow)
     with pytest.raises(FileProblemError) as caught:
         home.read("folder/x", 100)
     assert caught.value.problem == "changed"
@@ -209,3 +211,64 @@ def test_names_that_a_terminal_would_misread_are_not_listed(home, folder):
     os.close(os.open(os.fsencode(folder) + b"/\xff", os.O_CREAT))
     assert home.list_folder("folder") == ("x",)
     assert home.list_folder("missing") == ()
+
+
+@pytest.fixture
+def order(monkeypatch):
+    """What reaches the disk, and what is renamed, in its order."""
+    seen = []
+    fsync = os.fsync
+
+    def noted(fd):
+        facts = os.fstat(fd)
+        seen.append("fsync of the folder" if stat.S_ISDIR(facts.st_mode) else f"fsync of {facts.st_size} bytes")
+        fsync(fd)
+
+    def named(name, work):
+        def call(*arguments, **named_ones):
+            seen.append(name)
+            return work(*arguments, **named_ones)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(file_replacing, "exchange", named("exchange", exchange))
+    monkeypatch.setattr(file_replacing, "rename_to_new", named("rename", rename_to_new))
+    monkeypatch.setattr(os, "unlink", named("unlink", os.unlink))
+    monkeypatch.setattr(os, "replace", named("replace", os.replace))
+    return seen
+
+
+def test_a_file_is_on_the_disk_before_it_is_in_its_place_and_its_place_before_the_old_one_goes(home, order):
+    version = expected(home)
+    stage(home, b"newer")
+    home.swap("folder/x", TEMPORARY, version)
+    home.discard("folder/x", TEMPORARY)
+    written = order.index("fsync of 5 bytes")
+    assert order[written:] == ["fsync of 5 bytes", "exchange", "fsync of the folder", "unlink", "fsync of the folder"]
+
+
+def test_a_file_that_was_not_there_too(home, order):
+    home.stage(Stage("folder/y", TEMPORARY, b"newer", 0o600, os.getegid(), None))
+    home.swap("folder/y", TEMPORARY, None)
+    assert order[order.index("fsync of 5 bytes") :] == ["fsync of 5 bytes", "rename", "fsync of the folder"]
+
+
+def test_a_file_that_goes_is_gone_from_the_disk(home, order):
+    home.withdraw("folder/x", TEMPORARY, expected(home))
+    assert order == ["rename", "unlink", "fsync of the folder"]
+
+
+def test_a_journal_is_on_the_disk_before_it_is_in_its_place(home, folder, order):
+    replace_file(folder / "j.json", b"12345678")
+    assert order == ["fsync of 8 bytes", "replace", "fsync of the folder"]
+
+
+def test_what_a_killed_replacement_left_is_swept_and_nothing_else(home, folder):
+    for name in (".j.json.abcdefgh", ".k.json.abcdefgh", ".j.json.abc", "j.json", ".j.json.abcdefghi"):
+        (folder / name).touch()
+    sweep(folder, "j.json")
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"x", ".k.json.abcdefgh", ".j.json.abc", "j.json", ".j.json.abcdefghi"}
+    sweep(folder, "*.json")
+    assert ".k.json.abcdefgh" not in {path.name for path in folder.iterdir()}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.policy_file import policy_path, policy_text, remove_policy, write_policy
 from agent_broker.ids import AgentName, CredentialId, Uid

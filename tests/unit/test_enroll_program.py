@@ -109,21 +109,36 @@ def test_env_with_split_options_is_understood(modules, node):
     assert find_program(modules / "@scope/tool/dist/cli.js", OWNER, (node,)).found.enrolled.script is not None
 
 
+def owner_at(home):
+    return Owner(Uid(61234), 61234, (61234,), "u", str(home))
+
+
 def test_a_python_script_must_keep_the_users_own_modules_out(tmp_path):
     python = Path("/usr/bin/python3")
-    if not python.exists():
-        pytest.skip("no system Python")
     plain = script(tmp_path / "plain", f"#!{python}")
     isolated = script(tmp_path / "isolated", f"#!{python} -I")
+    (tmp_path / ".local/lib" / python.resolve().name / "site-packages").mkdir(parents=True)
 
     with pytest.raises(MisuseError, match="user's site-packages") as caught:
-        find_program(plain, OWNER)
-    found = find_program(isolated, OWNER)
+        find_program(plain, owner_at(tmp_path))
+    found = find_program(isolated, owner_at(tmp_path))
 
     assert f"#!{python} -I" in caught.value.next_step
     assert found.found.enrolled.script.bundle.root == str(isolated)
     assert found.role.argv0_names == (str(python),)
     assert found.role.required_options != ()
+    assert found.found.enrolled.script.bundle.outside is None
+
+
+def test_where_the_user_has_no_modules_there_may_be_none_while_it_is_enrolled(tmp_path):
+    plain = script(tmp_path / "plain", "#!/usr/bin/python3")
+    folder = tmp_path / ".local/lib" / Path("/usr/bin/python3").resolve().name
+
+    found = find_program(plain, owner_at(tmp_path))
+
+    outside = found.found.enrolled.script.bundle.outside
+    assert (outside.modules, outside.folders, outside.home) == (("site-packages",), (str(folder),), str(tmp_path))
+    assert found.role.required_options == ()
 
 
 def test_a_python_script_must_name_its_interpreter_in_full(tmp_path):

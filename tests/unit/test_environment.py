@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent_broker.identity.environment import MAX_NAME_LENGTH, allow, danger, injected, scan_strings, way_out
-from agent_broker.identity.environment_table import ALL_RUNTIMES, FAMILIES, LEFT_OUT
+from agent_broker.identity.environment_table import ALL_RUNTIMES, FAMILIES, LEFT_OUT, PROGRAMS_RUNTIMES
 
 CLAUDE = ("loader", "bun")
 DOCUMENT = Path(__file__).parents[2] / "docs/environment.md"
@@ -161,3 +161,10 @@ def test_the_document_has_the_table_of_the_code():
     ]
 
     assert table_of(DOCUMENT.read_text()) == wanted
+
+
+@pytest.mark.parametrize("name", ["npm_config_//registry/:_authToken", "XDG_CONFIG_HOME", "PREFIX"])
+def test_what_leads_pnpm_or_gh_astray_takes_over_no_other_program(name):
+    assert danger(name, ALL_RUNTIMES)
+    assert not danger(name, PROGRAMS_RUNTIMES)
+    assert danger("LD_PRELOAD", PROGRAMS_RUNTIMES)

@@ -8,6 +8,7 @@ import pytest
 
 NEEDED_LATER = {
     "apprise",
+    "botocore",
     "cel",
     "hvac",
     "jinja2",

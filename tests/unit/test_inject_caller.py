@@ -46,6 +46,15 @@ class Monitor:
     def caller_by_socket(self, inode):
         return _Answer(self, f"socket {inode}", lambda: self.holder)
 
+    def ask_ahead(self, inode, known):
+        self.asked.append("ahead")
+        answer = _Answer(self, f"socket {inode}", self.holder_then())
+        return _Ahead(answer, known)
+
+    def holder_then(self):
+        holder = self.holder
+        return lambda: holder
+
     async def recheck(self, known):
         self.asked.append("recheck")
         is_same = isinstance(self.holder, Evidence) and self.holder.freshness == known
@@ -54,6 +63,14 @@ class Monitor:
     def caller_by_pidfd(self, pidfd):
         os.fstat(pidfd)
         return _Answer(self, "pidfd", lambda: self.opener)
+
+
+class _Ahead:
+    def __init__(self, answer, known):
+        self.answer, self.known = answer, known
+
+    async def verdict(self):
+        return await self.answer.attest(self.known)
 
 
 class _Answer:
@@ -94,6 +111,49 @@ async def test_evidence_that_holds_is_asked_for_once_in_full(tcp):
     assert first is monitor.holder
     assert await caller.attest() is first
     assert await caller.attest(first.freshness) == Unchanged(first.freshness)
+
+
+async def test_what_was_asked_ahead_is_the_answer_of_the_next_first_look_alone(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    caller.look_ahead()
+    assert monitor.asked == []  # nobody was attested on this connection yet
+    first = await caller.attest()
+    caller.look_ahead()
+    assert await caller.attest() is first
+    assert monitor.asked == ["socket 7", "ahead", "socket 7"]
+    monitor.holder = Unknown("2 processes hold the connection")
+    assert await caller.attest() is monitor.holder
+
+
+async def test_who_holds_the_connection_when_the_head_comes_is_judged_and_not_who_held_it_before(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    await caller.attest()
+    monitor.holder = Unknown("2 processes hold the connection")
+    caller.look_ahead()
+    monitor.holder = ProcMonitor(os.getpid()).evidence(os.getpid())
+    assert await caller.attest() == Unknown("2 processes hold the connection")
+
+
+async def test_what_was_asked_ahead_for_one_request_answers_no_other(tcp):
+    monitor, finder = Monitor(), Finder()
+    caller = ConnectionCaller(tcp, finder, monitor)
+    await caller.attest()
+    caller.look_ahead()
+    finder.problem = "the client has closed its side of the connection"
+    caller.look_ahead()
+    assert isinstance(await caller.attest(), Unknown)
+    assert monitor.asked == ["socket 7", "ahead"]
+
+
+async def test_the_second_look_does_not_take_what_was_asked_ahead(tcp):
+    monitor = Monitor()
+    caller = ConnectionCaller(tcp, Finder(), monitor)
+    first = await caller.attest()
+    caller.look_ahead()
+    assert isinstance(await caller.attest(first.freshness), Unchanged)
+    assert monitor.asked == ["socket 7", "ahead", "recheck"]
 
 
 class FarFinder(Finder):
@@ -156,6 +216,33 @@ async def test_a_passed_unix_socket_is_nobodys(unix, opener):
     assert isinstance(verdict, Unknown)
     assert "opened" in verdict.reason
     assert verdict.steps == monitor.holder.steps  # for the alert
+    caller.close()
+
+
+async def test_who_was_looked_at_as_the_opener_is_only_compared_as_the_holder(unix):
+    monitor = Monitor()
+    caller = ConnectionCaller(unix, Finder(), monitor)
+    first = await caller.attest_opener()
+    assert await caller.attest() is first
+    assert monitor.asked == ["pidfd", "socket 7"]
+    caller.close()
+
+
+async def test_a_passed_socket_is_nobodys_although_its_opener_was_looked_at(unix):
+    monitor = Monitor()
+    monitor.opener = with_numbers(monitor.holder, proc_id=1)
+    caller = ConnectionCaller(unix, Finder(), monitor)
+    await caller.attest_opener()
+    assert "opened" in (await caller.attest()).reason
+    caller.close()
+
+
+async def test_an_opener_that_became_another_program_since_is_checked_as_that(unix):
+    monitor, finder = Monitor(), Finder()
+    finder.opened_ns = monitor.holder.caller.exec_ns
+    caller = ConnectionCaller(unix, finder, monitor)
+    await caller.attest_opener()
+    assert "older than the program" in (await caller.attest()).reason
     caller.close()
 
 

@@ -191,3 +191,41 @@ def test_a_login_opens_the_models_and_nothing_else_of_its_provider(kind, target)
 def test_a_kind_that_is_not_in_the_table_goes_nowhere():
     with pytest.raises(IntegrityError):
         Upstreams().bound_to(credential("original-file"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "asked"),
+    [
+        ("openai-oauth", "/v1/responses", "https://chatgpt.com/backend-api/codex/responses"),
+        (
+            "openai-oauth",
+            "/v1/models?client_version=1",
+            "https://chatgpt.com/backend-api/codex/models?client_version=1",
+        ),
+        ("openai-oauth", "/backend-api/codex/responses", "https://chatgpt.com/backend-api/codex/responses"),
+        ("openai-api-key", "/backend-api/codex/responses/compact", "https://api.openai.com/v1/responses/compact"),
+        ("openai-api-key", "/v1/files", "https://api.openai.com/v1/files"),
+        ("openai-api-key", "/backend-api/codex/organization", "https://api.openai.com/backend-api/codex/organization"),
+        ("openai-oauth", "/v1/files", None),
+        ("openai-oauth", "/v1/responses/", None),
+        ("openai-oauth", "/v1/respons%65s", None),
+        ("openai-oauth", "/V1/responses", None),
+    ],
+)
+@pytest.mark.parametrize("operators", [False, True])
+def test_an_account_of_codexs_other_service_is_used_there_for_the_models_alone(kind, target, asked, operators):
+    name = "chatgpt" if kind == "openai-oauth" else "openai"
+    upstreams = Upstreams({name: "https://gw.example/x"} if operators else None)
+    bound = upstreams.bound_to(credential(kind))
+    if asked is None:
+        with pytest.raises(RequestRefusedError, match="models alone"):
+            bound.url_for(check_target(target))
+        return
+    base = "https://gw.example/x" if operators else PROVIDERS[name].base_url
+    assert str(bound.url_for(check_target(target))) == asked.replace(PROVIDERS[name].base_url, base)
+
+
+def test_no_path_that_gives_secrets_can_be_reached_under_another_name():
+    for provider in PROVIDERS.values():
+        for path in provider.called_here.values():
+            check_target(path)

@@ -18,15 +18,15 @@ LONG = "f3a9c2d47b10e865"
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
-        ("ANTHROPIC_API_KEY", tokens.anthropic_api_key(), "anthropic-api-key"),
+        pytest.param("ANTHROPIC_API_KEY", tokens.anthropic_api_key(), "anthropic-api-key", id="anthropic_api_key"),
         ("X", "sk-ant-oat01-" + LONG, "anthropic-oauth"),
-        ("X", tokens.openai_api_key(), "openai-api-key"),
+        pytest.param("X", tokens.openai_api_key(), "openai-api-key", id="openai_api_key"),
         ("OPENAI_API_KEY", "sk-" + LONG * 2, "secret"),
-        ("X", tokens.github_token(), "github-token"),
-        ("X", tokens.npm_token(), "npm-token"),
-        ("X", tokens.google_access_token(), "google-oauth"),
-        ("X", tokens.aws_key()[0], "aws-key"),
-        ("AWS_SECRET_ACCESS_KEY", tokens.aws_key()[1].replace("/", "a"), "aws-key"),
+        pytest.param("X", tokens.github_token(), "github-token", id="github_token"),
+        pytest.param("X", tokens.npm_token(), "npm-token", id="npm_token"),
+        pytest.param("X", tokens.google_access_token(), "google-oauth", id="google_access_token"),
+        pytest.param("X", tokens.aws_key()[0], "aws-key", id="aws_key"),
+        pytest.param("AWS_SECRET_ACCESS_KEY", tokens.aws_key()[1].replace("/", "a"), "aws-key", id="aws_secret"),
         ("GEMINI_API_KEY", "AIza" + LONG * 2, "google-api-key"),
         ("GEMINI_API_KEY", LONG, "gemini-api-key"),
         ("DATABASE_URL", "postgres://ann:hunter2hunter2@db/x", "password"),
@@ -114,7 +114,7 @@ def test_a_key_that_is_a_member_s_name_is_not_shown():
 @pytest.mark.parametrize(
     ("name", "text", "state"),
     [
-        (".npmrc", "//registry.npmjs.org/:_authToken=" + tokens.npm_token(), "plain"),
+        pytest.param(".npmrc", "//registry.npmjs.org/:_authToken=" + tokens.npm_token(), "plain", id="npmrc"),
         (".npmrc", "registry=https://registry.example/\n", "unrecognised"),
         (".pgpass", "db:5432:app:ann:hunter2\n", "plain"),
         (".pgpass", "# host:port:db:user:password\n", "unrecognised"),

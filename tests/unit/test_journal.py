@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 
+import msgspec
 import pytest
 
 from agent_broker.audit.journal import Journal, read, verify
@@ -136,6 +137,62 @@ async def test_an_entry_is_on_the_disk_when_append_returns(path, reopen, syncs):
         await journal.append("test", {"number": number})
         assert len(syncs) == number + 1
         assert bodies(path)[-1] == {"number": number}
+
+
+class Body(msgspec.Struct):
+    number: int
+
+
+async def test_the_disk_works_while_the_loop_has_a_turn_and_nobody_is_told_before_it_is_done(path, reopen, syncs):
+    journal = reopen()
+    waiting = asyncio.ensure_future(journal.append("test", {}))
+    await asyncio.sleep(0)  # handed over
+    await asyncio.sleep(0)  # written
+    assert len(path.read_bytes().splitlines()) == 1
+    assert not syncs
+    assert not waiting.done()
+    assert journal.head.seq == 0
+    assert await waiting == 1
+    assert len(syncs) == 1
+
+
+async def test_a_disk_that_can_not_begin_early_is_waited_for_as_ever(path, reopen, syncs, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EINVAL, "not here")
+
+    monkeypatch.setattr(os, "posix_fadvise", fails)
+    assert await reopen().append("test", {}) == 1
+    assert len(syncs) == 1
+
+
+async def test_what_is_begun_is_told_then_durable_and_what_comes_meanwhile_follows_in_order(path, reopen, syncs):
+    journal = reopen()
+    told = []
+    first = journal.begin("test", Body(0), lambda: told.append(len(syncs)))
+    assert (told, len(syncs), first.done()) == ([0], 0, False)
+    assert bodies(path) == [{"number": 0}]
+    second = journal.begin("test", Body(1), lambda: told.append(len(syncs)))
+    third = asyncio.ensure_future(journal.append("test", {"number": 2}))
+    assert told == [0]  # the second is not even written: a failure of the first can still take that back
+    assert await asyncio.gather(first, second, third) == [1, 2, 3]
+    assert told == [0, 1]
+    assert bodies(path) == [{"number": number} for number in range(3)]
+    assert len(syncs) in {2, 3}
+
+
+async def test_append_now_and_close_wait_for_what_was_begun(path, reopen, syncs):
+    journal = reopen()
+    first = journal.begin("test", Body(0), lambda: None)
+    waiting = journal.begin("test", Body(1), lambda: None)
+    assert journal.append_now("test", {"number": 2}) == 3
+    assert (first.result(), waiting.result()) == (1, 2)
+    last = journal.begin("test", Body(3), lambda: None)
+    count = len(syncs)
+    journal.close()
+    assert (last.result(), len(syncs) - count) == (4, 1)
+    assert bodies(path) == [{"number": number} for number in range(4)]
+    await asyncio.sleep(0)  # what was planned for the next turn finds nothing to do
+    assert len(syncs) - count == 1
 
 
 async def test_append_now_keeps_the_order(path, reopen):

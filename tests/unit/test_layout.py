@@ -10,7 +10,7 @@ from agent_broker.errors import MisuseError
 
 def paths(layout: Layout) -> dict[str, Path]:
     names = [name for name, value in vars(Layout).items() if isinstance(value, property)]
-    return {name: getattr(layout, name) for name in names}
+    return {name: path for name in names if isinstance(path := getattr(layout, name), Path)}
 
 
 def test_every_path_moves_with_the_root() -> None:
@@ -28,6 +28,7 @@ def test_the_paths_that_others_rely_on() -> None:
     layout = Layout()
     assert layout.config_file == Path("/etc/agent-broker/config.toml")
     assert layout.registry_folder == Path("/var/lib/agent-broker/registry/agents")
+    assert layout.registries == (layout.registry_folder, layout.tools_folder)
     assert layout.vault_file == Path("/var/lib/agent-broker/vault/vault.sqlite3")
     assert layout.admin_socket == Path("/run/agent-broker/admin.sock")
 

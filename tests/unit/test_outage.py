@@ -14,6 +14,7 @@ def test_a_short_outage_is_not_told_and_a_long_one_once():
     told = outage.failed()
 
     assert (told.kind, told.severity, told.offenders) == ("monitor-tampered", "critical", ())
+    assert (told.time_ns, told.boot_ns) == (clock.wall_ns(), clock.boot_ns())
     clock.advance_s(100)
     assert outage.failed() is None
 

@@ -134,3 +134,13 @@ def test_the_minute_of_day_is_local(monkeypatch):
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_of_rules_that_narrow_the_first_counts_and_one_that_does_not_allows_all():
+    narrow, other = rule(narrowed="a", where="a"), rule(narrowed="b", where="b")
+    late = rule(narrowed="a", hours=Hours(0, 1))
+
+    assert decide(Policy((narrow, other)), QUESTION, 0).narrowed == "a"
+    assert decide(Policy((late, other)), QUESTION, 0).narrowed == "b"
+    assert decide(Policy((narrow, RULE)), QUESTION, 0).narrowed == ""
+    assert not decide(Policy((late,)), QUESTION, 0).allowed

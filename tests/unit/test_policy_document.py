@@ -29,7 +29,15 @@ def folder(tmp_path):
 
 def test_the_example_is_a_policy():
     policy = parse_policy(EXAMPLE.read_bytes(), str(EXAMPLE))
-    usual, narrow = policy.rules
+    usual, narrow, own, agents, sessions = policy.rules
+    assert (own.session, own.agent, own.owner_uid, own.credential.text) == ("terminal", "", 0, "git/0/*")
+    assert (agents.agent, agents.owner_uid, agents.modes) == ("claude", 0, {"release", "mint", "sign", "view"})
+    assert str(agents.to) == "https://github.com/alice/website"
+    pushes = Question("claude", 0, "git/0/github.com", "release", 0, to=agents.to)
+    assert decide(policy, pushes, 0).allowed
+    assert not decide(policy, Question("claude", 0, "aws/0/production", "mint", 0), 0).allowed
+    assert (sessions.modes, sessions.narrowed) == ({"mint"}, "arn:aws:iam::aws:policy/ReadOnlyAccess")
+    assert decide(policy, Question("claude", 0, "aws/0/dev", "mint", 0), 0).narrowed == sessions.narrowed
     assert (usual.agent, usual.owner_uid, usual.modes, usual.rate_per_min) == ("claude", 1000, {"inject"}, 600)
     assert (narrow.owner_uid, narrow.hours) == (0, Hours(8 * 60, 18 * 60))
     assert decide(policy, Question("claude", 1000, "claude/1000/api-key", "inject", 0), 0).allowed
@@ -67,7 +75,12 @@ def test_an_owner_by_name_is_looked_up():
         ("owner = 1000", 'owner = ""', 4, ""),
         ("owner = 1000", "owner = 1000\nshell = true", 5, "unknown key shell"),
         ("owner = 1000", "owner = 1000\nrate_per_minute = 5", 5, "did you mean rate_per_min"),
-        ("owner = 1000\n", "", 2, "missing required field"),
+        ('agent = "claude"\n', "", 2, "agent or session"),
+        ('agent = "claude"', 'agent = "claude"\nsession = "user"', 2, "agent or session"),
+        ('agent = "claude"', 'session = "desktop"', 3, ""),
+        ('owner = 1000\ncredential = "claude/1000/*"', 'credential = "claude/*/*"', 4, "names no owner"),
+        ('modes = ["inject"]\n', "", 2, "has modes"),
+        ('modes = ["inject"]', 'modes = ["inject"]\nto = "github.com"', 7, "SCHEME://HOST"),
         ('"claude/1000/*"', '"*"', 5, "AGENT/OWNER_UID/NAME"),
         ('"claude/1000/*"', '"claude/1000/[a-z]*"', 5, "AGENT/OWNER_UID/NAME"),
         ('["inject"]', "[]", 6, ""),
@@ -133,3 +146,49 @@ def test_a_file_that_is_too_long_or_no_file(folder):
     os.mkfifo(folder / "p.toml", 0o600)
     with pytest.raises(MisuseError, match="not a regular file"):
         load_policy(folder)
+
+
+NARROWED = """
+[[rule]]
+agent = "claude"
+credential = "aws/1000/dev"
+session_policy = POLICY
+"""
+READ_ONLY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
+
+
+@pytest.mark.parametrize(
+    ("written", "narrowed"),
+    [
+        (f'"{READ_ONLY}"', READ_ONLY),
+        (
+            f'["{READ_ONLY}", "arn:aws:iam::123456789012:policy/a/b"]',
+            f"{READ_ONLY} arn:aws:iam::123456789012:policy/a/b",
+        ),
+        (
+            """'''{ "Version": "2012-10-17",
+                  "Statement": [] }'''""",
+            '{"Version":"2012-10-17","Statement":[]}',
+        ),
+    ],
+)
+def test_a_session_policy_narrows_what_is_minted_and_nothing_else_is_allowed(written, narrowed):
+    (rule,) = parse_policy(NARROWED.replace("POLICY", written).encode(), "p").rules
+    assert (rule.narrowed, rule.modes) == (narrowed, {"mint"})
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['"ReadOnlyAccess"', "[]", '"{"', '"{}"', '"[]"', f'"{READ_ONLY} {READ_ONLY}"', "1", f'["{READ_ONLY}\\n"]',
+     "[" + f'"{READ_ONLY}",' * 11 + "]", "'''{\"Statement\": \"" + "x" * 2048 + "\"}'''"],
+)  # fmt: skip
+def test_what_aws_would_not_take_as_a_session_policy_refuses_all(written):
+    with pytest.raises(MisuseError):
+        parse_policy(NARROWED.replace("POLICY", written).encode(), "p")
+
+
+@pytest.mark.parametrize("modes", ['["release"]', '["mint", "release"]'])
+def test_a_key_that_is_released_can_t_be_narrowed(modes):
+    text = NARROWED.replace("POLICY", f'"{READ_ONLY}"') + f"modes = {modes}\n"
+    with pytest.raises(MisuseError, match="narrows what is minted"):
+        parse_policy(text.encode(), "p")

@@ -67,7 +67,7 @@ def test_a_good_one_is_understood():
         ('kind = "bearer"', 'kind = "anthropic-oauth"', "mine.toml:14: kind: allowed are bearer, openai-api-key"),
         ('base_url = "https', 'base_url = "http', "mine.toml:15: base_url: https, a host"),
         ('base_url = "https://models.example.com/api"', "", "mine.toml:14: kind: this one has no provider of its own"),
-        ('format = "toml"', 'format = "yaml"', "mine.toml:19: credential[0].place[0].format: must be one of: "),
+        ('format = "toml"', 'format = "xml"', "mine.toml:19: credential[0].place[0].format: must be one of: "),
         ('file = ".config/mine', 'file = "a/../..', "mine.toml:18: file: a path relative to the home"),
         ('file = ".config/mine', 'file = "/etc/mine', "mine.toml:18: file: a path relative to the home"),
         ('pointer = ["auth", "key"]', "pointer = []", "mine.toml:20: pointer: one to 16 keys"),
@@ -84,12 +84,27 @@ def test_a_good_one_is_understood():
         ('because = "beats', 'because = "\\u001b[2J', "mine.toml:32: because: printable"),
         ("[[warn]]", '[[need]]\nvalue = "a b"', "mine.toml:31: value: letters, digits"),
         ("[program]", "[program", "mine.toml:4: not TOML: "),
+        ('name = "key"', 'name = "phantom"', "mine.toml:13: name: letters, digits, . _ and - only"),
+        ('name = "key"', 'name = "exported-x"', "mine.toml:13: name: letters, digits, . _ and - only"),
+        ('kind = "bearer"', 'kind = "bearer"\nvariables = ["A-B"]', "mine.toml:15: variables: names of environment"),
+        ('kind = "bearer"', 'kind = "bearer"\nvariables = ["A"]', "mine.toml:15: variables: where does the phantom go"),
     ],
 )  # fmt: skip
 def test_a_complaint_says_where_and_what(old, new, complaint):
     assert old in GOOD
     with pytest.raises(MisuseError, match="^" + re.escape(complaint)):
         parse_recipe(GOOD.replace(old, new, 1).encode(), "mine.toml", KINDS)
+
+
+def test_a_variable_belongs_to_one_credential():
+    one = GOOD.replace('becomes = "decoy"', 'becomes = "phantom"').replace(
+        'kind = "bearer"', 'kind = "bearer"\nvariables = ["A"]'
+    )
+    recipe = parse_recipe(one.encode(), "mine.toml", KINDS)
+    assert recipe.credential[0].variables == ("A",)
+    credential = one[one.index("[[credential]]") : one.index("[[credential.set]]")].replace('"key"', '"spare"', 1)
+    with pytest.raises(MisuseError, match=r"^mine.toml:34: variables: another credential has one of them already"):
+        parse_recipe(one.replace("[[warn]]", f"{credential}[[warn]]").encode(), "mine.toml", KINDS)
 
 
 def test_what_ships_is_understood_and_shadows_nothing():

@@ -9,6 +9,7 @@ from agent_broker.identity.evidence import Unknown
 from agent_broker.ids import CredentialId, Uid
 from agent_broker.issue import RELEASE, Ask
 from agent_broker.monitor.fold import PER_FAMILY, Folder
+from agent_broker.policy.destination import Destination
 from agent_broker.refusals import RefusalLog
 from tests.fakes.clock import FakeClock
 from tests.fakes.lineage_records import FILE, a_step
@@ -29,9 +30,9 @@ class Told:
         self.incidents.append(incident)
 
 
-async def refuse(log, child, parent, *, file=2, credential="api-key", refusal=NO):
+async def refuse(log, child, parent, *, file=2, credential="api-key", refusal=NO, **more):
     steps = (with_file(a_step(child, "self"), file), with_file(a_step(parent, "fork"), 1))
-    ask = Ask(None, CredentialId(f"claude/1000/{credential}"), RELEASE, "agent.sock get")
+    ask = Ask(None, CredentialId(f"claude/1000/{credential}"), RELEASE, "agent.sock get", **more)
     await log.refused(ask, refusal, Unknown("no", uid=Uid(1000), steps=steps))
 
 
@@ -107,3 +108,28 @@ async def test_what_a_verified_agent_may_not_do_is_journalled_with_its_count_and
 
     assert told.incidents == []
     assert [entry["count"] for _, entry in told.entries] == [1, 9]
+
+
+async def test_what_a_tool_may_not_do_is_told_as_information_with_the_place_and_the_reason():
+    told = Told()
+    log = RefusalLog(told, told.raise_alert, FakeClock())
+    place = Destination.parse("https://github.com/other/repository")
+    no = RefusedError("policy", "no policy rule lets agent claude do it", next_step="root can allow it")
+    for _ in range(9):
+        await refuse(log, 1000, 7, refusal=no, tool=True, to=place)
+    await log.close()
+
+    first, last = told.incidents
+    assert (first.severity, first.kind, first.next_step) == ("info", "release-refused", "root can allow it")
+    assert f"a credential for {place}; refused: no policy rule lets agent claude do it" in first.what
+    assert (last.id, last.count) == (first.id, 9)
+    assert told.entries[0][1]["to"] == str(place)
+
+
+async def test_a_tool_that_is_not_as_it_was_enrolled_is_more_than_information():
+    told = Told()
+    log = RefusalLog(told, told.raise_alert, FakeClock())
+    await refuse(log, 1000, 7, refusal=RefusedError("tool", "it is not git"), tool=True)
+    await log.close()
+
+    assert [each.severity for each in told.incidents] == ["warning"]

@@ -180,6 +180,22 @@ def test_no_broker(tmp_path):
     assert b"no socket at %s/run/agent-broker/agent.sock" % bytes(tmp_path) in one_line(err)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [("git", b"quit=1\n"), ("docker-credential-agent-broker", b"agent-broker gave no login; its reason: ")],
+)
+def test_where_silence_sends_a_client_on_it_is_not_silent(broker, tmp_path, protocol, words):
+    """Without a broker, and when the broker says no; what the broker says itself is not added to."""
+    assert shim.finish(shim.start(protocol, "get", root=tmp_path / "nowhere"))[:2][1].startswith(words)
+    refused = ShimAnswer(3, stderr=b"no\n")
+    _, (code, out, err) = exchange(broker, shim.start(protocol, "get", root=tmp_path), refused)
+    assert (code, err) == (3, b"no\n")
+    assert out.startswith(words)
+    _, (code, out, _) = exchange(broker, shim.start(protocol, "get", root=tmp_path), ShimAnswer(1, b"not found"))
+    assert (code, out) == (1, b"not found")
+    assert exchange(broker, shim.start(protocol, "get", root=tmp_path), ShimAnswer(0))[1] == (0, b"", b"")
+
+
 def test_a_dead_broker(broker, tmp_path):
     broker.close()
     code, _, err = shim.finish(shim.start("get", root=tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent_broker.errors import IntegrityError, UnavailableError
+from agent_broker.errors import UnavailableError
 from agent_broker.monitor.incident import new_incident
 from agent_broker.monitor.spool import Spool
 from tests.fakes.small_disk import fill, small_disk
@@ -145,18 +145,41 @@ def test_a_torn_last_line_is_cut_and_the_rest_kept(folder):
     again.close()
 
 
-def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(folder):
+def damaged(folder, *numbers):
     spool = Spool(folder)
-    for _ in range(3):
-        spool.append(incident())
+    for number in range(5):
+        spool.append(incident(f"number {number}"))
     spool.close()
     path = folder / "incidents"
     lines = path.read_bytes().split(b"\n")
-    lines[1] = lines[1][5:]
+    for number in numbers:
+        lines[number - 1] = b"\xff" + lines[number - 1][5:]
     path.write_bytes(b"\n".join(lines))
+    return path.read_bytes()
 
-    with pytest.raises(IntegrityError, match="line 2"):
-        Spool(folder)
+
+def test_a_damaged_line_in_the_middle_is_set_aside_and_said_and_the_others_kept(folder):
+    content = damaged(folder, 2)
+
+    spool = Spool(folder)
+    assert "(line 2)" in spool.damage
+    assert str(folder / "incidents.damaged") in spool.damage
+    assert (folder / "incidents.damaged").read_bytes() == content
+    assert (folder / "incidents.damaged").stat().st_mode & 0o777 == 0o600
+    assert [each.incident.what for each in spool.unacknowledged()] == [f"number {number}" for number in (0, 2, 3, 4)]
+    assert spool.append(incident("more")).sequence == 6
+    spool.close()
+    again = Spool(folder)
+    assert again.damage == ""
+    assert sequences(again) == [1, 3, 4, 5, 6]
+    again.close()
+
+
+def test_several_damaged_lines_are_counted(folder):
+    damaged(folder, 1, 3)
+    spool = Spool(folder)
+    assert "2 lines, the first is 1" in spool.damage
+    spool.close()
 
 
 def test_a_killed_monitor_loses_nothing_that_append_returned(folder):

@@ -58,6 +58,19 @@ def test_records_are_listed_in_order_without_secrets(reopen):
     assert "sk-test" not in repr(listed)
 
 
+def test_one_users_records_of_one_agent_are_listed_whatever_became_of_the_others(reopen):
+    vault = reopen()
+    put(vault)
+    put(vault, OAUTH, b"sk-test-oauth", kind="anthropic-oauth")
+    put(vault, "claude/10001/api-key")
+    put(vault, "claude-code/1000/api-key")
+    vault._database.write(("DELETE FROM records WHERE id = ?", ("claude/10001/api-key",)))
+
+    assert [credential.id for credential in vault.list_of("claude", 1000)] == [KEY, OAUTH]
+    with pytest.raises(IntegrityError):
+        vault.list_of("claude", 10001)
+
+
 def test_a_deleted_record_is_gone(reopen):
     vault = reopen()
     put(vault)

@@ -28,6 +28,9 @@ def wanted(folder, **files):
         ('require("./a"); import("../b"); require("/c"); import("node:fs"); import("#own")', ()),
         ('require("fs"); require("fs/promises"); require("punycode")', ()),
         ('say("hello there")', ()),
+        ('reimport("a"); xfrom "b"; reimport "c"', ()),
+        ('import("a");import"b";export*from"c"', ("a", "b", "c")),
+        ('mail("me@x/y"); say(`@x/y`)', ("@x/y",)),
     ],
 )
 def test_what_code_asks_for_by_a_literal(tmp_path, code, names):

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from agent_broker.kernel.pins import is_denying, pins_folder
 from tests.fakes.denying import start_reader
 from tests.fakes.enforcing import Enforcing
 
@@ -123,6 +124,7 @@ def test_releasing_the_pins_ends_denial(world):
     world.start()
     world.stop()
     assert world.open() == errno.EPERM
+    assert is_denying(pins_folder(world.layout.root))
 
     said = world.command("monitor", "--release-pins")
 

@@ -1,8 +1,10 @@
 """The alerts: incidents on the disk, each revision once, and handed to whoever follows.
 
-The law of this module: an incident is durable before ``record`` returns and before a follower sees it; a higher
-revision of an incident replaces the lower one, and a lower one that comes late is known already; a slow follower loses
-incidents visibly (``Missed``) and never delays a record.
+The law of this module: an incident is in the log's file before a follower sees it, so that no process's death takes it
+back, and durable before ``record`` returns and before a sink gets it (docs/adr/0010; if the disk refuses after a
+follower saw it, it comes again when it was recorded); a higher revision of an incident replaces the lower one, and a
+lower one that comes late is known already; a slow follower loses incidents visibly (``Missed``) and never delays a
+record.
 """
 
 import asyncio
@@ -18,7 +20,7 @@ from msgspec import Struct
 from agent_broker.audit import acks
 from agent_broker.audit.acks import Ack
 from agent_broker.audit.chain import Head
-from agent_broker.audit.journal import Journal, read
+from agent_broker.audit.journal import DEFAULT_LIMITS, Journal, Limits, read
 from agent_broker.clock import Clock
 from agent_broker.errors import IntegrityError
 from agent_broker.monitor.incident import Incident
@@ -26,6 +28,7 @@ from agent_broker.monitor.incident import Incident
 KIND: Final = "incident"
 RECENT: Final = 1_000  # incidents kept in memory for ``recent``
 REMEMBERED_IDS: Final = 65_536  # against duplicates: more than the monitor's spool can hold unacknowledged
+LOOKED_BACK: Final = 16_384  # lines of the log that are read at the start; the monitor's spool holds fewer (spool.py)
 QUEUE: Final = 256  # incidents that wait for one follower
 
 
@@ -49,17 +52,17 @@ class AlertLog:
         self._listeners: list[Callable[[], None]] = []
 
     @classmethod
-    def open(cls, path: Path, clock: Clock) -> "AlertLog":
+    def open(cls, path: Path, clock: Clock, limits: Limits = DEFAULT_LIMITS) -> "AlertLog":
         """Open the log, or begin one.
 
         Raises:
             IntegrityError: it is not what was written.
             UnavailableError: another process writes it, or the disk refuses.
         """
-        journal = Journal.open(path, clock)
+        journal = Journal.open(path, clock, limits)
         log = cls(journal)
         try:
-            for entry in read(path):
+            for entry in read(path, after=max(0, journal.head.seq - LOOKED_BACK)):
                 if entry.kind == KIND:
                     log._remember(_decoded(entry.body, path, entry.seq))
         except BaseException:
@@ -79,9 +82,12 @@ class AlertLog:
             return False
         if self._revisions.get(incident.id, -1) >= incident.revision:
             return False
-        writing = asyncio.ensure_future(self._journal.append(KIND, msgspec.to_builtins(incident)))
+        writing = self._journal.begin(KIND, incident, lambda: self._tell(incident))
         self._writing[incident.id, incident.revision] = writing
-        writing.add_done_callback(lambda done: self._written(incident, done))
+        if writing.done():
+            self._stored(incident, writing)
+        else:
+            writing.add_done_callback(lambda done: self._stored(incident, done))
         await asyncio.shield(writing)
         return True
 
@@ -112,7 +118,7 @@ class AlertLog:
         return self._journal.head
 
     def notify(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after each record from now on; it must return at once."""
+        """Call ``listener`` from now on when an incident is durable; it must return at once."""
         self._listeners.append(listener)
 
     def close(self) -> None:
@@ -125,14 +131,16 @@ class AlertLog:
             follower.close()
         self._journal.close()
 
-    def _written(self, incident: Incident, done: asyncio.Future[int]) -> None:
+    def _tell(self, incident: Incident) -> None:
+        for follower in tuple(self._followers):
+            follower.offer(incident)
+
+    def _stored(self, incident: Incident, done: asyncio.Future[int]) -> None:
         """Runs once the journal answered, even if the task that recorded was cancelled meanwhile."""
         del self._writing[incident.id, incident.revision]
         if done.cancelled() or done.exception() is not None:
             return
         self._remember(incident)
-        for follower in tuple(self._followers):
-            follower.offer(incident)
         for listener in self._listeners:
             listener()
 

@@ -34,11 +34,12 @@ class Entry(Struct, frozen=True):
 
 
 class Head(Struct, frozen=True):
-    """The end of a journal: its last line, and how long the file is up to and with it."""
+    """A place in a journal: its last line before it, and how many bytes all lines have up to and with that one."""
 
     seq: int
     sha256: Sha256
     size_bytes: int
+    """In all segments of the journal together (``segments``)."""
 
     def encode(self) -> bytes:
         """Return HEAD_BYTES bytes, so that a newer head always covers an older one."""
@@ -58,7 +59,7 @@ def encode_line(head: Head, time_ns: int, kind: str, body: msgspec.Raw) -> bytes
     return msgspec.json.encode(parts) + b"\n"
 
 
-def encode_body(kind: str, body: dict[str, Any]) -> msgspec.Raw:
+def encode_body(kind: str, body: dict[str, Any] | Struct) -> msgspec.Raw:
     """Return a body as JSON.
 
     Raises:
@@ -126,7 +127,10 @@ def cut_short(name: str, head: Head) -> IntegrityError:
     )
 
 
-KEEP_BOTH: Final = "keep both files as evidence: move them away; a new journal is begun at the next start"
+KEEP_BOTH: Final = (
+    "keep the journal, its .head and its older segments as evidence: move them all away; "
+    "a new journal is begun at the next start"
+)
 
 
 def _broken(name: str, number: int, what: str) -> IntegrityError:

@@ -6,8 +6,8 @@ The law of this module:
    what it holds is in the journal's order, and a store that is missing, damaged or of another journal is made anew
    from it; ``problems`` then says so.
 2. Of one incident the highest revision stays; a lower one changes nothing.
-3. It never grows beyond ``max_incidents``, and forgets an incident ``keep_ns`` after its last event. The journal
-   forgets nothing.
+3. It never grows beyond ``max_incidents``, and forgets an incident ``keep_ns`` after its last event. The journal keeps
+   what its own limits allow (``segments``).
 
 All methods block; audit.store_feed calls them in threads. One thread at a time is inside (a lock).
 """
@@ -187,7 +187,7 @@ class AlertStore:
     def _make(self, why: str = "") -> sqlite3.Connection:
         self.acks = {}
         if why:
-            self.problems = (f"the store of alerts {why}, and was made anew from {self._journal}; nothing was lost",)
+            self.problems = (f"the store of alerts {why}, and was made anew from {self._journal}",)
         try:
             return make_store(self._path)
         except (OSError, sqlite3.Error) as error:

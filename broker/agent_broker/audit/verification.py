@@ -5,24 +5,14 @@ What is found and what is not: ``journal``'s docstring.
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 from msgspec import Struct
 
-from agent_broker.audit.chain import (
-    EMPTY,
-    HEAD_BYTES,
-    KEEP_BOTH,
-    MAX_LINE_BYTES,
-    Entry,
-    Head,
-    cut_short,
-    decode_head,
-    decode_line,
-    digest_of,
-)
-from agent_broker.errors import IntegrityError, UnavailableError
+from agent_broker.audit.chain import HEAD_BYTES, KEEP_BOTH, Entry, Head, cut_short, decode_head, decode_line
+from agent_broker.audit.segments import GoneError, Segment, segment_at, segment_path, segments, unreadable
+from agent_broker.errors import IntegrityError
 from agent_broker.ids import Sha256
 
 
@@ -30,50 +20,68 @@ class Verification(Struct, frozen=True):
     """A journal without a fault."""
 
     entries: int
+    """That are there."""
     head: Sha256
     """Of the last line; 64 zeros if there is none. Kept elsewhere, it proves this history later."""
     unfinished_bytes: int
     """Of a line at the end that is being written, or was when its writer died; nobody was told it was written."""
+    first: int = 1
+    """Number of the first entry; above 1, the segments before it were removed by the journal's writer."""
+    segments: int = 1
+    """Files that hold them."""
 
 
 def verify(path: Path) -> Verification:
-    """Check every line of a journal; its writer may be at work.
+    """Check every line of a journal, in all its segments; its writer may be at work.
 
     Raises:
-        IntegrityError: the first line that is not what was written, or an end that was cut off (module's docstring).
+        IntegrityError: the first line that is not what was written, an end that was cut off (module's docstring), or
+            a segment that its writer did not remove and that is not there.
         UnavailableError: it can't be read.
     """
-    remembered, head, unfinished = _remembered_head(path), EMPTY, b""
-    met = remembered == EMPTY
-    with _opened(path) as file:
-        for line in _lines(file):
-            if not line.endswith(b"\n"):
-                unfinished = line
-                break
-            decode_line(line, head, str(path))
-            head = head.after(line)
-            met = met or head == remembered
+    with ExitStack() as stack:
+        remembered = _remembered_head(path)  # before the segments: what it remembers must be in them
+        found = segments(path, stack)
+        _require_all_that_is_kept(path, found)
+        head, unfinished = found[0].start, b""
+        first, met = head.seq + 1, head == remembered
+        for segment in found:
+            if segment.start != head:
+                raise _gap(path, segment)
+            for line in segment.lines(head.size_bytes):
+                if not line.endswith(b"\n"):
+                    unfinished = line
+                    break
+                decode_line(line, head, str(path))
+                head = head.after(line)
+                met = met or head == remembered
     if not met:
         raise cut_short(str(path), remembered)
-    return Verification(head.seq, head.sha256, len(unfinished))
+    return Verification(head.seq - first + 1, head.sha256, len(unfinished), first, len(found))
 
 
 def read(path: Path, *, after: int = 0) -> Iterator[Entry]:
-    """Yield the entries with a number above ``after``, each checked against the line before it.
+    """Yield the entries with a number above ``after`` that are kept, each checked against the line before it.
+
+    Parts that end before them are not looked at.
 
     Raises:
         IntegrityError: at the first line that is not what was written.
         UnavailableError: it can't be read.
     """
-    head = EMPTY
-    with _opened(path) as file:
-        for line in _lines(file):
-            if not line.endswith(b"\n"):
-                return
-            entry = decode_line(line, head, str(path))
-            head = head.after(line)
-            if entry.seq > after:
-                yield entry
+    with ExitStack() as stack:
+        found = segments(path, stack, down_to=after)
+        head = found[0].start
+        for segment in found:
+            if segment.start != head:
+                raise _gap(path, segment)
+            for line in segment.lines(head.size_bytes):
+                if not line.endswith(b"\n"):
+                    return
+                entry = decode_line(line, head, str(path))
+                head = head.after(line)
+                if entry.seq > after:
+                    yield entry
 
 
 def recover(path: Path, remembered: Head) -> tuple[Head, int]:
@@ -85,12 +93,12 @@ def recover(path: Path, remembered: Head) -> tuple[Head, int]:
         IntegrityError: the line that the head remembers is missing or changed.
         UnavailableError: it can't be read.
     """
-    head = remembered
-    with _opened(path) as file:
-        if remembered.seq and not is_at(file, remembered):
+    with ExitStack() as stack:
+        segment = stack.enter_context(_active(path))
+        if not segment.holds(remembered):
             raise cut_short(str(path), remembered)
-        file.seek(remembered.size_bytes)
-        for line in _lines(file):
+        head = remembered
+        for line in segment.lines(head.size_bytes):
             try:
                 if not line.endswith(b"\n"):
                     break
@@ -98,7 +106,7 @@ def recover(path: Path, remembered: Head) -> tuple[Head, int]:
             except IntegrityError:
                 break
             head = head.after(line)
-        return head, os.fstat(file.fileno()).st_size - head.size_bytes
+        return head, segment.start.size_bytes + segment.size_bytes - head.size_bytes
 
 
 def ends_with(path: Path, head: Head) -> bool:
@@ -110,32 +118,13 @@ def ends_with(path: Path, head: Head) -> bool:
     """
     if not head.seq:
         return True
-    with _opened(path) as file:
-        return is_at(file, head)
-
-
-def is_at(file: BinaryIO, head: Head) -> bool:
-    """Tell whether the line that ``head`` remembers ends where it did, in an open journal; the position stays."""
-    start = max(0, head.size_bytes - MAX_LINE_BYTES)
-    block = os.pread(file.fileno(), head.size_bytes - start, start)
-    last = block[block[:-1].rfind(b"\n") + 1 :]
-    return len(block) == head.size_bytes - start and last.endswith(b"\n") and digest_of(last) == head.sha256
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
     try:
-        while line := file.readline(MAX_LINE_BYTES):
-            yield line
-    except OSError as error:
-        raise UnavailableError(f"{file.name} can't be read: {error.strerror}") from error
-
-
-def _remembered_head(path: Path) -> Head:
-    with _opened(head_path(path)) as file:
-        text = os.pread(file.fileno(), HEAD_BYTES, 0)
-        while text != (again := os.pread(file.fileno(), HEAD_BYTES, 0)):
-            text = again  # its writer was just at it
-    return decode_head(text, str(path))
+        with segment_at(path, head.size_bytes) as segment:
+            return segment.holds(head)
+    except GoneError:
+        return False
+    except FileNotFoundError as error:
+        raise _missing(path) from error
 
 
 def head_path(path: Path) -> Path:
@@ -143,10 +132,43 @@ def head_path(path: Path) -> Path:
     return path.with_name(path.name + ".head")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _active(path: Path) -> Segment:
     try:
-        return path.open("rb")
+        return Segment.open(path, str(path))
     except FileNotFoundError as error:
-        raise IntegrityError(f"{path} is missing", next_step=KEEP_BOTH) from error
+        raise _missing(path) from error
+
+
+def _remembered_head(path: Path) -> Head:
+    try:
+        with head_path(path).open("rb") as file:
+            text = os.pread(file.fileno(), HEAD_BYTES, 0)
+            while text != (again := os.pread(file.fileno(), HEAD_BYTES, 0)):
+                text = again  # its writer was just at it
+    except FileNotFoundError as error:
+        raise _missing(head_path(path)) from error
     except OSError as error:
-        raise UnavailableError(f"{path} can't be read: {error.strerror}") from error
+        raise unreadable(head_path(path), error) from error
+    return decode_head(text, str(path))
+
+
+def _require_all_that_is_kept(path: Path, found: list[Segment]) -> None:
+    oldest = found[0].start.seq
+    if oldest > found[-1].kept_from.seq:
+        raise IntegrityError(
+            f"{segment_path(path, oldest)} is missing, and the journal's writer did not remove it: "
+            f"the lines up to {oldest} are not there",
+            next_step="put it back if you moved it; otherwise find out who could have removed it",
+        )
+
+
+def _gap(path: Path, segment: Segment) -> IntegrityError:
+    return IntegrityError(
+        f"{path}: the line {segment.start.seq + 1} begins a segment that does not go on from the one before it: "
+        "the journal was changed",
+        next_step=KEEP_BOTH,
+    )
+
+
+def _missing(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} is missing", next_step=KEEP_BOTH)

@@ -2,31 +2,40 @@
 
 import getpass
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agent_broker.cli import application
+from agent_broker.cli.application import Application
 from agent_broker.cli.broker import administrator, reader
 from agent_broker.cli.enrolling import confirm, recipe_of, require_answer, require_root, site_of, uid_of, user_of
+from agent_broker.cli.login import enrollment_of
+from agent_broker.cli.new_key import refuse_planted
+from agent_broker.cli.own_login import new_login
 from agent_broker.cli.terminal import cell, console, print_json, say, table
+from agent_broker.enroll.account_keys import LOGIN, kind_of, secret_of, values_in
 from agent_broker.enroll.accounts import (
     NewAccount,
     add_account,
     assign_folders,
     folder_named,
     remove_account,
-    secret_of,
+    require_possible,
 )
 from agent_broker.errors import MisuseError
-from agent_broker.identity.registry import Enrollment
+from agent_broker.identity.registry import Enrollment, load_registries
+from agent_broker.inject.oauth_tokens import checked_tokens
+from agent_broker.vault.record import PROJECT_ATTRIBUTE, REGIONS_ATTRIBUTE, Credential
+from agent_broker.vault.secret import Secret
 
 MAX_KEY_BYTES = 64 * 1024
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
-_Agent = Annotated[str, typer.Argument(metavar="AGENT", help="claude", show_default=False)]
+_Agent = Annotated[str, typer.Argument(metavar="AGENT", help="claude, codex, gemini.", show_default=False)]
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the account: work, private ...", show_default=False)]
 _User = Annotated[str, typer.Option(metavar="USER", help="Whose agent.", show_default="who called sudo")]
 _Folders = Annotated[
@@ -68,18 +77,27 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter an option
     name: _Name,
     user: _User = "",
     kind: Annotated[
-        str, typer.Option(metavar="KIND", help="What the key is: api-key, auth-token or oauth.")
+        str,
+        typer.Option(metavar="KIND", help="api-key, oauth; claude also: auth-token, bedrock-api-key."),
     ] = "api-key",
+    log_in: Annotated[bool, typer.Option("--login", help="Don't read a key: let the agent log in.")] = False,
+    device: Annotated[bool, typer.Option("--device", help="codex: log in by a code, on any device.")] = False,
     folders: _Folders = None,
     json: _Json = False,
 ) -> None:
-    """Add an account to an enrolled agent. Its key is read from standard input; a terminal is asked for it."""
-    layout = application.of(context).layout
+    """Add an account to an enrolled agent. Its key is read from standard input (a terminal is asked), or --login."""
+    state = application.of(context)
+    layout = state.layout
     require_root()
     recipe = recipe_of(agent, layout)
-    uid = uid_of(user_of(user))
-    new = NewAccount(recipe.agent, uid, name, kind, secret_of(agent, kind, _key()), _named(folders))
+    uid, places = uid_of(user_of(user)), _named(folders)
+    kind = LOGIN if log_in else kind
+    new = NewAccount(recipe.agent, uid, name, kind, Secret(b""), places)
+    enrollment = enrollment_of(state, agent, uid)
+    require_possible(enrollment, new)  # before somebody types, or logs in, in vain
+    secret = _logged_in(state, enrollment, device=device) if log_in else _entered(state, agent, kind)
     with administrator(layout) as client:
+        new = replace(new, secret=secret, place=_place_of(client.credentials(), enrollment))
         problems = add_account(site_of(layout, client, lambda _: None), client, new)
     _tell({"account": name, "credential": new.credential, "folders": new.folders}, problems, json=json)
 
@@ -117,6 +135,28 @@ def remove(  # noqa: PLR0913, PLR0917 - one parameter an option
         site = site_of(layout, client, lambda _: None)
         problems = remove_account(site, client, recipe_of(agent, layout).agent, uid, name)
     _tell({"account": name, "removed": True}, problems, json=json)
+
+
+def _place_of(records: tuple[Credential, ...], enrollment: Enrollment) -> dict[str, str]:
+    """Return what the enrolled credential is bound to at a cloud; empty: it is at none."""
+    enrolled = next((each for each in records if each.id == enrollment.accounts[0].credential), None)
+    known = {} if enrolled is None else enrolled.attributes
+    return {name: known[name] for name in (REGIONS_ATTRIBUTE, PROJECT_ATTRIBUTE) if name in known}
+
+
+def _logged_in(state: Application, enrollment: Enrollment, *, device: bool) -> Secret:
+    """Return the tokens of the agent's own login in a private room."""
+    kind = kind_of(enrollment.agent, LOGIN)
+    secret = new_login(state, enrollment, kind, device=device)
+    checked_tokens(kind, secret)
+    return secret
+
+
+def _entered(state: Application, agent: str, key: str) -> Secret:
+    """Return a key from standard input, if it is one and not what an enrolment left in a file."""
+    secret = secret_of(agent, key, _key())
+    refuse_planted(values_in(key, secret), load_registries(state.layout.registries))
+    return secret
 
 
 def _key() -> bytes:

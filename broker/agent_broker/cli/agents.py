@@ -1,4 +1,4 @@
-"""``agent-broker agents``: who is enrolled."""
+"""``agent-broker agents``: who is enrolled, agents and tools."""
 
 import sys
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def agents(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="One JSON array of enrolments.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON array of enrolments; a tool has serving.")] = False,
 ) -> None:
-    """Show the enrolled agents: whose they are, their binaries, credentials and decoys."""
+    """Show the enrolled agents and tools: whose they are, their binaries, credentials and decoys."""
     with reader(application.of(context).layout) as broker:
         enrolled = broker.agents()
     if json:
@@ -33,7 +33,8 @@ def agents(
 
 def _lines(enrollment: Enrollment) -> Iterable[str]:
     width = columns()
-    yield f"{enrollment.agent} of {enrollment.owner_name} ({enrollment.owner_uid})"
+    what = "" if enrollment.serving is None else ", a tool"
+    yield f"{enrollment.agent} of {enrollment.owner_name} ({enrollment.owner_uid}){what}"
     yield from labelled("since", when(enrollment.enrolled_ns), width, label_columns=14)
     for binary in enrollment.binaries:
         yield from labelled("binary", f"{binary.path}, {size(binary.size_bytes)}", width, label_columns=14)

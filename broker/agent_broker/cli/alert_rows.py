@@ -4,9 +4,7 @@ Plain strings, since a follower waits for them. Text that a stranger chose is ma
 and wide characters are measured as a terminal draws them.
 """
 
-import pwd
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -14,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 
 from agent_broker.cli.incident_text import name_of
 from agent_broker.cli.spans import clock, day, is_same_day
-from agent_broker.cli.terminal import PIPE_COLUMNS, printable, when
+from agent_broker.cli.terminal import PIPE_COLUMNS, below_home, printable, user_name, when
 from agent_broker.monitor.incident import Incident
 
 ID_CHARS: Final = 7
@@ -158,16 +156,12 @@ def who(incident: Incident) -> str:
     image = incident.lineage[0].image
     if incident.agent:
         return f"{name_of(image)} <- {printable(incident.agent)}"
-    return f"{name_of(image)} of {printable(_user(image.uid)[0])}"
+    return f"{name_of(image)} of {printable(user_name(image.uid).partition(' (')[0])}"
 
 
 def short_path(incident: Incident) -> str:
     """Return the path with ``~`` for the home of whoever opened it, and how many more there are."""
-    path = incident.path
-    if incident.lineage:
-        home = _user(incident.lineage[0].image.uid)[1]
-        if home not in {"", "/"} and path.startswith(f"{home}/"):
-            path = f"~{path[len(home) :]}"
+    path = below_home(incident.path, incident.lineage[0].image.uid) if incident.lineage else incident.path
     more = f" +{len(incident.paths)}" if incident.paths else ""
     return f"{printable(path)}{more}"
 
@@ -215,15 +209,6 @@ def _when(time_ns: int, now_ns: int, columns: int) -> str:
     if columns >= _WIDE:
         return when(time_ns)[:19]
     return clock(time_ns) if is_same_day(time_ns, now_ns) else day(time_ns)
-
-
-@lru_cache(maxsize=64)
-def _user(uid: int) -> tuple[str, str]:
-    try:
-        found = pwd.getpwuid(uid)
-    except KeyError:
-        return str(uid), ""
-    return found.pw_name, found.pw_dir
 
 
 def lines(rows: list[Row], columns: int, *, colour: bool) -> Iterator[str]:

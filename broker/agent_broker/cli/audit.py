@@ -4,10 +4,12 @@ The files are read here, by root: what the broker says about its own journal wou
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agent_broker.audit.verification import Verification
 from agent_broker.audit.verification import verify as verify_journal
 from agent_broker.cli import application
 from agent_broker.cli.terminal import columns, labelled, plural, print_json, say
@@ -39,10 +41,16 @@ def verify(
         print_json(found)
         return
     for name, each in found.items():
-        lines = labelled(name, f"{plural(each.entries, 'entry')} in {journals[name]}", columns())
+        lines = labelled(name, f"{plural(each.entries, 'entry')} in {_files(each, journals[name])}", columns())
+        if each.first > 1:
+            lines += labelled("", f"from {each.first:,} on: older ones were removed, as [journal] keep says", columns())
         lines += labelled("", each.head, columns())
         sys.stdout.write("\n".join(lines) + "\n")
     for name, each in found.items():
         if each.unfinished_bytes:
             say(f"{name}: {plural(each.unfinished_bytes, 'byte')} at the end are of an entry that is being written")
     say("intact; the hash of the last entry, kept elsewhere, proves later that this history was not rewritten")
+
+
+def _files(found: Verification, path: Path) -> str:
+    return str(path) if found.segments == 1 else f"{path} and {plural(found.segments - 1, 'older file')}"

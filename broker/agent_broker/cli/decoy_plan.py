@@ -30,7 +30,7 @@ def garden_of(layout: Layout, watch: Watch, on_step: Callable[[str], None]) -> G
     return Garden(
         watch=watch,
         journal_dir=layout.enroll_folder,
-        registry_dir=layout.registry_folder,
+        registries=layout.registries,
         decoys_dir=layout.decoys_folder,
         clock=SystemClock(),
         on_step=on_step,

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from agent_broker.cli.terminal import cell, labelled, plural, table, user_name, when
+from agent_broker.cli.terminal import below_home, cell, labelled, plural, table, when
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plant import PlantPlan
 from agent_broker.enroll.plant_restore import PlantOutcome
@@ -44,15 +44,15 @@ def show_outcomes(outcomes: Sequence[PlantOutcome], out: Console) -> None:
 
 
 def show_decoys(decoys: Sequence[PlantedDecoy], now_ns: int, out: Console) -> None:
-    """Print the table of planted decoys."""
+    """Print the table of planted decoys; the owner's home is a ``~``."""
     shown = table("path", "kind", "owner", "until", "others")
     for each in decoys:
-        until = when(each.expires_ns, to_the="minute") if each.expires_ns else "never"
+        until = when(each.expires_ns, to_the="day") if each.expires_ns else "never"
         due = each.expires_ns and each.expires_ns <= now_ns
         shown.add_row(
-            cell(each.path),
+            cell(below_home(each.path, each.owner_uid)),
             cell(each.kind),
-            cell(user_name(each.owner_uid)),
+            cell(each.owner_name),
             cell(f"{until}, due" if due else until, "yellow" if due else ""),
             cell("denied" if each.deny else "served"),
         )

@@ -7,7 +7,14 @@ part of the diagnosis.
 from msgspec import Struct
 
 from agent_broker.cli.finding import Finding
-from agent_broker.cli.sight_text import sight_findings, sight_gaps
+from agent_broker.cli.sight_text import (
+    BCC_IS_WEAKER,
+    BCC_NEXT,
+    HEADERS_ARE_WEAKER,
+    HEADERS_NEXT,
+    sight_findings,
+    sight_gaps,
+)
 from agent_broker.cli.sink_text import sink_findings
 from agent_broker.cli.terminal import plural
 from agent_broker.config.document import Config
@@ -35,7 +42,7 @@ CANNOT_SEE: dict[str, tuple[str, ...]] = {
     ),
     "observe+": (
         "it can't deny: any open of a decoy while the monitor is down",
-        "it can't see: truncate(2) of a decoy by path, which opens nothing",
+        "it can't deny: truncate(2), rename or removal of a decoy, which open nothing; they are told",
         *_EVERY_TIER_MISSES,
     ),
     "observe": (
@@ -152,6 +159,10 @@ def _of_monitor(status: MonitorStatus) -> list[Finding]:
         f"made {plural(status.incidents_made, 'incident')}"
     )
     findings = [Finding("monitor", "ok", text), _of_heartbeat(status), _of_losses(status)]
+    if status.backend == "bcc":
+        findings.append(Finding("sensor", "warning", BCC_IS_WEAKER, BCC_NEXT))
+    if status.offsets == "headers":
+        findings.append(Finding("offsets", "warning", HEADERS_ARE_WEAKER, HEADERS_NEXT))
     findings += sight_findings(status.sight)
     if status.incidents_unacknowledged:
         findings.append(

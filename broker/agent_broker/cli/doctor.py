@@ -13,6 +13,7 @@ from agent_broker.cli.diagnosis import Diagnosis, diagnose
 from agent_broker.cli.finding import Finding
 from agent_broker.cli.sight_text import read_yama_scope, yama_finding
 from agent_broker.cli.terminal import cell, console, print_json
+from agent_broker.cli.tier_text import left_in_kernel, next_tier, read_kernel_facts
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
 from agent_broker.errors import AgentBrokerError, RefusedError, UnavailableError
@@ -40,7 +41,8 @@ def doctor(
     monitor = _monitor(state.layout, broker)
     denied = isinstance(monitor, MonitorStatus) and monitor.sight.ptrace == "denied"
     yama = yama_finding(read_yama_scope(), denied=denied)
-    diagnosis = diagnose(broker, monitor, config, _root_key(state.layout, config, broker), yama)
+    others = [yama, *_of_kernel(state.layout, monitor)]
+    diagnosis = diagnose(broker, monitor, config, _root_key(state.layout, config, broker), *others)
     if json:
         print_json(diagnosis)
     else:
@@ -78,6 +80,14 @@ def _monitor(layout: Layout, broker: DaemonStatus | Finding) -> MonitorStatus | 
         return asyncio.run(_ask_monitor(layout))
     except AgentBrokerError as error:
         return _failed("monitor", error)
+
+
+def _of_kernel(layout: Layout, monitor: MonitorStatus | Finding) -> list[Finding]:
+    if isinstance(monitor, MonitorStatus):
+        found = next_tier(monitor, read_kernel_facts())
+    else:
+        found = left_in_kernel(layout.root)
+    return [] if found is None else [found]
 
 
 async def _ask_monitor(layout: Layout) -> MonitorStatus:

@@ -1,9 +1,12 @@
 """What ``enroll`` and ``unenroll`` share: who is asked, where they work, and how they show that they do."""
 
+import functools
+import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import typer
@@ -13,19 +16,32 @@ from agent_broker.cli.terminal import console, printable
 from agent_broker.clock import SystemClock
 from agent_broker.config.accounts import user_id
 from agent_broker.config.layout import Layout
+from agent_broker.enroll import gh
+from agent_broker.enroll.aws import AwsRecipe
+from agent_broker.enroll.azure import AzureRecipe
+from agent_broker.enroll.cargo import CargoRecipe
 from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.codex import CodexRecipe
 from agent_broker.enroll.data_recipe import DataRecipe
+from agent_broker.enroll.docker import DockerRecipe
 from agent_broker.enroll.exported import Exports, ReadsEnvironment
+from agent_broker.enroll.gcp import GcpRecipe
 from agent_broker.enroll.gemini import GeminiRecipe
+from agent_broker.enroll.git import GitRecipe
+from agent_broker.enroll.keyring import KeyringRecipe
+from agent_broker.enroll.kubectl import KubectlRecipe
+from agent_broker.enroll.pnpm import PnpmRecipe
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Recipe
 from agent_broker.enroll.recipe_store import RecipeStore
+from agent_broker.enroll.ssh import SshRecipe
+from agent_broker.enroll.ssh_survey import Passphrases
+from agent_broker.enroll.tool_plan import ToolRecipe
 from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.planted import load_planted
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import load_registries
 from agent_broker.ids import AgentName, Uid
-from agent_broker.inject.kinds import KINDS, NO_PROVIDER
+from agent_broker.inject.kinds import CLOUDS, KINDS, NO_PROVIDER
 from agent_broker.inject.oauth_servers import is_oauth
 from agent_broker.transport.control_client import ControlClient
 
@@ -36,9 +52,51 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+TOOLS: dict[str, Callable[[Path], ToolRecipe]] = {
+    "git": GitRecipe,
+    "docker": DockerRecipe,
+    "keyring": KeyringRecipe,
+    "aws": AwsRecipe,
+    "azure": AzureRecipe,
+    "kubectl": KubectlRecipe,
+    "gcp": lambda _shim: GcpRecipe(),
+    "cargo": CargoRecipe,
+    "pnpm": PnpmRecipe,
+}
+"""Recipes of tools; each takes the shim that the tool is wired to."""
+
+SSH = "ssh"
+"""A tool that asks itself, at a socket of its own kind: it takes no shim."""
+
+SHIM = Path(__file__).resolve().parents[1] / "shim/agent-broker-shim"
+
+
+def tool_recipe(tool: str, layout: Layout, shim: Path) -> ToolRecipe | None:
+    """Return the recipe of a tool; None: it is none."""
+    if tool == SSH:
+        return SshRecipe(layout.sign_socket, asked_passphrases())
+    return TOOLS[tool](shim) if tool in TOOLS else None
+
+
+@functools.cache
+def asked_passphrases() -> Passphrases:
+    """Return who asks for passphrases; one for the whole command: a plan that is made again asks for nothing again."""
+    return Passphrases(_ask_passphrase if sys.stdin.isatty() else None)
+
+
+def _ask_passphrase(path: str) -> bytes | None:
+    """Ask on the terminal; the answer is not shown, not even where it is typed before the question is read."""
+    try:
+        told = getpass.getpass(f"Passphrase of {printable(path)} (empty: leave it): ", stream=sys.stderr)
+    except EOFError:
+        return None
+    return told.encode() or None
+
+
 def store_of(layout: Layout) -> RecipeStore:
     """Return the recipes that are data."""
-    kinds = {name: kind.provider == NO_PROVIDER for name, kind in KINDS.items() if not is_oauth(name)}
+    own = {name: kind for name, kind in KINDS.items() if not is_oauth(name) and kind.provider not in CLOUDS}
+    kinds = {name: kind.provider == NO_PROVIDER for name, kind in own.items()}
     return RecipeStore(layout.recipes_folder, kinds)
 
 
@@ -65,10 +123,12 @@ def require_known(agent: str, layout: Layout) -> AgentName:
     Raises:
         MisuseError: it has none.
     """
-    known = known_agents(layout)
-    if agent not in known:
+    agents, tools = known_agents(layout), ", ".join((*TOOLS, SSH, gh.TOOL))
+    if agent == gh.TOOL:
+        raise MisuseError("gh is enrolled by itself", next_step=f"name no other beside it: {gh.TOOL}")
+    if agent not in {*agents, *TOOLS, SSH}:
         raise MisuseError(
-            f"{printable(agent)} can't be enrolled; known agents: {', '.join(map(printable, known))}",
+            f"{printable(agent)} can't be enrolled; known agents: {', '.join(map(printable, agents))}; tools: {tools}",
             next_step="add a recipe of it: agent-broker agent add FILE",
         )
     return AgentName(agent)
@@ -85,8 +145,8 @@ def with_exports(recipe: Recipe, layout: Layout, *, move: bool) -> Recipe:
     if not isinstance(recipe, ReadsEnvironment):
         return recipe
     planted = tuple(decoy.path for decoy in load_planted(layout.decoys_folder))
-    enrolled = tuple(decoy.path for each in load_registry(layout.registry_folder) for decoy in each.decoys)
-    return recipe.with_exports(Exports(move, planted + enrolled))
+    enrolled = tuple(decoy.path for each in load_registries(layout.registries) for decoy in each.decoys)
+    return recipe.with_exports(Exports(move, planted + enrolled, str(layout.root / "etc")))
 
 
 def user_of(option: str) -> str:
@@ -153,6 +213,7 @@ def site_of(layout: Layout, client: ControlClient, on_step: Callable[[str], None
         clock=SystemClock(),
         on_step=on_step,
         planted=load_planted(layout.decoys_folder),
+        tools_dir=layout.tools_folder,
     )
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
 from agent_broker.identity.planted import load_planted
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import load_registries
 from agent_broker.identity.resolution import mounted_by_users
 from agent_broker.ids import Uid
 from agent_broker.monitor.catalogue import (
@@ -61,7 +61,7 @@ def rows_of(layout: Layout, config: Config) -> list[Row]:
         IntegrityError, MisuseError: the registry or the catalogue has a mistake.
     """
     catalogue = shipped_catalogue().with_extra(config.paths.extra, config.paths.ignore)
-    enrolled, planted = load_registry(layout.registry_folder), load_planted(layout.decoys_folder)
+    enrolled, planted = load_registries(layout.registries), load_planted(layout.decoys_folder)
     owners = {each.owner_uid for each in enrolled} | {each.owner_uid for each in planted}
     homes = {owner: home for owner in sorted(owners) if (home := home_of_user(owner))}
     places = places_of(catalogue, homes)

@@ -34,7 +34,7 @@ def show_plan(plan: Plan, out: Console) -> None:
     for decoy in plan.decoys:
         _print(out, "decoy", f"{decoy.path} ({'others are denied' if decoy.deny else 'others are served the decoy'})")
     for credential in plan.credentials:
-        active = ", used by the agent" if credential.id == plan.active else ""
+        active = ", used by the agent" if credential.id == plan.active and plan.tool is None else ""
         _print(out, "to vault", f"{credential.id} ({credential.kind}{active})")
     for allowed in plan.allowed:
         _print(out, "allowed", f"{allowed.name}={allowed.value} ({allowed.why})")

@@ -18,12 +18,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent_broker.cli import application, run_others
+from agent_broker.cli import application, run_others, run_with
+from agent_broker.cli.run_clouds import cloud_wiring
 from agent_broker.cli.terminal import printable, say
 from agent_broker.config.layout import ENVIRONMENT_VARIABLE, Layout
+from agent_broker.enroll.account_keys import is_login
 from agent_broker.errors import AgentBrokerError, IntegrityError, MisuseError, RefusedError, UnavailableError
 from agent_broker.identity.environment import ENROLLED_RUNTIMES, allow, danger
-from agent_broker.identity.registry import Allowance, load_registry
+from agent_broker.identity.registry import Allowance, Enrollment, load_registry
 from agent_broker.inject.phantom import is_phantom
 
 app = typer.Typer(add_completion=False)
@@ -71,51 +73,94 @@ def run(
     account: Annotated[
         str, typer.Option("--as", metavar="NAME", help="The account to use.", show_default="by the folder")
     ] = "",
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME", help="A secret to give to CMD; repeatable.", show_default=False),
+    ] = None,
 ) -> None:
-    """Start an agent, or what starts it, with a cleaned environment and the broker's phantom in place of a key."""
+    """Start an agent with the broker's phantom in place of a key, or any command with secrets of the vault."""
     layout = application.of(context).layout
+    if given:
+        _launch(layout, given, command, account)
     name = Path(command[0]).name
     if name in run_others.PAST_THE_BROKER:
-        environment, left_out = run_others.other_environment(name, os.environ, Path.home(), _allowed(layout))
+        chosen = _chosen(layout, name, account) if account else None
+        command = [command[0], *(run_others.options(name) if chosen else ()), *command[1:]]
+        environment, left_out = run_others.other_environment(name, os.environ, Path.home(), _allowed(layout), chosen)
     else:
-        environment, left_out = agent_environment(os.environ, layout, _phantom(layout, account), _allowed(layout))
+        words = (account,) if account else ()
+        phantom = _phantom(layout, PROTOCOL, *words)
+        cloud = cloud_wiring(Path.home(), phantom)
+        environment, left_out = agent_environment(os.environ, layout, phantom, _allowed(layout), cloud)
     if left_out:
         say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
     _become(command, environment)
 
 
+def _launch(layout: Layout, names: list[str], command: list[str], account: str) -> NoReturn:
+    """Become the launcher, which becomes the command."""
+    if account:
+        raise MisuseError("--as is for agents, --with for other commands")
+    path, words = run_with.launcher_command(layout, names, command)
+    environment, left_out = run_with.clean_environment(os.environ, layout)
+    if left_out:
+        say(f"agent-broker: left out of the environment: {', '.join(map(printable, left_out))}")
+    _become(words, environment, path)
+
+
 def agent_environment(
-    environment: Mapping[str, str], layout: Layout, phantom: str, allowed: frozenset[Allowance] = frozenset()
+    environment: Mapping[str, str],
+    layout: Layout,
+    phantom: str,
+    allowed: frozenset[Allowance] = frozenset(),
+    cloud: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the agent's environment, and the names of the variables that were left out of it."""
+    """Return the agent's environment, and the names of the variables that were left out of it.
+
+    ``cloud``: what leads it to its cloud, instead of the socket (run_clouds); None or empty: it is at Anthropic.
+    """
     unwanted = PAST_THE_BROKER | {
         name
         for name, value in environment.items()
         if danger(name, ENROLLED_RUNTIMES) and allow(os.fsencode(name), os.fsencode(value)) not in allowed
     }
     kept = {name: value for name, value in environment.items() if name not in unwanted}
-    kept["ANTHROPIC_UNIX_SOCKET"] = str(layout.inject_socket)
-    kept["ANTHROPIC_BASE_URL"] = BASE_URL
-    kept["ANTHROPIC_AUTH_TOKEN"] = phantom
+    kept |= cloud or {
+        "ANTHROPIC_UNIX_SOCKET": str(layout.inject_socket),
+        "ANTHROPIC_BASE_URL": BASE_URL,
+        "ANTHROPIC_AUTH_TOKEN": phantom,
+    }
     kept["CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST"] = "1"
     return kept, tuple(sorted(unwanted & environment.keys()))
 
 
 def _allowed(layout: Layout) -> frozenset[Allowance]:
-    """What the enrolments of this user let through; without it a variable is left out, which harms nothing."""
+    """What the enrolments of this user let through; without one a variable is left out, which harms nothing."""
+    return frozenset(each for one in _enrolled(layout) for each in one.allowed_environment)
+
+
+def _enrolled(layout: Layout) -> tuple[Enrollment, ...]:
+    """This user's enrolments; none if they are not for them to read."""
     try:
         enrolled = load_registry(layout.registry_folder)
-    except OSError:  # not for this user to read
-        return frozenset()
-    return frozenset(each for one in enrolled if one.owner_uid == os.getuid() for each in one.allowed_environment)
+    except OSError:
+        return ()
+    return tuple(each for each in enrolled if each.owner_uid == os.getuid())
 
 
-def _phantom(layout: Layout, account: str) -> str:
+def _chosen(layout: Layout, agent: str, account: str) -> run_others.Chosen:
+    """Ask for an account's phantom first: the broker says it best if there is no such account."""
+    phantom = _phantom(layout, "phantom", agent, account)
+    held = [each for one in _enrolled(layout) if one.agent == agent for each in one.accounts if each.name == account]
+    return run_others.Chosen(phantom, any(is_login(each.credential) for each in held))
+
+
+def _phantom(layout: Layout, *words: str) -> str:
     """Ask the broker as the agent's own helper would, in the one implementation of that protocol."""
     environment = {} if layout.root == Path("/") else {ENVIRONMENT_VARIABLE: str(layout.root)}
     try:
         answer = subprocess.run(
-            [SHIM, PROTOCOL, *([account] if account else [])],
+            [SHIM, *words],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -149,10 +194,10 @@ def _refusal(exit_code: int, said: str) -> AgentBrokerError:
     return AgentBrokerError(sentence, next_step=next_step)
 
 
-def _become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+def _become(command: list[str], environment: Mapping[str, str], path: str = "") -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and an exec would pass that on
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], command, environment)
+        os.execvpe(path or command[0], command, environment)
     except OSError as error:
         raise MisuseError(f"{printable(command[0])} can't be started: {error.strerror}") from error

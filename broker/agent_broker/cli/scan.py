@@ -9,6 +9,7 @@ import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ import typer
 from msgspec import Struct
 
 from agent_broker.cli import application
-from agent_broker.cli.enrolling import RECIPES, known_agents
+from agent_broker.cli.enrolling import known_agents, recipe_of
 from agent_broker.cli.scan_text import show_home, show_total
 from agent_broker.cli.terminal import console, print_json
 from agent_broker.config.document import Config, load_config
@@ -27,13 +28,12 @@ from agent_broker.enroll.inventory_known import Known, load_known
 from agent_broker.enroll.inventory_protocol import Readers
 from agent_broker.enroll.inventory_rows import IN_PLAIN, AgentRow, CredentialRow, Judge, who_reads
 from agent_broker.enroll.inventory_running import held_by_agents
-from agent_broker.enroll.owner import Owner, owner_of
+from agent_broker.enroll.owner import Owner, everybody, owner_of
 from agent_broker.errors import AgentBrokerError, MisuseError, RefusedError, UnavailableError
+from agent_broker.ids import Uid
 from agent_broker.inject.phantom import PREFIX
 from agent_broker.monitor.catalogue import Catalogue, shipped_catalogue
 
-FIRST_UID, LAST_UID = 1000, 60_000
-"""People's accounts: UID_MIN and UID_MAX of login.defs(5)."""
 _FOUND = 3
 """Exit code of ``--check``: a credential lies in plain."""
 
@@ -41,11 +41,12 @@ app = typer.Typer(add_completion=False)
 
 
 class Home(Struct, frozen=True):
-    """What is told of one user's home."""
+    """What is told of one user's home, or of the machine."""
 
     user: str
     uid: int
     home: str
+    """Empty: what is set for everybody."""
     agents: list[AgentRow]
     credentials: list[CredentialRow]
     complete: bool
@@ -74,29 +75,35 @@ def scan(  # noqa: PLR0913, PLR0917 - one parameter an option
     owners = _owners(user, home, all_users=all_users)
     config = _config(state.layout)
     known = load_known(
-        state.layout.registry_folder,
+        state.layout.registries,
         state.layout.decoys_folder,
         state.layout.enroll_folder,
         paths_watched=config.paths.enabled,
     )
     catalogue = shipped_catalogue().with_extra(config.paths.extra, ())
-    recipes = {name: _variables_of(name) for name in known_agents(state.layout)}
+    recipes = {name: _variables_of(name, state.layout) for name in known_agents(state.layout)}
+    machine = _look_at_machine(state.layout, known, recipes)
+    if machine is not None and not json:
+        show_home(machine, console())
     homes = []
     for owner in owners:
         homes.append(_look(owner, catalogue, known, recipes))
         if not json:
             show_home(homes[-1], console())
     if json:
-        print_json({"homes": homes, "format": 1})
+        print_json({"homes": homes, "machine": machine, "format": 1})
     else:
-        show_total(homes, console())
+        show_total(homes, machine, console())
     if check:
-        raise typer.Exit(_verdict(homes))
+        raise typer.Exit(_verdict([*homes, *([machine] if machine else [])]))
 
 
-def _variables_of(agent: str) -> frozenset[str]:
-    """Return the variables that ``enroll --profiles`` moves."""
-    recipe = RECIPES[agent]() if agent in RECIPES else None
+def _variables_of(agent: str, layout: Layout) -> frozenset[str]:
+    """Return the variables that ``enroll --profiles`` moves; none of a recipe that can't be understood."""
+    try:
+        recipe = recipe_of(agent, layout)
+    except (AgentBrokerError, PermissionError):
+        return frozenset()
     return frozenset(recipe.exported) if isinstance(recipe, ReadsEnvironment) else frozenset()
 
 
@@ -117,22 +124,7 @@ def _owners(user: str, home: Path | None, *, all_users: bool) -> list[Owner]:
     user = user or ("" if all_users else os.environ.get("SUDO_USER", ""))
     if user in {"", "root", "0"} and not all_users and (user or home is not None):
         raise MisuseError("it is not clear whose home is meant", next_step="name the user with --user")
-    return [owner_of(user, home)] if user else list(_everybody())
-
-
-def _everybody() -> Iterator[Owner]:
-    """Yield the users that have a home of their own, each home once."""
-    seen = set()
-    for entry in pwd.getpwall():
-        if not FIRST_UID <= entry.pw_uid <= LAST_UID:
-            continue
-        try:
-            owner = owner_of(str(entry.pw_uid))
-        except AgentBrokerError:  # no home, or not his
-            continue
-        if owner.home not in seen:
-            seen.add(owner.home)
-            yield owner
+    return [owner_of(user, home)] if user else list(everybody())
 
 
 def _name_of(uid: int) -> str:
@@ -150,13 +142,38 @@ def _config(layout: Layout) -> Config:
         return Config()
 
 
+def _look_at_machine(layout: Layout, known: Known, recipes: Mapping[str, frozenset[str]]) -> Home | None:
+    """Look at what sets variables for everybody, with the caller's own rights; None: there is nothing to tell."""
+    folder = layout.root / "etc"
+    if not folder.is_dir():
+        return None
+    root = Owner(Uid(0), 0, (0,), "everybody", str(folder))
+    inventory = take_inventory(
+        root,
+        Catalogue({}, ()),
+        knowledge=replace(known.of_home(root), variables=_names(recipes), machine=True),
+        become=False,
+        phantom_prefix=PREFIX,
+        programs=False,
+        bus="",
+    )
+    rows = Judge(root, known, recipes, time.time_ns()).credentials(inventory)
+    if not rows and not inventory.missed:
+        return None
+    return Home(root.name, 0, "", [], rows, complete=not inventory.missed, not_looked_at=inventory.missed)
+
+
+def _names(recipes: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*recipes.values())
+
+
 def _look(owner: Owner, catalogue: Catalogue, known: Known, recipes: Mapping[str, frozenset[str]]) -> Home:
     is_root = os.geteuid() == 0
     with _progress(owner) as on_entries:
         inventory = take_inventory(
             owner,
             catalogue,
-            knowledge=known.of_home(owner),
+            knowledge=replace(known.of_home(owner), variables=_names(recipes)),
             become=is_root,
             phantom_prefix=PREFIX,
             search_path=[] if is_root else os.environ.get("PATH", "").split(":"),

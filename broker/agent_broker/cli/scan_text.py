@@ -31,7 +31,8 @@ _ENROLLED = {"yes": "enrolled", "changed": "not this file", "no": "not enrolled"
 
 def show_home(home: "Home", out: Console) -> None:
     """Print one home."""
-    out.print(cell(f"{home.user} ({home.uid}), {home.home}", "bold"))
+    title = f"{home.user} ({home.uid}), {home.home}" if home.home else "set for everybody on this machine"
+    out.print(cell(title, "bold"))
     out.print()
     if home.agents:
         out.print(_agents(home.agents, home.home))
@@ -51,10 +52,12 @@ def show_home(home: "Home", out: Console) -> None:
     _show_remedies(home, out)
 
 
-def show_total(homes: "list[Home]", out: Console) -> None:
+def show_total(homes: "list[Home]", machine: "Home | None", out: Console) -> None:
     """Print the last line: how much lies in plain."""
-    count = sum(len(home.in_plain) for home in homes)
+    everybodys = len(machine.in_plain) if machine is not None else 0
+    count = sum(len(home.in_plain) for home in homes) + everybodys
     where = f"in {plural(len(homes), 'home')}" if len(homes) != 1 else f"in {homes[0].home}"
+    where += f", {everybodys} of them set for everybody" if everybodys else ""
     style = "bold red" if count else "bold green"
     out.print(cell(f"{plural(count, 'credential')} in plain {where}", style))
 
@@ -154,6 +157,8 @@ def _lines(out: Console, label: str, text: str, label_columns: int, style: str) 
 
 
 def _short(path: str, home: str) -> str:
-    """The home is named above."""
+    """The home is named above; of the machine there is none."""
+    if not home:
+        return printable(path)
     below = home.rstrip("/") + "/"
     return printable("~/" + path.removeprefix(below) if path.startswith(below) else path)

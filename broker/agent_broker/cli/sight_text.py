@@ -27,6 +27,17 @@ _NOT_OF_OPENS = (
         "it is known by its file; the environment is captured of enrolled agents only"
     ),
 )
+BCC_IS_WEAKER = (
+    "backend bcc, compiled on this machine: the same lineage, but nothing is denied by the kernel itself, and neither "
+    "who writes on an agent's connection nor who signals our daemons is seen"
+)
+BCC_NEXT = 'set [sensor] backend = "core" where it can be loaded'
+HEADERS_ARE_WEAKER = (
+    "fields of the kernel are read by its headers, not by its own types (BTF); their version is the running kernel's. "
+    "Who holds a connection is looked for in one process at a time: an agent whose first thread has ended, or whose "
+    "threads have files of their own, gets nothing on it"
+)
+HEADERS_NEXT = "a kernel with BTF (CONFIG_DEBUG_INFO_BTF) needs no headers, and is looked through at once"
 _Rated = tuple[State, str]
 _HOLDS: dict[str, _Rated] = {
     "denied": ("ok", f"denied {_GUARDED}"),
@@ -35,7 +46,7 @@ _HOLDS: dict[str, _Rated] = {
 }
 _WRITERS: dict[str, _Rated] = {
     "seen": ("ok", "seen: each request is judged by the program that wrote it"),
-    "unseen": ("warning", "not seen on this kernel (Linux 6.3 and newer): only who holds a connection is"),
+    "unseen": ("warning", "not seen (that takes Linux 6.3 and the backend core): only who holds a connection is"),
 }
 _MAPPINGS: dict[str, _Rated] = {
     "seen at once": ("ok", "seen at once, before its first instruction; not denied; the agent gets nothing any more"),

@@ -71,7 +71,7 @@ def _details(node: Node) -> Iterator[str]:
         yield node.program
     yield ", ".join(each for each in (f"pid {node.pid}", f"user {node.user}", _started(node)) if each)
     if node.sha256:
-        yield f"sha256 {node.sha256[:_HASH]}… (whole below)"
+        yield f"sha256 {node.sha256[:_HASH]}…{' (whole below)' if node.is_offender else ''}"
 
 
 def _started(node: Node) -> str:

@@ -64,9 +64,9 @@ def safe_json(data: bytes) -> str:
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def when(time_ns: int, *, to_the: Literal["minute", "second"] = "second") -> str:
+def when(time_ns: int, *, to_the: Literal["day", "minute", "second"] = "second") -> str:
     """Return a wall-clock time as a person reads it: local, and to the second with the offset from UTC."""
-    form = "%Y-%m-%d %H:%M" if to_the == "minute" else "%Y-%m-%d %H:%M:%S%z"
+    form = {"day": "%Y-%m-%d", "minute": "%Y-%m-%d %H:%M", "second": "%Y-%m-%d %H:%M:%S%z"}[to_the]
     return datetime.fromtimestamp(time_ns / 1e9, tz=UTC).astimezone().strftime(form)
 
 
@@ -78,6 +78,17 @@ def user_name(uid: int) -> str:
         return f"{pwd.getpwuid(uid).pw_name} ({uid})"
     except KeyError:
         return str(uid)
+
+
+def below_home(path: str, uid: int) -> str:
+    """Return a path with ``~`` for the home of a user, if it lies there."""
+    import pwd  # noqa: PLC0415 - not needed by most commands
+
+    try:
+        home = pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        return path
+    return f"~{path[len(home) :]}" if home not in {"", "/"} and path.startswith(f"{home}/") else path
 
 
 def columns() -> int:

@@ -60,12 +60,44 @@ class Gemini(Upstream, frozen=True, forbid_unknown_fields=True):
     oauth_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a token
 
 
+class Vertex(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.vertex]``: Google Cloud's Vertex AI."""
+
+    base_url: str = ""
+    """Empty: the host of the region that is recorded with the credential; paths begin with /v1 or /v1beta1."""
+    oauth_token_url: str = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a token
+
+
+class Bedrock(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.bedrock]``: Amazon Bedrock."""
+
+    base_url: str = ""
+    """Empty: the host of the region that is recorded with the credential; a VPC endpoint, say."""
+
+
+class Sts(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.sts]``: AWS's STS, which gives sessions for the keys of the aws command."""
+
+    base_url: str = ""
+    """Empty: STS of the profile's region; a VPC endpoint, say."""
+
+
+class Entra(Upstream, frozen=True, forbid_unknown_fields=True):
+    """``[upstream.entra]``: Microsoft's login, which gives tokens for Azure's service principals."""
+
+    base_url: str = "https://login.microsoftonline.com"
+
+
 class Upstreams(Struct, frozen=True, forbid_unknown_fields=True):
     """``[upstream.*]``."""
 
     anthropic: Anthropic = Anthropic()
     openai: OpenAI = OpenAI()
     gemini: Gemini = Gemini()
+    vertex: Vertex = Vertex()
+    bedrock: Bedrock = Bedrock()
+    sts: Sts = Sts()
+    entra: Entra = Entra()
 
 
 class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +134,16 @@ class MonitorOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     ring_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 8 << 20
     """Size of the kernel's event ring: a power of two (BPF_MAP_TYPE_RINGBUF wants it)."""
+
+
+class SensorOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[sensor]``."""
+
+    backend: Literal["core", "bcc"] = "core"
+    """Who makes the kernel side's programs: compiled with the product, or here when the monitor starts (ADR 13)."""
+    offsets: Literal["auto", "btf", "headers"] = "auto"
+    """Where ``bcc`` learns the fields of kernel structures: the kernel's own types, or its headers; ``auto``: from the
+    headers if it tells no types."""
 
 
 class IncidentOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +191,15 @@ class GrantOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a grant lives before the whole release rule is asked again."""
 
 
+class JournalOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[journal]``: of each of the two, that of decisions and that of alerts (audit.segments)."""
+
+    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 16 << 20
+    """A file of so many bytes is turned over."""
+    keep: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    """Older files; the oldest beyond that is removed."""
+
+
 class Updates(Struct, frozen=True, forbid_unknown_fields=True):
     """``[updates]``: which new versions of an enrolled agent are enrolled without a question (monitor.preapproval)."""
 
@@ -171,11 +222,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     inject: Inject = Inject()
     vault: VaultOptions = VaultOptions()
     monitor: MonitorOptions = MonitorOptions()
+    sensor: SensorOptions = SensorOptions()
     incidents: IncidentOptions = IncidentOptions()
     decoys: Decoys = Decoys()
     paths: Paths = Paths()
     freeze: Freeze = Freeze()
     grant: GrantOptions = GrantOptions()
+    journal: JournalOptions = JournalOptions()
     updates: Updates = Updates()
     alerts: Alerts = Alerts()
 
@@ -227,7 +280,8 @@ def _problems(config: Config) -> list[tuple[KeyPath, str]]:
         upstream: Upstream = getattr(config.upstream, provider)
         for field in upstream.__struct_fields__:
             url: str = getattr(upstream, field)
-            if (url or field != "oauth_token_url") and (problem := url_problem(url)):
+            may_be_empty = field == "oauth_token_url" or isinstance(upstream, Vertex | Bedrock | Sts)
+            if (url or not may_be_empty) and (problem := url_problem(url)):
                 problems.append((("upstream", provider, field), problem))
     problems += alert_problems(config.alerts, url_problem)
     if not is_loopback(config.inject.address):

@@ -18,6 +18,7 @@ def make_folders(layout: Layout, account: BrokerAccount) -> None:
         for folder in (layout.config_folder, layout.policy_folder, layout.state_folder, layout.registry_folder):
             _folder(folder, 0o755)
         _folder(layout.allowed_folder, 0o755)
+        _folder(layout.files_folder, 0o755)
         _folder(layout.decoys_folder, 0o750)
         os.chown(layout.decoys_folder, 0, account.gid)  # the users whose files they are must not read where they lie
         _folder(layout.run_folder, 0o755)

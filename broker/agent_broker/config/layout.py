@@ -85,6 +85,21 @@ class Layout:
         return self.state_folder / "registry/agents"
 
     @property
+    def tools_folder(self) -> Path:
+        """Enrolled tools (git, docker), one JSON file each, as the enrolments of agents."""
+        return self.state_folder / "registry/tools"
+
+    @property
+    def registries(self) -> tuple[Path, Path]:
+        """Everything that is enrolled, whichever it is: agents, and tools."""
+        return self.registry_folder, self.tools_folder
+
+    @property
+    def files_folder(self) -> Path:
+        """Files that are views, one JSON file each (never a value): root:root 0755, files 0644."""
+        return self.state_folder / "registry/files"
+
+    @property
     def decoys_folder(self) -> Path:
         """Planted decoys, one JSON file each (never a value): root:broker's group 0750, files 0644."""
         return self.state_folder / "registry/decoys"
@@ -111,12 +126,12 @@ class Layout:
 
     @property
     def audit_log(self) -> Path:
-        """The hash-chained journal of decisions."""
+        """The hash-chained journal of decisions; older segments lie beside it (audit.segments)."""
         return self.audit_folder / "audit.log"
 
     @property
     def alerts_log(self) -> Path:
-        """The hash-chained journal of incidents."""
+        """The hash-chained journal of incidents; older segments lie beside it."""
         return self.audit_folder / "alerts.log"
 
     @property
@@ -175,6 +190,16 @@ class Layout:
     def inject_socket(self) -> Path:
         """The injection endpoint: HTTP, 0666; every connection is attested."""
         return self.run_folder / "inject.sock"
+
+    @property
+    def sign_socket(self) -> Path:
+        """The ssh-agent: 0666; every request is attested."""
+        return self.run_folder / "ssh.sock"
+
+    @property
+    def view_folder(self) -> Path:
+        """The file view (FUSE): a folder for each user who has one; mounted by the monitor, served by the broker."""
+        return self.run_folder / "files"
 
     @property
     def admin_socket(self) -> Path:

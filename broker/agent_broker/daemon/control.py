@@ -64,13 +64,14 @@ class Control:
             grants_live=len(parts.ledger.live()),
             frozen=len(parts.frozen.list()),
             monitor=await self._monitor_status(parts),
-            problems=parts.stored_alerts.store.problems,
+            problems=(*parts.stored_alerts.store.problems, *parts.views.problems),
             sinks=parts.sinks.status(),
         )
 
     async def agents(self) -> tuple[Enrollment, ...]:
         """See ReadPort."""
-        return self._ready().enrolled.enrollments
+        parts = self._ready()
+        return (*parts.enrolled.enrollments, *parts.tools)
 
     async def credentials(self) -> tuple[Credential, ...]:
         """See ReadPort."""
@@ -150,12 +151,21 @@ class Control:
         )
         return count
 
+    async def remove_credential(self, credential: CredentialId) -> int:
+        """See AdminPort."""
+        parts = self._ready()
+        count = parts.enrolled.remove_record(credential)
+        parts.ssh_keys.reload()
+        await parts.journal.append("credential-removed", {"credential": credential, "records": count})
+        return count
+
     async def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """See AdminPort."""
         parts = self._ready()
         parts.ledger.end_for_agent(agent, owner_uid)
         count = parts.enrolled.remove_records(agent, owner_uid)
         parts.phantoms.reload()
+        parts.ssh_keys.reload()
         await parts.journal.append("agent-removed", {"agent": agent, "owner": owner_uid, "records": count})
         return count
 

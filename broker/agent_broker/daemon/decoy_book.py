@@ -9,6 +9,7 @@ from agent_broker.errors import UnavailableError
 from agent_broker.honeytoken.presented import digest_of
 from agent_broker.identity.planted import PlantedDecoy, load_planted
 from agent_broker.identity.registry import Enrollment
+from agent_broker.identity.viewed import ViewedFile
 from agent_broker.ids import AgentName, Sha256, Uid
 
 
@@ -29,8 +30,10 @@ class DecoyBook:
         self._folder = folder
         self._entries: dict[Sha256, KnownDecoy] = {}
 
-    def reload(self, enrollments: Iterable[Enrollment]) -> None:
-        """Read the planted decoys again; the former content stays if one of them is broken.
+    def reload(self, enrollments: Iterable[Enrollment], files: Iterable[ViewedFile] = ()) -> None:
+        """Take the decoys of these and of these views, and read the planted ones again.
+
+        The former content stays if one of them is broken.
 
         Raises:
             IntegrityError, MisuseError: see load_planted.
@@ -41,6 +44,9 @@ class DecoyBook:
             for file in enrollment.decoys:
                 known = KnownDecoy(file.path, file.kind, enrollment.owner_uid, enrollment.agent)
                 entries.update(dict.fromkeys(file.values_sha256, known))
+        for viewed in files:
+            known = KnownDecoy(viewed.absolute, "viewed-file", viewed.owner_uid, None)
+            entries.update(dict.fromkeys(viewed.decoy_sha256, known))
         for decoy in self._planted():
             known = KnownDecoy(decoy.path, decoy.kind, decoy.owner_uid, None)
             entries.update(dict.fromkeys(decoy.values_sha256, known))

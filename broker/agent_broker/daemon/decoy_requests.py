@@ -6,7 +6,7 @@ from agent_broker.daemon.decoy_use import DecoyUse
 from agent_broker.errors import RefusedError
 from agent_broker.transport.frame import ShimAnswer, ShimRequest
 from agent_broker.transport.peer import Peer
-from agent_broker.transport.protocols import Callers
+from agent_broker.transport.ports import Callers
 
 Handle = Callable[[ShimRequest, Peer], Awaitable[ShimAnswer]]
 

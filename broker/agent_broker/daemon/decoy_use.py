@@ -19,7 +19,7 @@ from agent_broker.honeytoken.presented import pieces_of
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown, offenders
 from agent_broker.issue import Caller
 from agent_broker.monitor.detection import printable
-from agent_broker.monitor.incident import NO_EPOCH, Incident, new_incident
+from agent_broker.monitor.incident import NO_EPOCH, Incident, incident_now
 from agent_broker.refusals import RaiseAlert
 
 REPEAT_S = 10
@@ -96,9 +96,9 @@ class DecoyUse:
     def _incident(self, decoy: KnownDecoy, verdict: Evidence | Unknown, channel: str, left_out: int) -> Incident:
         principal = verdict.principal if isinstance(verdict, Evidence) else None
         is_own = _is_own(decoy, verdict)
-        return new_incident(
+        return incident_now(
+            self._clock,
             kind="decoy-used",
-            time_ns=self._clock.wall_ns(),
             severity="warning" if is_own else "critical",
             what=_sentence(decoy, verdict, channel, left_out),
             tier=verdict.tier if isinstance(verdict, Evidence) else "unknown",

@@ -6,7 +6,7 @@ from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.registry import ONLY_ACCOUNT, Enrollment, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
 from agent_broker.inject.phantom import ACCOUNT_ATTRIBUTE, CREDENTIAL_ATTRIBUTE, RECORD_KIND, new_phantom
-from agent_broker.vault.file import Vault
+from agent_broker.vault.file import Credential, Vault
 from agent_broker.vault.secret import Secret
 
 
@@ -46,6 +46,10 @@ class Enrolled:
             return self._vault.unseal(phantom_id(agent, uid, account)).reveal().decode("ascii")
         except MisuseError:  # the only account's own phantom; or enrolled without one: nothing to inject
             return self.phantom_for(agent, uid) if account else None
+
+    def credentials_of(self, agent: AgentName, uid: Uid) -> tuple[Credential, ...]:
+        """Return the descriptions of everything of this agent, or tool, of this user, in the order of their ids."""
+        return self._vault.list_of(agent, uid)
 
     def make_phantom(self, agent: AgentName, uid: Uid, active: CredentialId, account: str = "") -> Secret:
         """Return a fresh phantom for a user's agent, bound to its active credential; durable on return.
@@ -87,6 +91,18 @@ class Enrolled:
         for each in mine:
             self._vault.delete(each)
         self._vault.erase()  # also if none was left: an earlier call may have been killed here
+        return len(mine)
+
+    def remove_record(self, credential: CredentialId) -> int:
+        """Delete one record, and what the vault's file kept of it; return how many there were.
+
+        Raises:
+            UnavailableError: the disk refuses; run it again.
+        """
+        mine = [each.id for each in self._vault.list() if each.id == credential]
+        for each in mine:
+            self._vault.delete(each)
+        self._vault.erase()
         return len(mine)
 
 

@@ -9,7 +9,9 @@ import hashlib
 from msgspec.structs import replace
 
 from agent_broker.clock import Clock
-from agent_broker.monitor.incident import new_incident
+from agent_broker.inject.answer import login_command
+from agent_broker.inject.google_tokens import MINTED
+from agent_broker.monitor.incident import incident_now
 from agent_broker.refusals import RaiseAlert
 from agent_broker.vault.file import Credential
 
@@ -29,18 +31,22 @@ class LoginEnded:
         Raises:
             UnavailableError: it can't be stored.
         """
-        incident = new_incident(
+        incident = incident_now(
+            self._clock,
             kind="login-ended",
-            time_ns=self._clock.wall_ns(),
-            boot_ns=self._clock.boot_ns(),
             severity="warning",
             what=f"the provider has ended the login of {credential.agent} ({credential.id}): it gives no more tokens",
             tier="unknown",
             action="only-seen",
             agent=credential.agent,
-            next_step=f"if you did not end it, find out who has used the account; then log in again: "
-            f"sudo agent-broker login {credential.agent}",
+            next_step=f"if you did not end it, find out who has used the account; then {_remedy(credential)}",
             holds=credential.kind,
         )
         same = hashlib.sha256(f"login-ended {credential.id} {mark}".encode()).hexdigest()[:_ID_CHARS]
         await self._raise_alert(replace(incident, id=same))
+
+
+def _remedy(credential: Credential) -> str:
+    if credential.kind in MINTED:
+        return f"sudo agent-broker unenroll {credential.agent}, put the new login into its file, and enroll again"
+    return f"log in again: {login_command(credential.id)}"

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Coroutine
 
 from msgspec import Struct
 
@@ -24,15 +25,23 @@ from agent_broker.daemon.decoy_requests import refusing_decoys
 from agent_broker.daemon.feed import IncidentFeed
 from agent_broker.daemon.outage import watch_monitor
 from agent_broker.daemon.parts import Parts
-from agent_broker.daemon.serve import make_endpoint
+from agent_broker.daemon.serve import make_endpoint, make_minters, make_sign_socket
 from agent_broker.daemon.sinks import make_sinks
 from agent_broker.errors import UnavailableError
+from agent_broker.identity.distribution import Distribution
 from agent_broker.lifetime import settle, told_to_stop
 from agent_broker.privilege import allow_descriptors, become, hide_memory, take_precedence
 from agent_broker.transport.agent_socket import AgentSocket, bind_agent_socket
 from agent_broker.transport.control_server import ControlServer
+from agent_broker.transport.keyrings import BACKEND as KEYRING_BACKEND
+from agent_broker.transport.keyrings import COMMAND as KEYRING
+from agent_broker.transport.keyrings import Keyrings
+from agent_broker.transport.launch import PROTOCOL as LAUNCH
+from agent_broker.transport.launch import Launches
 from agent_broker.transport.listener import bind_unix_listener
 from agent_broker.transport.protocols import Protocols
+from agent_broker.transport.tool_protocols import PROTOCOLS as TOOL_PROTOCOLS
+from agent_broker.transport.tool_protocols import ToolProtocols
 from agent_broker.vault.root_key import load_root_key
 from agent_broker.vault.secret import Secret
 
@@ -46,6 +55,7 @@ class _Bound(Struct):
     root_key: Secret
     agent: socket.socket
     inject: tuple[socket.socket, ...]
+    sign: socket.socket
 
 
 def run(layout: Layout, config: Config) -> None:
@@ -85,12 +95,27 @@ async def _live(layout: Layout, config: Config) -> None:
 
 async def _serve(parts: Parts, bound: _Bound, control: Control, stop: asyncio.Event) -> None:
     endpoint = make_endpoint(parts)
-    protocols = Protocols(agents=parts.enrolled, callers=parts.monitor, issuer=parts.issuer)
+    minters = make_minters(parts)
+    tools = ToolProtocols(credentials=parts.enrolled, callers=parts.monitor, issuer=parts.issuer, minters=minters)
+    keyrings = Keyrings(credentials=parts.enrolled, callers=parts.monitor, issuer=parts.issuer, keeper=parts.vault)
+    launches = Launches(credentials=parts.enrolled, callers=parts.monitor, issuer=parts.issuer, packages=Distribution())
+    protocols = Protocols(
+        agents=parts.enrolled,
+        callers=parts.monitor,
+        issuer=parts.issuer,
+        tools={
+            **dict.fromkeys(TOOL_PROTOCOLS, tools.handle),
+            LAUNCH: launches.handle,
+            **dict.fromkeys((KEYRING, KEYRING_BACKEND), keyrings.handle),
+        },
+    )
     handle = refusing_decoys(protocols.handle, parts.decoy_use, parts.monitor)
     agent_socket = AgentSocket.from_listening(bound.agent, handle, standings=parts.standings)
-    feeds = [asyncio.create_task(each) for each in (IncidentFeed(parts).follow(), watch_monitor(parts))]
+    feeds = [asyncio.create_task(each) for each in _feeds(parts)]
     await endpoint.serve(list(bound.inject))
     agent_socket.start()
+    sign_socket = make_sign_socket(parts, bound.sign)
+    sign_socket.start()
     parts.sinks.start()
     control.ready(parts, agent_socket.peer_method())
     await parts.journal.append("started", {"pid": os.getpid(), "uid": os.getuid()})
@@ -104,7 +129,14 @@ async def _serve(parts: Parts, bound: _Bound, control: Control, stop: asyncio.Ev
             with contextlib.suppress(asyncio.CancelledError):
                 await feed
         await agent_socket.close()
+        await sign_socket.close()
         await endpoint.close()
+        for minter in minters.values():
+            await minter.close()
+
+
+def _feeds(parts: Parts) -> tuple[Coroutine[None, None, None], ...]:
+    return IncidentFeed(parts).follow(), watch_monitor(parts), parts.views.run()
 
 
 def _bind(layout: Layout, config: Config) -> _Bound:
@@ -113,6 +145,7 @@ def _bind(layout: Layout, config: Config) -> _Bound:
         root_key=root_key,
         agent=bind_agent_socket(layout.agent_socket),
         inject=(_bind_tcp(config), bind_unix_listener(layout.inject_socket, kind=socket.SOCK_STREAM, mode=0o666)),
+        sign=bind_unix_listener(layout.sign_socket, kind=socket.SOCK_STREAM, mode=0o666),
     )
 
 

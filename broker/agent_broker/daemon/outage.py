@@ -6,7 +6,7 @@ import logging
 from agent_broker.clock import Clock
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import AgentBrokerError
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 
 _ASK_S = 2.0
 _ANSWER_S = 5.0
@@ -35,10 +35,9 @@ class Outage:
         if self._told or self._clock.boot_ns() - self._since_ns < AWAY_S * 1e9:
             return None
         self._told = True
-        return new_incident(
+        return incident_now(
+            self._clock,
             kind="monitor-tampered",
-            time_ns=self._clock.wall_ns(),
-            boot_ns=self._clock.boot_ns(),
             severity="critical",
             what=f"the monitor has not answered for {AWAY_S:g} s: nothing is released, and no decoy is watched",
             tier="unknown",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from agent_broker.admission.standing import Standings
 from agent_broker.audit.alerts import AlertLog
-from agent_broker.audit.journal import Journal
+from agent_broker.audit.journal import Journal, Limits
 from agent_broker.audit.sinks.dispatch import Dispatch, Pace
 from agent_broker.audit.sinks.port import Sink
 from agent_broker.audit.store import AlertStore
@@ -20,6 +20,7 @@ from agent_broker.daemon.response import Responses
 from agent_broker.errors import AgentBrokerError
 from agent_broker.grant.freeze import FreezeList
 from agent_broker.grant.ledger import Ledger
+from agent_broker.identity.registry import Enrollment, load_registry
 from agent_broker.inject.phantom import PhantomBook
 from agent_broker.issue import Issuer
 from agent_broker.monitor.client import MonitorClient
@@ -28,8 +29,12 @@ from agent_broker.monitor.incident import Incident
 from agent_broker.policy.document import load_policy
 from agent_broker.policy.rule import Policy
 from agent_broker.refusals import RefusalLog
+from agent_broker.sign.book import KeyBook
 from agent_broker.vault.file import Vault
 from agent_broker.vault.secret import Secret
+from agent_broker.view.content import Content
+from agent_broker.view.gate import Gate
+from agent_broker.view.keeper import ViewKeeper
 
 _DAY_NS = 86_400 * 10**9
 _LOG = logging.getLogger(__name__)
@@ -51,8 +56,9 @@ class Parts:
         self.clock = SystemClock()
         self.started_ns = self.clock.wall_ns()
         self.vault = Vault.open(layout.vault_file, root_key, self.clock)
-        self.journal = Journal.open(layout.audit_log, self.clock)
-        self.alerts = AlertLog.open(layout.alerts_log, self.clock)
+        limits = Limits(config.journal.segment_bytes, config.journal.keep)
+        self.journal = Journal.open(layout.audit_log, self.clock, limits)
+        self.alerts = AlertLog.open(layout.alerts_log, self.clock, limits)
         self.stored_alerts = _stored_alerts(layout, config, self.clock)
         pace = Pace(capacity=config.alerts.backlog)
         self.sinks = Dispatch(self.alerts, layout.alerts_log, layout.outbox_folder, sinks, pace)
@@ -63,7 +69,9 @@ class Parts:
         self.decoys = DecoyBook(layout.decoys_folder)
         self.decoy_use = DecoyUse(self.decoys, self.raise_alert, self.clock)
         self.enrolled = Enrolled(layout.registry_folder, self.vault)
+        self.tools: tuple[Enrollment, ...] = ()
         self.phantoms = PhantomBook(self.vault)
+        self.ssh_keys = KeyBook(self.vault)
         self.standings = Standings()
         self.monitor = MonitorClient(layout.monitor_socket, self.standings)
         folder = Folder(per_family=config.incidents.per_family)
@@ -79,7 +87,12 @@ class Parts:
             lease_s=config.grant.lease_s,
             enrollments=lambda: self.enrolled.enrollments,
         )
+        self.gate = Gate(self.monitor, self.issuer, self.refusals)
+        self.views = ViewKeeper(layout.files_folder, self.vault, self.monitor, self.gate, self._file_written)
         self.reload()
+
+    async def _file_written(self, content: Content) -> None:
+        await self.journal.append("file-written", {"credential": content.viewed.content_id})
 
     async def raise_alert(self, incident: Incident) -> None:
         """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
@@ -104,12 +117,17 @@ class Parts:
         policy = load_policy(self.layout.policy_folder)
         self.enrolled.reload()
         self.phantoms.reload()
-        self.decoys.reload(self.enrolled.enrollments)
+        self.ssh_keys.reload()
+        self.tools = load_registry(self.layout.tools_folder)
+        self.views.reload()
+        watched = (*self.enrolled.enrollments, *self.tools)
+        self.decoys.reload(watched, self.views.files)
         self.policy = policy
 
     async def close(self) -> None:
         """Let go of everything; says what could not be closed well."""
         await self.monitor.close()
+        await self.gate.close()
         await self.refusals.close()
         await self.stored_alerts.close()
         await self.sinks.close()

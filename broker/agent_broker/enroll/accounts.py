@@ -6,18 +6,16 @@ undoes what was done. No file of the user's is touched: the key comes from whoev
 """
 
 import contextlib
-import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
-from agent_broker.enroll.claude_survey import bare_oauth
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.account_keys import ACCOUNTS_AT, SPEAKS_TWO_WAYS, attributes_of, cloud_of, is_login, kind_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.journal import TransactionFolder
 from agent_broker.enroll.policy_file import policy_path, policy_text, remove_policy, write_policy
 from agent_broker.enroll.ports import CredentialStore, Site
@@ -26,14 +24,9 @@ from agent_broker.identity.registry import Account, Enrollment, load_registry, s
 from agent_broker.ids import ACCOUNT_NAMES, AgentName, CredentialId, Uid, is_account_name
 from agent_broker.vault.secret import Secret
 
-KINDS: Final[Mapping[str, Mapping[str, str]]] = {
-    "claude": {"api-key": "anthropic-api-key", "auth-token": "anthropic-auth-token", "oauth": "anthropic-oauth"},
-}
-"""By agent: what an account's key may be, and its kind in the vault."""
 MAX_ACCOUNTS: Final = 16
 MAX_FOLDERS: Final = 64
-
-_TOKEN: Final = re.compile(rb"[\x21-\x7e]{8,4096}")
+_ANOTHER: Final = "for another login: agent-broker unenroll {agent}, change its settings, enroll it again"
 
 
 class AccountStore(CredentialStore, Protocol):
@@ -52,31 +45,16 @@ class NewAccount:
     owner_uid: Uid
     name: str
     key: str
-    """One of ``KINDS``."""
+    """See account_keys.KINDS."""
     secret: Secret
     folders: tuple[str, ...] = ()
+    place: Mapping[str, str] = field(default_factory=dict)
+    """What the enrolled credential is bound to at a cloud (vault.record): this one is bound to the same."""
 
     @property
     def credential(self) -> CredentialId:
         """Its id in the vault."""
         return CredentialId(f"{self.agent}/{self.owner_uid}/{self.name}/{self.key}")
-
-
-def secret_of(agent: str, key: str, data: bytes) -> Secret:
-    """Return a key as the vault keeps it, from what somebody typed or piped.
-
-    Raises:
-        MisuseError: no such kind of key, or not one; the message does not quote it.
-    """
-    kinds = KINDS.get(agent, {})
-    if key not in kinds:
-        raise MisuseError(f"an account of {agent} can't have a key of that kind; there are: {', '.join(kinds)}")
-    data = data.strip()
-    if key == "oauth" and data.startswith(b"{"):
-        return Secret(json.dumps(_login(data)).encode())
-    if not _TOKEN.fullmatch(data):
-        raise MisuseError(f"what came is not one {key}: 8 to 4096 plain characters", next_step="pipe it, nothing else")
-    return Secret(bare_oauth(data.decode()).encode() if key == "oauth" else data)
 
 
 def add_account(site: Site, store: AccountStore, new: NewAccount) -> tuple[str, ...]:
@@ -88,7 +66,7 @@ def add_account(site: Site, store: AccountStore, new: NewAccount) -> tuple[str, 
     """
     with TransactionFolder(site.journal_dir) as journal:
         enrollment = _enrolled(site, journal, new.agent, new.owner_uid)
-        _require_possible(enrollment, new.name, new.folders)
+        require_possible(enrollment, new)
         try:
             return _add(site, store, enrollment, new)
         except (AgentBrokerError, OSError, KeyboardInterrupt):
@@ -108,6 +86,7 @@ def assign_folders(
         account = _account(enrollment, name)
         others = tuple(each for each in enrollment.accounts if each is not account)
         _require_free(others, folders)
+        _require_same_way(enrollment, account.credential, folders)
         changed = msgspec.structs.replace(account, folders=folders)
         _save(site, enrollment, [changed if each is account else each for each in enrollment.accounts])
         return site.watch.reload().problems
@@ -128,6 +107,25 @@ def remove_account(site: Site, store: AccountStore, agent: AgentName, owner_uid:
         problems = site.watch.reload().problems
         store.remove_account(agent, owner_uid, name)
         return (*([left] if left else []), *problems)
+
+
+def require_possible(enrollment: Enrollment, new: NewAccount) -> None:
+    """Return if the enrolment can have this account; its secret is not looked at.
+
+    Raises:
+        MisuseError: it can't.
+    """
+    name = new.name
+    kind_of(new.agent, new.key)
+    if not is_account_name(name):
+        raise MisuseError(ACCOUNT_NAMES)
+    if any(each.name == name for each in enrollment.accounts):
+        again = f"agent-broker account remove {enrollment.agent} {name}"
+        raise MisuseError(f"{enrollment.agent} has an account {name} already", next_step=again)
+    if len(enrollment.accounts) >= MAX_ACCOUNTS:
+        raise MisuseError(f"an agent has at most {MAX_ACCOUNTS} accounts")
+    _require_free(enrollment.accounts, new.folders)
+    _require_same_way(enrollment, new.credential, new.folders)
 
 
 def account_policy(site: Site, agent: AgentName, owner_uid: Uid, name: str) -> Path:
@@ -151,7 +149,8 @@ def folder_named(path: Path) -> str:
 
 def _add(site: Site, store: AccountStore, enrollment: Enrollment, new: NewAccount) -> tuple[str, ...]:
     agent, owner_uid = new.agent, new.owner_uid
-    store.put_credential(new.credential, KINDS[agent][new.key], new.secret, {})
+    kind = kind_of(agent, new.key)
+    store.put_credential(new.credential, kind, new.secret, {**new.place, **attributes_of(kind, new.secret)})
     enrolled = enrollment.accounts[0]
     if len(enrollment.accounts) == 1:
         store.make_phantom(agent, owner_uid, enrolled.credential, enrolled.name)
@@ -208,15 +207,27 @@ def _account(enrollment: Enrollment, name: str) -> Account:
     raise MisuseError(f"{enrollment.agent} has no account of that name; it has: {names}")
 
 
-def _require_possible(enrollment: Enrollment, name: str, folders: tuple[str, ...]) -> None:
-    if not is_account_name(name):
-        raise MisuseError(ACCOUNT_NAMES)
-    if any(each.name == name for each in enrollment.accounts):
-        again = f"agent-broker account remove {enrollment.agent} {name}"
-        raise MisuseError(f"{enrollment.agent} has an account {name} already", next_step=again)
-    if len(enrollment.accounts) >= MAX_ACCOUNTS:
-        raise MisuseError(f"an agent has at most {MAX_ACCOUNTS} accounts")
-    _require_free(enrollment.accounts, folders)
+def _require_same_way(enrollment: Enrollment, credential: CredentialId, folders: tuple[str, ...]) -> None:
+    enrolled = enrollment.accounts[0].credential
+    cloud = cloud_of(enrolled)
+    if cloud not in ACCOUNTS_AT:
+        raise MisuseError(
+            f"{enrollment.agent} is enrolled at {cloud}, where it can't have several accounts",
+            next_step=_ANOTHER.format(agent=enrollment.agent),
+        )
+    if cloud_of(credential) != cloud:
+        there = f"at {cloud}, where an account has a key of the kind bedrock-api-key" if cloud else "at its maker"
+        raise MisuseError(
+            f"{enrollment.agent} is enrolled {there}; it can't use this one without other settings",
+            next_step=_ANOTHER.format(agent=enrollment.agent),
+        )
+    if folders and enrollment.agent in SPEAKS_TWO_WAYS and is_login(credential) != is_login(enrolled):
+        ways = ("a login", "a key") if is_login(enrolled) else ("a key", "a login")
+        raise MisuseError(
+            f"{enrollment.agent} is enrolled with {ways[0]} and speaks another protocol with {ways[1]}: "
+            "a folder can't choose between them",
+            next_step=f"leave --dir out; start it with: agent-broker run --as NAME {enrollment.agent}",
+        )
 
 
 def _require_free(others: tuple[Account, ...], folders: tuple[str, ...]) -> None:
@@ -226,15 +237,3 @@ def _require_free(others: tuple[Account, ...], folders: tuple[str, ...]) -> None
         taken = set(each.folders) & set(folders)
         if taken:
             raise MisuseError(f"{min(taken)} is the account {each.name}'s already")
-
-
-def _login(data: bytes) -> dict[str, object]:
-    """Return the tokens of a login, from Claude's credentials file or as the vault keeps them."""
-    try:
-        said = msgspec.json.decode(data, type=dict[str, object])
-    except msgspec.DecodeError as error:
-        raise MisuseError("what came is not a login: it is not one JSON object") from error
-    inner = said.get("claudeAiOauth", said)
-    if not isinstance(inner, dict) or not isinstance(inner.get("accessToken"), str) or not inner["accessToken"]:
-        raise MisuseError("what came is not a login: it has no accessToken")
-    return inner

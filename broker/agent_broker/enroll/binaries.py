@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent_broker.enroll.beneath import open_without_links
 from agent_broker.enroll.file_facts import state_of
-from agent_broker.enroll.file_protocol import FileState
+from agent_broker.enroll.file_state import FileState
 from agent_broker.enroll.owner import Owner
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.executable import hash_open_file

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent_broker.enroll.claude_clouds import Cloud, cloud_of, take_cloud
 from agent_broker.enroll.document_file import DocumentFile, UnreadableFileError
 from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.home_survey import HomeSurvey
@@ -75,16 +76,21 @@ _TITLES = {
     "exported-auth-token": "bearer token",
     "exported-oauth-token": "OAuth token",
     "oauth": "OAuth login",
+    "bedrock-api-key": "Bedrock API key",
+    "aws-keys": "AWS keys",
+    "aws-profile": "AWS keys",
+    "google-adc": "login at Google",
 }
 _OVERRIDES = {
     "ANTHROPIC_API_KEY": "is sent beside the phantom, so the real key stays in every process; remove it",
     "ANTHROPIC_AUTH_TOKEN": "holds a credential that every process can read; remove it",
     "CLAUDE_CODE_OAUTH_TOKEN": "holds a credential that every process can read; remove it",
-    "CLAUDE_CODE_USE_BEDROCK": "makes Claude talk to Bedrock, past the broker",
-    "CLAUDE_CODE_USE_VERTEX": "makes Claude talk to Vertex, past the broker",
+    "CLAUDE_CODE_USE_BEDROCK": "makes Claude talk to Bedrock, past the broker; set it in the env of its settings",
+    "CLAUDE_CODE_USE_VERTEX": "makes Claude talk to Vertex, past the broker; set it in the env of its settings",
     "CLAUDE_CONFIG_DIR": "moves Claude's files elsewhere; only ~/.claude is enrolled",
 }
-_PROVIDERS = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX")
+_AT_CLOUD = ("bedrock-api-key", "aws-keys", "aws-profile", "google-adc")
+"""The names of what can be used at a cloud, in Claude's order."""
 
 
 @dataclass(kw_only=True)
@@ -93,6 +99,9 @@ class ClaudeSurvey(HomeSurvey):
 
     managed_settings: Path
     helper: bool = False
+    cloud: Cloud = ""
+    """At which cloud Claude is set to use its models; then its own credential there is the active one."""
+    cloud_decoys: tuple[Decoy, ...] = ()
 
     def survey(self) -> Survey:
         """Return what is there and what shall be done.
@@ -108,9 +117,8 @@ class ClaudeSurvey(HomeSurvey):
         self.secrets += self.take_exported(EXPORTED, [file.path for file in self.changed])
         active = self._active()
         self._surroundings()
-        return self.result(
-            active, (Decoy(_CREDENTIALS, "claude-oauth", self._decoy_digests()),), (_FOLDER, _CONFIG, *backups)
-        )
+        decoys = (Decoy(_CREDENTIALS, "claude-oauth", self._decoy_digests()), *self.cloud_decoys)
+        return self.result(active, decoys, (_FOLDER, _CONFIG, *backups))
 
     def _settings(self) -> None:
         file = DocumentFile.load(self.files, _SETTINGS)
@@ -121,21 +129,25 @@ class ClaudeSurvey(HomeSurvey):
             *self._take(file, _OAUTH_TOKEN, "oauth-token", "anthropic-oauth", form="fixed"),
         ]
         edits: list[Edit] = [SetMember(_BASE_URL, Wire.INJECTION_URL), SetMember(_AUTH_TOKEN, Wire.PHANTOM)]
-        edits += [RemoveMember(path) for path in (_API_KEY, _OAUTH_TOKEN, _HELPER) if file.has(path)]
+        self.cloud = cloud_of(file)
+        if self.cloud:
+            wiring = take_cloud(self, file, self.cloud)
+            edits, self.cloud_decoys = wiring.edits, wiring.decoys
+            held += wiring.held
+        set_anew = {edit.path for edit in edits if isinstance(edit, SetMember)}
+        others = (_AUTH_TOKEN, _API_KEY, _OAUTH_TOKEN, _HELPER)
+        edits += [RemoveMember(path) for path in others if path not in set_anew and file.has(path)]
         will = "wired to the broker: its address and a phantom token"
         if file.has(_HELPER):
             self.helper = True
             held.append("apiKeyHelper (a command of yours)")
             will += "; apiKeyHelper off while enrolled, back at unenroll"
         base_url = file.text(_BASE_URL)
-        if base_url is not None:
+        if base_url is not None and not self.cloud:
             self.warnings.append(
                 f"{file.name} sets ANTHROPIC_BASE_URL; while enrolled, requests go to the upstream that the operator "
                 "configured ([upstream.anthropic] base_url) instead: make sure that it is the same"
             )
-        for name in _PROVIDERS:
-            if file.has(("env", name)):
-                self.warnings.append(f"{file.name}: env.{name} {_OVERRIDES[name]}")
         self.change(file, edits, ", ".join(held) or "no secret", ("secrets to the vault; " if held else "") + will)
 
     def _config(self) -> None:
@@ -210,17 +222,18 @@ class ClaudeSurvey(HomeSurvey):
 
     def _active(self) -> str:
         found = {secret.name for secret in self.secrets}
-        usable = [name for name in _PRECEDENCE if name in found]
+        usable = [name for name in (_AT_CLOUD if self.cloud else _PRECEDENCE) if name in found]
         if not usable:
             raise self._nothing_to_enroll()
         active = usable[0]
-        if self.helper and _PRECEDENCE.index("helper") < _PRECEDENCE.index(active):
+        if self.helper and not self.cloud and _PRECEDENCE.index("helper") < _PRECEDENCE.index(active):
             self.warnings.append(
                 f"Claude has used what apiKeyHelper prints, which can't be moved; while enrolled it uses the "
                 f"{_TITLES[active]} of {self._place(active)}"
             )
-        if len(usable) > 1:
-            others = ", ".join(f"{_TITLES[name]} of {self._place(name)}" for name in usable[1:])
+        rest = [name for name in (*_AT_CLOUD, *_PRECEDENCE) if name in found and name != active]
+        if rest:
+            others = ", ".join(f"{_TITLES[name]} of {self._place(name)}" for name in rest)
             self.warnings.append(
                 f"in use while enrolled: the {_TITLES[active]} of {self._place(active)}; only kept: {others}"
             )
@@ -237,7 +250,7 @@ class ClaudeSurvey(HomeSurvey):
                 next_step='put the key into ~/.claude/settings.json as {"env": {"ANTHROPIC_API_KEY": ...}}, remove '
                 "apiKeyHelper, then try again",
             )
-        return MisuseError(
+        return self.nothing(
             f"no credential of Claude's was found in {self.files.absolute(_FOLDER)} and ~/.claude.json",
             next_step="log in with Claude once (claude, then /login), then try again",
         )

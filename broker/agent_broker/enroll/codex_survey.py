@@ -142,7 +142,7 @@ class CodexSurvey(HomeSurvey):
                 f"Codex keeps its login in the desktop's keyring ({config.name}), which can't be moved",
                 next_step='set cli_auth_credentials_store = "file", log in again (codex login), then try again',
             )
-        return MisuseError(
+        return self.nothing(
             f"no credential of Codex's was found in {self.files.absolute(_AUTH)}",
             next_step="log in with Codex once (codex login), then try again",
         )

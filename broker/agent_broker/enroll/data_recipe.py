@@ -1,10 +1,11 @@
 """An agent that can be enrolled by a recipe that is data. What the data may say is in recipe_file."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.data_survey import DataSurvey
+from agent_broker.enroll.data_survey import DataSurvey, variables_of
+from agent_broker.enroll.exported import Exports, Variable
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
@@ -22,6 +23,8 @@ class DataRecipe:
     """See Recipe."""
 
     data: RecipeFile
+    exports: Exports | None = None
+    """Looks for keys that profiles export; None: they are warned of only."""
 
     @property
     def agent(self) -> AgentName:
@@ -38,10 +41,18 @@ class DataRecipe:
         """See Recipe."""
         return self.data.program.script
 
+    @property
+    def exported(self) -> Mapping[str, Variable]:
+        """See ReadsEnvironment."""
+        return variables_of(self.data)
+
+    def with_exports(self, exports: Exports) -> "DataRecipe":
+        """See ReadsEnvironment."""
+        return replace(self, exports=exports)
+
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        del owner
-        return DataSurvey(files, self.data).survey()
+        return DataSurvey(files=files, owner=owner, exports=self.exports, recipe=self.data).survey()
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

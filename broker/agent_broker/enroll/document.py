@@ -8,13 +8,16 @@ is returned. What is no such file, or can't be edited safely, is refused with No
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
+from agent_broker.enroll.block_document import BlockDocument
 from agent_broker.enroll.env_document import EnvDocument, SystemdDocument
 from agent_broker.enroll.fish_document import FishDocument
 from agent_broker.enroll.ini_document import IniDocument
 from agent_broker.enroll.json_port import JsonPort
 from agent_broker.enroll.pointer import Format, Pointer, Value
 from agent_broker.enroll.shell_document import ShellDocument
+from agent_broker.enroll.ssh_document import SshDocument
 from agent_broker.enroll.toml_edit import TomlDocument
+from agent_broker.enroll.yaml_edit import YamlDocument
 
 
 class Document(Protocol):
@@ -89,6 +92,9 @@ _PORTS: Mapping[Format, type[Document]] = {
     "fish": FishDocument,
     "systemd": SystemdDocument,
     "ini": IniDocument,
+    "block": BlockDocument,
+    "ssh": SshDocument,
+    "yaml": YamlDocument,
 }
 _NEW: Mapping[Format, bytes] = {"json": b"{\n}\n"}
 

@@ -53,6 +53,10 @@ class DocumentFile:
         """Return the keys of the root."""
         return tuple(self._value)
 
+    def refused_members(self) -> tuple[Pointer, ...]:
+        """Return where something is that is no plain value."""
+        return tuple(self._refused)
+
     def value(self, path: Pointer) -> Value | Missing:
         """Return a member, or MISSING."""
         return value_at(self._value, path)
@@ -60,6 +64,10 @@ class DocumentFile:
     def has(self, path: Pointer) -> bool:
         """Say whether a member is there, null included."""
         return self.value(path) is not MISSING
+
+    def is_refused(self, path: Pointer) -> bool:
+        """Say whether something is there that is no plain value, so that ``text`` raises."""
+        return path in self._refused
 
     def text(self, path: Pointer) -> str | None:
         """Return a member that must be a string; None: missing, or null.

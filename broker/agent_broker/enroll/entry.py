@@ -21,10 +21,11 @@ def enrollment_of(plan: Plan, survey: Survey, files: UserFiles, started_ns: int)
         decoys=tuple(_with_digests(decoy, survey, files) for decoy in plan.decoys),
         credentials=tuple(credential.id for credential in plan.credentials),
         enrolled_ns=started_ns,
-        allowed_environment=tuple(each.allowance for each in plan.allowed),
+        allowed_environment=(*(each.allowance for each in plan.allowed), *(plan.tool.allowed if plan.tool else ())),
         history=first_approvals((each.enrolled for each in plan.binaries), started_ns),
         settings=settings_of(plan.agent, plan.owner.home),
-        accounts=(Account(plan.account, plan.active),),
+        accounts=(Account(plan.account, plan.active),) if plan.tool is None else (),
+        serving=None if plan.tool is None else plan.tool.serving,
     )
 
 

@@ -7,7 +7,7 @@ plain literal is named and left: what it does is for its owner to say.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from agent_broker.enroll.document import open_document
@@ -19,6 +19,7 @@ from agent_broker.enroll.pointer import Format, NotEditableError
 from agent_broker.enroll.recipe import Form, FoundSecret, Recipe, RemoveMember, Row, SurveyedFile
 from agent_broker.enroll.user_files import UnsafeFileError, UserFiles
 from agent_broker.errors import MisuseError
+from agent_broker.ids import Uid
 from agent_broker.lineage.text import plain
 from agent_broker.monitor.catalogue import Catalogue
 from agent_broker.vault.secret import Secret
@@ -67,6 +68,8 @@ class Exports:
     """The owner agreed."""
     decoys: tuple[str, ...] = ()
     """Absolute paths that must not be opened."""
+    machine: str = ""
+    """The folder of what is set for everybody, ``/etc``; empty: it is not looked at."""
 
     def take(self, files: UserFiles, owner: Owner, variables: Mapping[str, Variable], own: Iterable[str] = ()) -> Taken:
         """Return what is to be done.
@@ -84,7 +87,7 @@ class Exports:
         found = take_inventory(
             owner,
             Catalogue({}, ()),
-            knowledge=Knowledge(decoys=self.decoys),
+            knowledge=Knowledge(decoys=self.decoys, variables=frozenset(variables)),
             become=True,
             phantom_prefix="",
             programs=False,
@@ -97,10 +100,31 @@ class Exports:
                 path = seen.path.removeprefix(home).decode("utf-8", "surrogateescape")
                 places.setdefault(path, []).append(seen)
         taking = _Taking(self, files, variables)
+        taking.warnings += self._set_for_everybody(variables)
         order = [path for path in places if path not in set(own)]
         for path in order:
             taking.file(path, places[path])
         return taking.done(order)
+
+    def _set_for_everybody(self, variables: Mapping[str, Variable]) -> list[str]:
+        """Name what no enrolment of a user's moves."""
+        if not Path(self.machine or "/nowhere").is_dir():
+            return []
+        found = take_inventory(
+            Owner(Uid(0), 0, (0,), "root", self.machine),
+            Catalogue({}, ()),
+            knowledge=Knowledge(variables=frozenset(variables), machine=True),
+            become=False,
+            phantom_prefix="",
+            programs=False,
+            bus="",
+        )
+        return [
+            f"{plain(seen.path)}:{seen.line}: {seen.name} is set for every process of everybody; it stays until root "
+            f'removes it: sudo "${{EDITOR:-vi}}" +{seen.line} {shell_word(seen.path)}'
+            for seen in found.credentials
+            if seen.name in variables
+        ]
 
 
 @runtime_checkable

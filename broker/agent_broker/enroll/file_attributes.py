@@ -10,7 +10,7 @@ import os
 import stat
 
 from agent_broker.enroll.file_facts import FileProblemError
-from agent_broker.enroll.file_protocol import Attributes
+from agent_broker.enroll.file_state import Attributes
 
 MAX_ATTRIBUTES_BYTES = 256 * 1024  # of one file: names and values; ext4 holds 64 KiB in all
 _KEPT_BY_KERNEL = ("security.", "trusted.")

@@ -6,7 +6,7 @@ import os
 import stat
 
 from agent_broker.enroll.beneath import open_beneath
-from agent_broker.enroll.file_protocol import FileState
+from agent_broker.enroll.file_state import FileState
 
 _AT_EMPTY_PATH = 0x1000  # linux/fcntl.h
 _STATX_BASIC_STATS = 0x7FF  # linux/stat.h

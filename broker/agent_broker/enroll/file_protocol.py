@@ -1,63 +1,12 @@
 """What root's process and the process that acts as the user say to each other.
 
-One request, one answer; ``Working`` answers may come before it. On the wire: four bytes of length, most significant
-first, then msgpack. Contents of files and needles of a scan travel here and nowhere else.
+One request, one answer; ``Working`` answers may come before it. On the wire as in framing. Contents of files and
+needles of a scan travel here and nowhere else.
 """
 
-import hashlib
-import socket
-import struct
-
-import msgspec
 from msgspec import Struct
 
-from agent_broker.errors import UnavailableError
-from agent_broker.ids import Sha256
-
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-_LENGTH = struct.Struct(">I")
-
-
-Attributes = tuple[tuple[str, bytes], ...]
-"""Extended attributes, access lists among them, ordered by name."""
-
-
-class FileState(Struct, frozen=True):
-    """What fstat says about a file; all that can show that it is another one, or was written."""
-
-    dev: int
-    ino: int
-    mode: int
-    """``st_mode``: type and permission bits."""
-    uid: int
-    gid: int
-    nlink: int
-    size_bytes: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-
-    def same_version(self, other: "FileState") -> bool:
-        """Say whether nothing but the time of access differs."""
-        return msgspec.structs.replace(self, atime_ns=0) == msgspec.structs.replace(other, atime_ns=0)
-
-    def same_bytes(self, other: "FileState") -> bool:
-        """Say whether it is the same file, not written; a rename and a chmod move ``ctime`` and are allowed."""
-        return (self.dev, self.ino, self.size_bytes, self.mtime_ns) == (
-            other.dev,
-            other.ino,
-            other.size_bytes,
-            other.mtime_ns,
-        )
-
-
-class KnownFolder(Struct, frozen=True):
-    """A folder as it was seen earlier."""
-
-    path: str
-    """Relative to the home; ``.`` is the home."""
-    dev: int
-    ino: int
+from agent_broker.enroll.file_state import Attributes, Expected, FileState, KnownFolder
 
 
 class Start(Struct, frozen=True, tag="start"):
@@ -133,13 +82,6 @@ class Rehearse(Struct, frozen=True, tag="rehearse"):
     """Of a file that does not exist yet."""
 
 
-class Expected(Struct, frozen=True):
-    """The version of a file that a change was made for."""
-
-    state: FileState
-    sha256: Sha256
-
-
 class Swap(Struct, frozen=True, tag="swap"):
     """Put the staged file in place, durably, if ``path`` is still what was expected (None: missing).
 
@@ -149,6 +91,28 @@ class Swap(Struct, frozen=True, tag="swap"):
     path: str
     temporary: str
     expected: Expected | None
+
+
+class StageLink(Struct, frozen=True, tag="stage-link"):
+    """Make a symbolic link beside ``path``, durably. Answered by Done."""
+
+    path: str
+    temporary: str
+    target: str
+
+
+class SwapLink(Struct, frozen=True, tag="swap-link"):
+    """Put the staged file in the place of the link to ``target``, durably; the link goes. Answered by Done."""
+
+    path: str
+    temporary: str
+    target: str
+
+
+class ReadLink(Struct, frozen=True, tag="read-link"):
+    """Where does the link lead? Answered by Names: one; none if it is no link, or nothing is there."""
+
+    path: str
 
 
 class Discard(Struct, frozen=True, tag="discard"):
@@ -233,52 +197,11 @@ Request = (
     | Rehearse
     | Stage
     | Swap
+    | StageLink
+    | SwapLink
+    | ReadLink
     | Discard
     | Withdraw
     | Scan
 )
 Answer = Seen | Names | Done | Working | Scanned | Failed
-
-
-def sha256_of(data: bytes) -> Sha256:
-    """Return the digest of bytes."""
-    return Sha256(hashlib.sha256(data).hexdigest())
-
-
-def send(channel: socket.socket, message: Struct) -> None:
-    """Send one message.
-
-    Raises:
-        OSError: the other side is gone; TimeoutError: it does not read.
-    """
-    frame = msgspec.msgpack.encode(message)
-    channel.sendall(_LENGTH.pack(len(frame)) + frame)
-
-
-def receive(channel: socket.socket) -> bytes | None:
-    """Return one frame, still encoded; None: the other side closed.
-
-    Raises:
-        OSError: as recv(2); TimeoutError: nothing came.
-        UnavailableError: closed in the middle of a frame, or the frame is too long.
-    """
-    head = _receive_exactly(channel, _LENGTH.size)
-    if head is None:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    body = _receive_exactly(channel, length) if length <= MAX_FRAME_BYTES else None
-    if body is None:
-        raise UnavailableError("the process that acts as the user broke off")
-    return body
-
-
-def _receive_exactly(channel: socket.socket, length: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < length:
-        piece = channel.recv(min(length - len(data), 1 << 20))
-        if not piece:
-            if data:
-                raise UnavailableError("the process that acts as the user broke off")
-            return None
-        data += piece
-    return bytes(data)

@@ -11,7 +11,8 @@ import os
 from agent_broker.enroll.beneath import open_beneath
 from agent_broker.enroll.file_attributes import attributes_of, dress
 from agent_broker.enroll.file_facts import FileProblemError, problem_of, require_changeable, require_plain, state_of
-from agent_broker.enroll.file_protocol import Attributes, Rehearse
+from agent_broker.enroll.file_protocol import Rehearse
+from agent_broker.enroll.file_state import Attributes
 
 _NEW_FILE_MODE = 0o600
 _NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR)  # open(2), O_TMPFILE

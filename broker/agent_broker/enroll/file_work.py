@@ -1,9 +1,7 @@
 """The work on a user's files, done with that user's rights and below the home's descriptor.
 
 Every path is relative to the home and resolved without links. A file is touched only if it is a regular file of the
-user's own with one name. Replacing is: new file beside it, fsync, exchange the two names in one step, look
-whether what came out is what was expected, fsync of the folder; if it is not, the names are exchanged back. So
-a version that somebody writes at the last moment is never lost.
+user's own with one name. How one is replaced, file_replacing says.
 
 The folder of a file is the one in which the first request found it: a folder of the user's that another one takes
 the place of meanwhile is refused like a link.
@@ -15,27 +13,18 @@ import os
 import stat
 from collections.abc import Iterator
 
-from agent_broker.enroll.beneath import exchange, open_beneath, open_without_links, rename_to_new
-from agent_broker.enroll.file_attributes import attributes_of, dress
+from agent_broker.enroll.beneath import open_beneath, open_without_links
 from agent_broker.enroll.file_facts import (
     FileProblemError,
     look_at,
     problem_of,
     require_changeable,
     require_plain,
-    state_of,
 )
-from agent_broker.enroll.file_protocol import (
-    Attributes,
-    Expected,
-    FileState,
-    KnownFolder,
-    Rehearse,
-    Seen,
-    Stage,
-    sha256_of,
-)
+from agent_broker.enroll.file_protocol import Rehearse, Seen, Stage
 from agent_broker.enroll.file_rehearsal import rehearse
+from agent_broker.enroll.file_replacing import link_at, read_at, stage, stage_link, swap, swap_link, withdraw
+from agent_broker.enroll.file_state import Expected, FileState, KnownFolder
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME | os.O_NOCTTY | os.O_NOFOLLOW
 
@@ -76,7 +65,7 @@ class Home:
         if seen.size_bytes > limit_bytes:
             raise FileProblemError("too-big", path, f"{seen.size_bytes} bytes, at most {limit_bytes}")
         with self._folder(path) as (folder, name):
-            return Seen(*_read_at(folder, name, path, seen))
+            return Seen(*read_at(folder, name, path, seen))
 
     def list_folder(self, path: str) -> tuple[str, ...]:
         """Return the sorted printable names in a folder; none if it is missing."""
@@ -140,36 +129,31 @@ class Home:
     def stage(self, order: Stage) -> None:
         """Write a file beside ``path``, durably, with the attributes of the one at ``path``, or those given."""
         with self._folder(order.path) as (folder, name):
-            with contextlib.suppress(FileNotFoundError):  # left by a run that was killed
-                os.unlink(order.temporary, dir_fd=folder)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            fd = open_beneath(folder, order.temporary, flags, 0o600)
-            try:
-                with open(fd, "wb", closefd=False) as file:
-                    file.write(order.data)
-                dress(fd, _attributes(folder, name, order), order.mode, order.gid, order.path)
-                if order.times_ns is not None:
-                    os.utime(fd, ns=order.times_ns)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            stage(folder, name, order)
 
     def swap(self, path: str, temporary: str, expected: Expected | None) -> None:
         """Put the staged file in place if ``path`` is what was expected; what was there gets the temporary name."""
         with self._folder(path) as (folder, name):
-            if expected is None:
-                try:
-                    rename_to_new(folder, temporary, name)
-                except FileExistsError as error:
-                    raise FileProblemError("changed", path) from error
-            elif not _is(folder, name, path, expected):
-                raise FileProblemError("changed", path)
-            elif not exchange(folder, temporary, name):
-                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            elif not _is(folder, temporary, path, expected, renamed=True):
-                _swap_back(folder, name, temporary)
-                raise FileProblemError("changed", path)
-            os.fsync(folder)
+            swap(folder, name, temporary, path, expected)
+
+    def stage_link(self, path: str, temporary: str, target: str) -> None:
+        """Make a symbolic link beside ``path``, durably."""
+        with self._folder(path) as (folder, _):
+            stage_link(folder, temporary, target)
+
+    def swap_link(self, path: str, temporary: str, target: str) -> None:
+        """Put the staged file in the place of the link to ``target``."""
+        with self._folder(path) as (folder, name):
+            swap_link(folder, name, temporary, path, target)
+
+    def read_link(self, path: str) -> tuple[str, ...]:
+        """Return where the link leads; none if it is no link, or nothing is there."""
+        try:
+            with self._folder(path) as (folder, name):
+                target = link_at(folder, name)
+        except FileNotFoundError:
+            return ()
+        return () if target is None else (target,)
 
     def discard(self, path: str, temporary: str) -> None:
         """Delete the temporary file beside ``path``; a missing one (or a missing folder) is fine."""
@@ -180,14 +164,7 @@ class Home:
     def withdraw(self, path: str, temporary: str, expected: Expected) -> None:
         """Delete ``path`` if it is what was expected."""
         with self._folder(path) as (folder, name):
-            if not _is(folder, name, path, expected):
-                raise FileProblemError("changed", path)
-            rename_to_new(folder, name, temporary)
-            if not _is(folder, temporary, path, expected, renamed=True):
-                rename_to_new(folder, temporary, name)
-                raise FileProblemError("changed", path)
-            os.unlink(temporary, dir_fd=folder)
-            os.fsync(folder)
+            withdraw(folder, name, temporary, path, expected)
 
     @contextlib.contextmanager
     def _folder(self, path: str) -> Iterator[tuple[int, str]]:
@@ -201,50 +178,3 @@ class Home:
             yield fd, name
         finally:
             os.close(fd)
-
-
-def _attributes(folder: int, name: str, order: Stage) -> Attributes:
-    try:
-        old = open_beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return order.attributes
-    try:
-        return attributes_of(old, order.path)
-    finally:
-        os.close(old)
-
-
-def _read_at(folder: int, name: str, path: str, seen: FileState) -> tuple[FileState, bytes, Attributes]:
-    try:
-        fd = open_beneath(folder, name, _READ)
-    except OSError as error:
-        raise problem_of(error, path) from error
-    try:
-        before = state_of(fd)
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(seen.size_bytes + 1)
-        if not before.same_version(seen) or not state_of(fd).same_version(before) or len(data) != seen.size_bytes:
-            raise FileProblemError("changed", path)
-        return before, data, attributes_of(fd, path)
-    finally:
-        os.close(fd)
-
-
-def _is(folder: int, name: str, path: str, expected: Expected, *, renamed: bool = False) -> bool:
-    """Say whether a name still holds the expected version; a rename alone has moved its ctime."""
-    try:
-        seen = look_at(folder, name)
-        require_plain(seen, path)
-        same = seen.same_bytes(expected.state) if renamed else seen.same_version(expected.state)
-        return same and sha256_of(_read_at(folder, name, path, seen)[1]) == expected.sha256
-    except (FileProblemError, OSError):
-        return False
-
-
-def _swap_back(folder: int, name: str, temporary: str) -> None:
-    """Undo an exchange that took out a version nobody expected, and keep that version whatever happens."""
-    ours = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
-    exchange(folder, temporary, name)
-    if os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_ino == ours:
-        os.unlink(temporary, dir_fd=folder)
-    os.fsync(folder)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
 from agent_broker.enroll.exported import Variable
+from agent_broker.enroll.gemini_clouds import VERTEX, take_vertex, vertex_edits
 from agent_broker.enroll.gemini_keychain import GeminiKeychain, SealedFileError
 from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.pointer import MISSING, Pointer
@@ -50,16 +51,21 @@ _IGNORE_LOCAL: Pointer = ("advanced", "ignoreLocalEnv")
 _KEY: Pointer = ("GEMINI_API_KEY",)
 _ACCESS: Pointer = ("access_token",)
 _TOKENS = ("access_token", "refresh_token", "id_token")
-_WAYS = {"gemini-api-key": ("exported-api-key", "api-key", "stored-api-key"), "oauth-personal": ("oauth",)}
+_WAYS = {
+    "gemini-api-key": ("exported-api-key", "api-key", "stored-api-key"),
+    "oauth-personal": ("oauth",),
+    VERTEX: ("vertex-api-key", "google-adc"),
+}
 """Which credentials each way of Gemini's uses, in its order."""
 _TITLES = {
     "exported-api-key": "API key of GEMINI_API_KEY",
     "api-key": "API key",
     "stored-api-key": "stored API key",
     "oauth": "Google login",
+    "vertex-api-key": "API key for Vertex AI",
+    "google-adc": "login at Google for Vertex AI",
 }
 _REFUSED = {
-    "vertex-ai": "Vertex AI",
     "compute-default-credentials": "the machine's own credentials",
     "cloud-shell": "Cloud Shell's credentials",
     "gateway": "a gateway",
@@ -70,7 +76,7 @@ _OVERRIDES = {
     "GOOGLE_CLOUD_ACCESS_TOKEN": "is used in place of the phantom, so it stays in every process; remove it",
     "GOOGLE_GEMINI_BASE_URL": "leads Gemini past the broker; remove it",
     "CODE_ASSIST_ENDPOINT": "leads Gemini past the broker; remove it",
-    "GOOGLE_GENAI_USE_VERTEXAI": "makes Gemini talk to Vertex AI, past the broker",
+    "GOOGLE_GENAI_USE_VERTEXAI": "makes Gemini talk to Vertex AI, past the broker; set it in ~/.gemini/.env",
     "GEMINI_CLI_HOME": "moves Gemini's files elsewhere; only ~/.gemini is enrolled",
 }
 _NEW_LOGIN_SCOPE = "https://www.googleapis.com/auth/cloud-platform openid"
@@ -89,6 +95,7 @@ class GeminiSurvey(HomeSurvey):
     system_settings: Path
     decoys: dict[str, list[str]] = field(default_factory=dict)
     """By file: the values that lie in it."""
+    vertex_decoys: tuple[Decoy, ...] = ()
 
     def survey(self) -> Survey:
         """Return what is there and what shall be done.
@@ -101,6 +108,8 @@ class GeminiSurvey(HomeSurvey):
         env = DocumentFile.load(self.files, _ENV, "env")
         login = DocumentFile.load(self.files, _LOGIN)
         self._find(env, login)
+        if self._chosen(settings, env) == VERTEX:
+            self.vertex_decoys = take_vertex(self, env)
         keychain = self._find_keychain()
         self.secrets[:0] = self.take_exported(EXPORTED, [_ENV, _SETTINGS, _LOGIN])
         way = self._way(settings, env)
@@ -112,7 +121,7 @@ class GeminiSurvey(HomeSurvey):
         self._wire_settings(settings, way)
         self._surroundings()
         decoys = tuple(Decoy(path, "gemini-login", digests_of(values)) for path, values in sorted(self.decoys.items()))
-        return self.result(active, decoys, (_FOLDER,))
+        return self.result(active, (*decoys, *self.vertex_decoys), (_FOLDER,))
 
     def _find(self, env: DocumentFile, login: DocumentFile) -> None:
         key = env.text(_KEY)
@@ -151,8 +160,8 @@ class GeminiSurvey(HomeSurvey):
         self.secrets.append(FoundSecret(name, kind, Secret(value.encode()), file, path, "text"))
         self.needles.append(Secret(value.encode()))
 
-    def _way(self, settings: DocumentFile, env: DocumentFile) -> str:
-        """Return Gemini's own word for how it gets its credential now."""
+    def _chosen(self, settings: DocumentFile, env: DocumentFile) -> str:
+        """Return Gemini's own word for how it is told to get its credential; empty: nothing says it."""
         for depth in (1, 2):
             settings.require_object(_SELECTED[:depth])
         settings.require_object(_IGNORE_LOCAL[:1])
@@ -160,7 +169,11 @@ class GeminiSurvey(HomeSurvey):
             raise MisuseError(
                 f"{settings.name} is of an older version", next_step="start gemini once, which converts it; try again"
             )
-        way = settings.text(_SELECTED) or _way_of_env(env)
+        return settings.text(_SELECTED) or _way_of_env(env)
+
+    def _way(self, settings: DocumentFile, env: DocumentFile) -> str:
+        """Return the same, or what Gemini would choose of what was found."""
+        way = self._chosen(settings, env)
         if way in _REFUSED:
             raise MisuseError(
                 f"Gemini is set to use {_REFUSED[way]}, whose credential other programs share: it can't be moved",
@@ -183,7 +196,7 @@ class GeminiSurvey(HomeSurvey):
         return active
 
     def _nothing_to_enroll(self) -> MisuseError:
-        return MisuseError(
+        return self.nothing(
             f"no credential of Gemini's was found in {self.files.absolute(_FOLDER)}",
             next_step=f"put GEMINI_API_KEY=... into {self.files.absolute(_ENV)}, or log in once (gemini, then /auth); "
             "then try again",
@@ -191,7 +204,10 @@ class GeminiSurvey(HomeSurvey):
 
     def _wire_env(self, env: DocumentFile, active: str) -> None:
         edits: list[Edit]
-        if active == "oauth":
+        if active in _WAYS[VERTEX]:
+            edits = vertex_edits(env)
+            edits += [RemoveMember(_KEY)] if env.has(_KEY) else []
+        elif active == "oauth":
             edits = [
                 SetMember(("GOOGLE_CLOUD_ACCESS_TOKEN",), Wire.PHANTOM),
                 SetMember(("GOOGLE_GENAI_USE_GCA",), "true", follows=("GOOGLE_CLOUD_ACCESS_TOKEN",)),
@@ -200,10 +216,10 @@ class GeminiSurvey(HomeSurvey):
             edits += [RemoveMember(_KEY)] if env.has(_KEY) else []
         else:
             edits = [SetMember(_KEY, Wire.PHANTOM), SetMember(("GOOGLE_GEMINI_BASE_URL",), Wire.INJECTION_URL)]
-        held = "API key" if env.text(_KEY) else "no secret that is moved"
+        held = "API key" if env.text(_KEY) or active == "vertex-api-key" else "no secret that is moved"
         self.change(env, edits, held, "wired to the broker: its address and a phantom")
         for name in ("GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"):
-            if env.text((name,)):
+            if env.text((name,)) and active not in _WAYS[VERTEX]:
                 self.warnings.append(f"{env.name}: {name} names another credential of Google's, which stays")
 
     def _replace_keychain(self, content: Content, keychain: GeminiKeychain, key: str) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from agent_broker.enroll.document_file import DocumentFile
 from agent_broker.enroll.exported import Exports, Taken, Variable
 from agent_broker.enroll.owner import Owner
-from agent_broker.enroll.recipe import Decoy, Edit, FoundSecret, Row, Survey, SurveyedFile
+from agent_broker.enroll.recipe import AbsentError, Decoy, Edit, FoundSecret, Row, Survey, SurveyedFile
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.errors import MisuseError
 from agent_broker.vault.secret import Secret
 
 
@@ -51,6 +52,14 @@ class HomeSurvey:
         self.changed.append(SurveyedFile(file.path, file.content, tuple(edits), format=file.format))
         made = "" if file.content is not None else "made: "
         self.rows.append(Row(file.name, holds if file.content is not None else "does not exist", made + will))
+
+    def nothing(self, message: str, next_step: str) -> MisuseError:
+        """Return the error of a home without a credential that moves."""
+        if self.movable:
+            return MisuseError(
+                f"{message}; but {', '.join(self.movable)}", next_step="add --profiles, which moves what profiles set"
+            )
+        return AbsentError(message, next_step=next_step)
 
     def result(self, active: str, decoys: tuple[Decoy, ...], scan_first: tuple[str, ...]) -> Survey:
         """Return the survey, once everything is noted."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from agent_broker.enroll.file_protocol import receive, send
+from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.inventory_protocol import (
     AgentSighting,
     Answer,
@@ -46,6 +46,10 @@ class Knowledge:
     """The monitor watches its credential paths."""
     hidden_decoys: bool = False
     """There may be decoys that the caller can't learn of."""
+    variables: frozenset[str] = frozenset()
+    """Names that hold a credential, besides those that are known by themselves."""
+    machine: bool = False
+    """It is no home, but the machine's ``/etc``."""
 
 
 @dataclass
@@ -92,7 +96,7 @@ def take_inventory(  # noqa: PLR0913 - what is known of a home, named arguments 
     Args:
         owner: whose.
         catalogue: where credentials lie.
-        knowledge: what must not be opened.
+        knowledge: what must not be opened, and what else counts.
         become: True: this process is root, and the other one becomes the owner; False: it is the owner.
         phantom_prefix: how a phantom begins.
         search_path: folders of programs, besides the usual ones.
@@ -106,11 +110,7 @@ def take_inventory(  # noqa: PLR0913 - what is known of a home, named arguments 
         UnavailableError: the process could not be started.
     """
     order = Order(
-        uid=owner.uid,
-        gid=owner.gid,
-        groups=owner.groups,
-        home=owner.home,
-        become=become,
+        *(owner.uid, owner.gid, owner.groups, owner.home, become),
         skip=knowledge.decoys,
         watched=knowledge.watched,
         hidden_decoys=knowledge.hidden_decoys,
@@ -119,6 +119,8 @@ def take_inventory(  # noqa: PLR0913 - what is known of a home, named arguments 
         phantom_prefix=phantom_prefix,
         programs=programs,
         bus=f"/run/user/{owner.uid}/bus" if bus is None else bus,
+        variables=knowledge.variables,
+        machine=knowledge.machine,
         limits=limits or Limits(),
     )
     return _carried_out(order, Inventory(owner), on_entries, silence_s)

@@ -23,6 +23,8 @@ _ASSIGNMENT = re.compile(
 _SET = re.compile(
     r"(?a)\s*(?:set\s+(?:-\w+\s+|--\w+\s+)*|setenv\s+)(?P<name>[A-Za-z_]\w{0,127})\s+(?P<value>\"[^\"]*\"?|'[^']*'?|\S+)"
 )
+_PAM = re.compile(r"(?a)\s*(?P<name>[A-Za-z_]\w{0,127})\s+(?:DEFAULT|OVERRIDE)=")
+"""pam_env.conf(5): NAME DEFAULT=value OVERRIDE=value."""
 
 
 class Item(Struct, frozen=True):
@@ -37,31 +39,35 @@ class Item(Struct, frozen=True):
     """The variable's name as it is; of a member, its last key."""
 
 
-def items_of_lines(data: bytes, line_bytes: int, phantom_prefix: str) -> Iterator[Item]:
+def items_of_lines(
+    data: bytes, line_bytes: int, phantom_prefix: str, variables: frozenset[str] = frozenset()
+) -> Iterator[Item]:
     """Yield what the assignments of a profile or .env file hold, and well-known secrets anywhere else in it.
 
     A value that a command prints, or another variable holds, is none. What a comment hides from the shell can still
-    be read, so it counts if it is a well-known secret.
+    be read, so it counts if it is a well-known secret. ``variables``: names that hold a credential, besides the known.
     """
     for number, raw in enumerate(data.split(b"\n", _MAX_LINES)[:_MAX_LINES], 1):
         line = raw[:line_bytes].decode("utf-8", "surrogateescape")
-        found = list(_assigned(line, number, phantom_prefix))
+        found = list(_assigned(line, number, phantom_prefix, variables))
         yield from found
         if not found and (kind := shape_of(line)):
             yield Item("", number, kind)
 
 
-def _assigned(line: str, number: int, phantom_prefix: str) -> Iterator[Item]:
+def _assigned(line: str, number: int, phantom_prefix: str, variables: frozenset[str]) -> Iterator[Item]:
     if line.lstrip().startswith("#"):
         return
+    by_pam = _PAM.match(line)
     for _, found in zip(range(_MAX_ASSIGNMENTS), (*_SET.finditer(line), *_ASSIGNMENT.finditer(line)), strict=False):
         value = found["value"]
         quote = value[:1] if value[:1] in {'"', "'"} else ""
         text = value[1:].removesuffix(quote) if quote else value
         if quote != "'" and ("$" in text or "`" in text) and not shape_of(text):
             continue
-        if kind := kind_of_value(found["name"], text, phantom_prefix):
-            yield Item(found["name"], number, kind, found["name"])
+        name = by_pam["name"] if by_pam else found["name"]
+        if kind := kind_of_value(name, text, phantom_prefix, variables):
+            yield Item(name, number, kind, name)
 
 
 def items_of_document(data: bytes, form: str, phantom_prefix: str) -> Iterator[Item] | None:

@@ -4,7 +4,7 @@ Read-only, and without the lock of a transaction: an enrolment under way shows a
 read a record does without it, and the inventory is the more careful for it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from agent_broker.enroll.inventory import Knowledge
 from agent_broker.enroll.journal import Transaction
 from agent_broker.enroll.owner import Owner
 from agent_broker.identity.planted import PlantedDecoy, load_planted
-from agent_broker.identity.registry import Enrollment, load_registry
+from agent_broker.identity.registry import Enrollment, load_registries
 
 _MAX_JOURNALS = 1000
 
@@ -44,8 +44,8 @@ class Known:
         )
 
 
-def load_known(registry_dir: Path, decoys_dir: Path, journal_dir: Path, *, paths_watched: bool) -> Known:
-    """Read the records.
+def load_known(registries: Iterable[Path], decoys_dir: Path, journal_dir: Path, *, paths_watched: bool) -> Known:
+    """Read the records; of tools as of agents, since the decoys of both are watched.
 
     Raises:
         IntegrityError: somebody else than root could have written one.
@@ -57,7 +57,7 @@ def load_known(registry_dir: Path, decoys_dir: Path, journal_dir: Path, *, paths
         planted = load_planted(decoys_dir)
     except PermissionError:
         hidden = True
-    return Known(load_registry(registry_dir), planted, hidden, tuple(_transactions(journal_dir)), paths_watched)
+    return Known(load_registries(registries), planted, hidden, tuple(_transactions(journal_dir)), paths_watched)
 
 
 def _transactions(folder: Path) -> Iterator[Transaction]:

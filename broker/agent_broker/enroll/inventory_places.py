@@ -3,21 +3,18 @@
 import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Literal
 
 import msgspec
 
-from agent_broker.enroll.inventory_content import Item, items_of_document, items_of_lines
-from agent_broker.enroll.inventory_protocol import Readers, Sighting, State
+from agent_broker.enroll.inventory_files import lines, settings
+from agent_broker.enroll.inventory_protocol import Readers, Sighting, Source, State
 from agent_broker.enroll.inventory_session import session_items
 from agent_broker.enroll.inventory_values import PHANTOM, agents_of, state_of_content
-from agent_broker.enroll.inventory_walk import TOO_MANY, UNREADABLE, Looked, Walk
+from agent_broker.enroll.inventory_walk import TOO_MANY, Looked, Walk
 from agent_broker.ids import Uid
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pattern import EVERYTHING_BELOW, Wanted, tree_of
 from agent_broker.monitor.pattern import State as PatternState
-
-Source = Literal["settings", "profile", "env-file", "environment.d", "direnv"]
 
 SETTINGS: tuple[tuple[str, str, str], ...] = (
     (".claude/settings.json", "json", "claude"),
@@ -74,17 +71,17 @@ def everything(walk: Walk) -> None:
     """Tell all that is found, the likeliest first."""
     _catalogue(walk)
     for path, form, agent in SETTINGS:
-        _settings(walk, path, form, (agent,))
+        settings(walk, path, form, (agent,))
     for folder, begins, agent in _COPIES:
-        for path in _files_of(walk, folder):
+        for path in walk.files_of(folder):
             if path.rpartition("/")[2].startswith(begins) and not path.endswith((".lock", ".tmp")):
-                _settings(walk, path, "json", (agent,))
+                settings(walk, path, "json", (agent,))
     for path in PROFILES:
-        _lines(walk, walk.linked(path), "profile")
+        lines(walk, walk.linked(path), "profile")
     for folder, ends, source in _LINE_FOLDERS:
-        for path in _files_of(walk, folder):
+        for path in walk.files_of(folder):
             if path.endswith(ends):
-                _lines(walk, path, source)
+                lines(walk, path, source)
     _projects(walk)
 
 
@@ -105,10 +102,6 @@ def session(walk: Walk) -> None:
             source="session",
         )
         walk.emit(seen)
-
-
-def _files_of(walk: Walk, folder: str) -> Iterator[str]:
-    return (f"{folder}/{name}" if folder else name for name, is_folder in walk.list_folder(folder) if not is_folder)
 
 
 # -- the catalogue ---------------------------------------------------------------------------------------------------
@@ -203,48 +196,6 @@ def _add(together: dict[str, Sighting], sighting: Sighting, pattern: _Pattern, h
     )
 
 
-# -- files whose members and lines are looked at ---------------------------------------------------------------------
-
-
-def _settings(walk: Walk, path: str, form: str, agents: tuple[str, ...], source: Source = "settings") -> None:
-    with walk.look(path) as looked:
-        if looked is None or not walk.first_visit(path) or (data := _content(walk, looked, source)) is None:
-            return
-        if form == "lines":
-            items: Iterator[Item] | None = items_of_lines(data, walk.order.limits.line_bytes, walk.order.phantom_prefix)
-        else:
-            items = items_of_document(data, form, walk.order.phantom_prefix)
-        if items is None:  # not what its name says: well-known secrets in it count all the same
-            walk.missed[UNREADABLE] += 1
-            items = items_of_lines(data, walk.order.limits.line_bytes, walk.order.phantom_prefix)
-        for item in items:
-            own = agents_of(item.variable, item.kind) or agents
-            _tell(walk, looked, item, source, own)
-
-
-def _lines(walk: Walk, path: str, source: Source) -> None:
-    with walk.look(path) as looked:
-        if looked is None or not walk.first_visit(path) or (data := _content(walk, looked, source)) is None:
-            return
-        for item in items_of_lines(data, walk.order.limits.line_bytes, walk.order.phantom_prefix):
-            _tell(walk, looked, item, source, agents_of(item.variable, item.kind))
-
-
-def _content(walk: Walk, looked: Looked, source: Source) -> bytes | None:
-    """Return what is in a file; None, told as unopened where that is worth telling: it is, or may be, a decoy."""
-    if walk.is_decoy(looked) or (walk.order.hidden_decoys and source in {"env-file", "direnv"}):
-        walk.emit(walk.sighting(looked, "variables", "unopened", source=source, opened=False))
-        return None
-    return walk.read(looked)
-
-
-def _tell(walk: Walk, looked: Looked, item: Item, source: Source, agents: tuple[str, ...]) -> None:
-    state: State = "phantom" if item.kind == PHANTOM else "plain"
-    walk.emit(
-        walk.sighting(looked, item.kind, state, name=item.name, line=item.line, agents=agents, source=source),
-    )
-
-
 # -- projects --------------------------------------------------------------------------------------------------------
 
 
@@ -253,11 +204,11 @@ def _projects(walk: Walk) -> None:
         for name in names:
             path = f"{folder}/{name}" if folder else name
             if name == ".envrc":
-                _lines(walk, path, "direnv")
+                lines(walk, path, "direnv")
             elif _is_env_file(name):
-                _lines(walk, path, "env-file")
+                lines(walk, path, "env-file")
             elif name in _PROJECT_SETTINGS and (name.startswith(".") or PurePosixPath(folder).name in _PROJECT_FOLDERS):
-                _settings(walk, path, "json", ())
+                settings(walk, path, "json", ())
 
 
 def _is_left_out(folder: str, name: str) -> bool:

@@ -7,12 +7,15 @@ learn of. One order, and it ends; root's side kills it when it is silent for too
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 import msgspec
 
 from agent_broker.enroll.beneath import open_without_links
-from agent_broker.enroll.file_protocol import Start, receive, send
+from agent_broker.enroll.file_protocol import Start
+from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.inventory_agents import programs
+from agent_broker.enroll.inventory_machine import machine_wide
 from agent_broker.enroll.inventory_places import everything, session
 from agent_broker.enroll.inventory_protocol import Answer, Busy, Finished, Found, NotStarted, Order, Sighting
 from agent_broker.enroll.inventory_walk import TOO_LATE, OutOfTimeError, Walk
@@ -61,15 +64,22 @@ def _take(order: Order, home_fd: int, channel: socket.socket) -> Answer:
 
     walk = Walk(order, home_fd, emit, beat)
     try:
-        for program in programs(walk) if order.programs else ():
-            send(channel, Found(agents=(program,)))
-        everything(walk)
-        flush()  # the bus is the user's, who need not let it answer
-        session(walk)
+        if order.machine:
+            machine_wide(walk)
+        else:
+            _look_at_home(walk, channel, flush)
     except OutOfTimeError:
         walk.missed[TOO_LATE] += 1
     flush()
     return Finished(walk.entries, {why: count for why, count in walk.missed.items() if count})
+
+
+def _look_at_home(walk: Walk, channel: socket.socket, flush: Callable[[], None]) -> None:
+    for program in programs(walk) if walk.order.programs else ():
+        send(channel, Found(agents=(program,)))
+    everything(walk)
+    flush()  # the bus is the user's, who need not let it answer
+    session(walk)
 
 
 if __name__ == "__main__":

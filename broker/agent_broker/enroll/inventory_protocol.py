@@ -1,7 +1,7 @@
 """What root's process and the process that takes a home's inventory say to each other. No message holds a value.
 
 One order, then answers as things are found, so that what was found counts even if the home's owner stops the process.
-On the wire as in file_protocol.
+On the wire as in framing.
 """
 
 from typing import Literal
@@ -12,6 +12,8 @@ State = Literal["plain", "phantom", "encrypted", "unrecognised", "unopened"]
 """``plain``: whoever may read the file has the secret, by its content if it was opened, by its place if not.
 ``phantom``: the broker's own, worthless elsewhere. ``encrypted``: needs a passphrase. ``unrecognised``: opened, and
 nothing in it looks like a secret. ``unopened``: it could be a decoy, and opening one raises an alert."""
+
+Source = Literal["catalogue", "settings", "profile", "env-file", "environment.d", "direnv", "session", "machine"]
 
 
 class Limits(Struct, frozen=True):
@@ -56,6 +58,10 @@ class Order(Struct, frozen=True, tag="order"):
     """The socket of the user's session bus; empty: there is none to ask."""
     programs: bool = True
     """Whether agents' programs are looked for, too."""
+    variables: frozenset[str] = frozenset()
+    """Names that hold a credential, besides those that are known by themselves."""
+    machine: bool = False
+    """``home`` is the machine's ``/etc``: what every session and shell of everybody's reads is looked at."""
     limits: Limits = Limits()
 
 
@@ -86,7 +92,7 @@ class Sighting(Struct, frozen=True):
     """0: not known."""
     agents: tuple[str, ...] = ()
     """Whose credential it is."""
-    source: Literal["catalogue", "settings", "profile", "env-file", "environment.d", "direnv", "session"] = "catalogue"
+    source: Source = "catalogue"
     opened: bool = True
     files: int = 1
     """More than one: a folder of them; mode, readers and age are those of the most exposed, and of the oldest."""

@@ -108,8 +108,9 @@ class Judge:
         return sorted(rows, key=lambda row: row.state not in IN_PLAIN)
 
     def _learn(self, inventory: Inventory) -> None:
+        found = [each.agent for each in inventory.agents]
         exported = [each for each in inventory.credentials if each.source in _EXPORTED]
-        self._exporting = {agent for each in exported for agent in each.agents if self._moves(agent, each)}
+        self._exporting = {agent for each in exported for agent in _whose(each, found) if self._moves(agent, each)}
 
     def _moves(self, agent: str, seen: Sighting) -> bool:
         """Whether an enrolment takes it: the agent's own file, its settings' own keys, the variables that it reads."""
@@ -179,11 +180,14 @@ class Judge:
     def _remedies(self, seen: Sighting, state: str, found: list[str], *, watched: bool) -> Iterator[str]:
         if state in IN_PLAIN:
             yield from self._moving(seen, state, found, watched=watched)
-        if state in {*IN_PLAIN, "encrypted"}:
+        if state in {*IN_PLAIN, "encrypted"} and seen.source != "machine":  # everybody's shell has to read those
             yield from _closing(seen)
 
     def _moving(self, seen: Sighting, state: str, found: list[str], *, watched: bool) -> Iterator[str]:
-        for agent in () if seen.source == "session" else seen.agents:
+        if seen.source == "machine":
+            yield f'sudo "${{EDITOR:-vi}}" +{max(seen.line, 1)} {shell_word(seen.path)}'
+            return
+        for agent in () if seen.source == "session" else _whose(seen, found):
             if agent in self._recipes and agent not in self._enrolled and self._moves(agent, seen):
                 yield self.enroll(agent)
                 return
@@ -243,6 +247,11 @@ class Judge:
             who="the broker alone" if state == "vault" else who_reads(self._owner.uid, Readers()),
             remedies=(),
         )
+
+
+def _whose(seen: Sighting, found: Iterable[str]) -> tuple[str, ...]:
+    """Return the agents that may take it along: of a variable, also those that are there and read another's."""
+    return (*seen.agents, *(found if seen.source in _EXPORTED else ()))
 
 
 def _hashes(enrollment: Enrollment) -> Iterator[str]:

@@ -71,8 +71,11 @@ _NO_SECRET = re.compile(
 _FIRST_AGENT = {"anthropic": "claude", "openai": "codex", "gemini": "gemini"}
 
 
-def kind_of_value(name: str, value: str, phantom_prefix: str) -> str:
-    """Return the kind of credential that a variable or member holds; PHANTOM; empty: it holds none."""
+def kind_of_value(name: str, value: str, phantom_prefix: str, variables: frozenset[str] = frozenset()) -> str:
+    """Return the kind of credential that a variable or member holds; PHANTOM; empty: it holds none.
+
+    ``variables``: names that hold one, besides those that are known, or look like it.
+    """
     value = value[:_LOOKED_AT_CHARS].strip()
     if phantom_prefix and phantom_prefix in value:
         return PHANTOM
@@ -81,7 +84,11 @@ def kind_of_value(name: str, value: str, phantom_prefix: str) -> str:
         return VARIABLES[name][0] if shape in {"", "password"} else shape
     if shape:
         return shape
-    if is_secret_name(name) and len(value) >= _MIN_SECRET_CHARS and not _NO_SECRET.fullmatch(value):
+    if (
+        (name in variables or is_secret_name(name))
+        and len(value) >= _MIN_SECRET_CHARS
+        and not _NO_SECRET.fullmatch(value)
+    ):
         return "password" if re.search("passw", name, re.IGNORECASE) else "secret"
     return ""
 

@@ -239,6 +239,10 @@ class Walk:
             os.close(fd)
         return found
 
+    def files_of(self, folder: str) -> Iterator[str]:
+        """Yield the paths of what is no folder in a folder."""
+        return (f"{folder}/{name}" if folder else name for name, is_folder in self.list_folder(folder) if not is_folder)
+
     def folders_first(self, skip: Callable[[str, str], bool]) -> Iterator[tuple[str, list[str]]]:
         """Yield each folder with the names of its files, the nearest to the home first.
 

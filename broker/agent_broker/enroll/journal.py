@@ -20,8 +20,8 @@ from typing import Literal, Self
 import msgspec
 from msgspec import Struct
 
-from agent_broker.disk import replace_file, sync_folder
-from agent_broker.enroll.file_protocol import FileState
+from agent_broker.disk import replace_file, sweep, sync_folder
+from agent_broker.enroll.file_state import FileState
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import Format
 from agent_broker.enroll.recipe import Form
@@ -93,6 +93,8 @@ class Transaction(Struct, frozen=True, forbid_unknown_fields=True):
     moved: tuple[MovedSecret, ...]
     policy_sha256: Sha256 | None = None
     """Of the policy file that was written; None: the operator's own was there, or none was written yet."""
+    links: tuple[str, ...] = ()
+    """Of root's, beside the shim (enroll.helper_links)."""
     format: int = 1
 
     @property
@@ -130,6 +132,7 @@ class TransactionFolder:
         try:
             self._require_private()
             self._lock()
+            sweep(self._folder, "*.json")
         except BlockingIOError as error:
             os.close(self._fd)
             raise UnavailableError(

@@ -31,6 +31,8 @@ class AgentLogin:
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     """What is in its home before it starts, by path."""
+    callback_port: int = 0
+    """On loopback, where it waits for the person's browser; 0: it shows an address and asks for a code."""
     stays: bool = False
     """It goes on after the login: it is ended when the result is there."""
 
@@ -66,6 +68,8 @@ LOGINS: Final[Mapping[str, AgentLogin]] = {
         ".codex/auth.json",
         member="tokens",
         needs=("id_token", "access_token", "refresh_token"),
+        environment={"BROWSER": "/bin/true"},  # no browser of the room's: the person opens the address
+        callback_port=1455,
     ),
     "google-oauth": AgentLogin(
         (),

@@ -26,7 +26,7 @@ import termios
 import msgspec
 
 from agent_broker.enroll.beneath import open_beneath
-from agent_broker.enroll.file_protocol import receive, send
+from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.login_copy import Original, copy_package, copy_program, original_package
 from agent_broker.enroll.login_namespace import die_with_parent, lose_privileges, mount_room, new_namespaces
 from agent_broker.enroll.login_protocol import Left, NoRoom, Room, RoomAnswer

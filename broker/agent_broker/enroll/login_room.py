@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from agent_broker.enroll.beneath import open_without_links
-from agent_broker.enroll.file_protocol import receive, send
+from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.login_agents import MAX_RESULT_BYTES, AgentLogin
 from agent_broker.enroll.login_namespace import free_uid
 from agent_broker.enroll.login_protocol import ANSWERS, Left, Room

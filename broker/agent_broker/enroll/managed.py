@@ -19,7 +19,7 @@ import msgspec
 
 from agent_broker.disk import require_root_owned
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.journal import FileRecord, Transaction, TransactionFolder
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plan import credential_id, version_of
@@ -199,6 +199,7 @@ def _write(
     files.swap(FILE_NAME, temporary, version_of(plan.content))
     site.on_step("swapped")
     files.discard(FILE_NAME, temporary)
+    site.on_step("rewrote")
     journal.write(msgspec.structs.replace(transaction, state="enrolled"))
     site.on_step("journal: set")
 

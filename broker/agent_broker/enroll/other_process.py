@@ -1,7 +1,7 @@
 """A process of our own at the other end of a socket: how it is started, and how it is ended at once.
 
 It gets nothing of this process but the socket and the descriptors that are named: no environment, no folder, no
-terminal. What is said over the socket is file_protocol's, or framed as that is.
+terminal. What is said over the socket is framed as in framing.
 """
 
 import contextlib

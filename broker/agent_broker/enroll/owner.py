@@ -2,11 +2,15 @@
 
 import os
 import pwd
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_broker.errors import MisuseError
 from agent_broker.ids import Uid
+
+FIRST_UID, LAST_UID = 1000, 60_000
+"""People's accounts: UID_MIN and UID_MAX of login.defs(5)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,21 @@ def owner_of(user: str, home: Path | None = None) -> Owner:
     if entry is None:
         return Owner(Uid(uid), facts.st_gid, (facts.st_gid,), str(uid), place)
     return Owner(Uid(uid), entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name, place)
+
+
+def everybody() -> Iterator[Owner]:
+    """Yield the people of this machine that have a home of their own, each home once."""
+    seen = set()
+    for entry in pwd.getpwall():
+        if not FIRST_UID <= entry.pw_uid <= LAST_UID:
+            continue
+        try:
+            owner = owner_of(str(entry.pw_uid))
+        except MisuseError:  # no home, or not his
+            continue
+        if owner.home not in seen:
+            seen.add(owner.home)
+            yield owner
 
 
 def _entry(user: str) -> pwd.struct_passwd | None:

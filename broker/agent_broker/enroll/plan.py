@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from agent_broker.enroll.allowances import PlannedAllowance, parse_allowances, warnings_of
 from agent_broker.enroll.binaries import FoundBinary, Progress, find_binaries, running_pids
-from agent_broker.enroll.file_protocol import Expected, KnownFolder, sha256_of
+from agent_broker.enroll.file_state import Expected, KnownFolder, sha256_of
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.profile import all_exports
 from agent_broker.enroll.program import find_programs
@@ -19,10 +19,14 @@ from agent_broker.enroll.session import session_exports
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
 from agent_broker.identity.planted import PlantedDecoy
-from agent_broker.identity.registry import ONLY_ACCOUNT, DecoyFile, RoleRule, load_registry
+from agent_broker.identity.registry import ONLY_ACCOUNT, Allowance, DecoyFile, RoleRule, Serving, load_registry
 from agent_broker.ids import AgentName, CredentialId, Uid
 
 _GROWTH_BYTES = 16 * 1024  # a wired file is longer than it was by an address, a token and a decoy
+
+
+class EnrolledAlreadyError(MisuseError):
+    """The agent is enrolled: there is nothing to plan."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,19 @@ class PlannedCredential:
     file: str
     place: str
     """Its member in the file: ``env.ANTHROPIC_API_KEY``."""
+
+
+@dataclass(frozen=True)
+class ToolPart:
+    """What the enrolment of a tool has, and that of an agent has not."""
+
+    serving: Serving
+    policy: bytes
+    """The rules that are written, if there are none of this name yet."""
+    allowed: tuple[Allowance, ...] = ()
+    """Variables that the tool sets for its own parts: with exactly these values they are no taint."""
+    role: RoleRule | None = None
+    """What the recipe's role became with the programs that were found; None: it stays the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,8 @@ class Plan:
     """What the active credential's account is called."""
     folders: tuple[KnownFolder, ...] = ()
     """In which files will be changed."""
+    tool: ToolPart | None = None
+    """None: an agent."""
 
     @property
     def agent(self) -> AgentName:
@@ -79,6 +98,8 @@ class Plan:
     @property
     def role(self) -> RoleRule:
         """Which images are the main process: as the recipe says, or else as its script must be started."""
+        if self.tool is not None and self.tool.role is not None:
+            return self.tool.role
         by_program = self.binaries[0].role
         return self.recipe.role if self.recipe.role.argv0_names or by_program is None else by_program
 
@@ -196,7 +217,7 @@ def _require_not_enrolled(registry_dir: Path, planted: Iterable[PlantedDecoy], a
     """Ask before anything is read: the decoy of an enrolled agent is watched, and we are not the agent."""
     for enrollment in load_registry(registry_dir):
         if (enrollment.agent, enrollment.owner_uid) == (agent, owner.uid):
-            raise MisuseError(
+            raise EnrolledAlreadyError(
                 f"{agent} of user {owner.name} is enrolled already",
                 next_step=f"to enroll again: agent-broker unenroll {agent} --user {owner.name} first",
             )
@@ -210,7 +231,7 @@ def _require_not_enrolled(registry_dir: Path, planted: Iterable[PlantedDecoy], a
 
 def _decoys(survey: Survey, owner: Owner, *, deny: bool) -> tuple[DecoyFile, ...]:
     home = owner.home.rstrip("/")
-    return tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny) for decoy in survey.decoys)
+    return tuple(DecoyFile(f"{home}/{decoy.path}", decoy.kind, deny, shared=decoy.shared) for decoy in survey.decoys)
 
 
 def _planned(secret: FoundSecret, agent: AgentName, owner: Owner) -> PlannedCredential:

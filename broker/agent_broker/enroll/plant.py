@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from agent_broker.clock import Clock
-from agent_broker.enroll.file_protocol import Expected, sha256_of
+from agent_broker.enroll.file_state import Expected, sha256_of
 from agent_broker.enroll.journal import TransactionFolder
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plan import version_of
@@ -30,7 +30,7 @@ from agent_broker.honeytoken.entry import Honeytoken
 from agent_broker.honeytoken.kinds import Kind
 from agent_broker.honeytoken.presented import digests_of
 from agent_broker.identity.planted import PlantedDecoy, load_planted, save_planted
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import load_registries
 
 NEW_FILE_MODE = 0o600
 NEVER = 0
@@ -48,7 +48,7 @@ class Garden:
     watch: Watch
     journal_dir: Path
     """Of the enrolments; the decoys' own lies in it."""
-    registry_dir: Path
+    registries: tuple[Path, ...]
     decoys_dir: Path
     clock: Clock
     on_step: Callable[[str], None] = _no_step
@@ -266,7 +266,7 @@ def _require_no_decoy(path: str, garden: Garden) -> None:
         raise MisuseError(
             f"{path} holds a decoy already", next_step=f"agent-broker decoy refresh {path}, or name another file"
         )
-    for enrollment in load_registry(garden.registry_dir):
+    for enrollment in load_registries(garden.registries):
         if any(decoy.path == path for decoy in enrollment.decoys):
             raise MisuseError(f"{path} holds the decoy of the enrolled agent {enrollment.agent}")
 

@@ -12,7 +12,7 @@ import re
 from msgspec import Struct
 
 from agent_broker.enroll.document import new_text
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.journal import EditRecord
 from agent_broker.enroll.json_document import (
     MISSING,

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.disk import replace_file, sync_folder
-from agent_broker.enroll.file_protocol import FileState
+from agent_broker.enroll.file_state import FileState
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plant_entry import Added
 from agent_broker.errors import IntegrityError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.json_document import JsonDocument, NotEditableJsonError
 from agent_broker.enroll.plan import version_of
 from agent_broker.enroll.plant_entry import without_entry, without_texts

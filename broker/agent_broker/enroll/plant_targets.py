@@ -10,7 +10,7 @@ from agent_broker.enroll.plant import Garden
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.honeytoken.kinds import KINDS, Kind
 from agent_broker.identity.planted import load_planted
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import load_registries
 
 _TAKEN = "is there already"
 
@@ -34,7 +34,7 @@ def find_targets(owner: Owner, garden: Garden) -> tuple[Target, ...]:
         UnavailableError: the process that acts as the user does not answer.
     """
     taken = {each.path for each in load_planted(garden.decoys_dir)}
-    taken |= {decoy.path for each in load_registry(garden.registry_dir) for decoy in each.decoys}
+    taken |= {decoy.path for each in load_registries(garden.registries) for decoy in each.decoys}
     with UserFiles(owner) as files:
         return tuple(_target(kind, files, taken) for kind in KINDS)
 

@@ -4,9 +4,10 @@ from typing import Literal
 
 from agent_broker.errors import MisuseError
 
-Format = Literal["json", "toml", "env", "shell", "fish", "systemd", "ini"]
+Format = Literal["json", "toml", "env", "shell", "fish", "systemd", "ini", "block", "ssh", "yaml"]
 """How a file is written. Of assignments, a line each: ``env`` is dotenv (``NAME=value``, also with ``export``),
-``shell`` what sh, bash, zsh and direnv run, ``fish`` what fish runs, ``systemd`` environment.d(5)."""
+``shell`` what sh, bash, zsh and direnv run, ``fish`` what fish runs, ``systemd`` environment.d(5). ``block`` is any
+file of lines with one stretch of ours in it. ``ssh`` is ssh_config(5). ``yaml``: lists of named things are objects."""
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
 """What a member may hold: JSON's values. A format that has others (TOML's dates) presents them as one of these."""

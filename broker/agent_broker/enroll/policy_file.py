@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent_broker.disk import replace_file, sync_folder
-from agent_broker.enroll.file_protocol import sha256_of
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 
 _MODE = 0o644  # root's, readable by the broker

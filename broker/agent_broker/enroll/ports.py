@@ -44,6 +44,10 @@ class CredentialStore(Protocol):
         """Make and keep a fresh phantom that stands for a credential and names the account; an earlier one ends."""
         ...
 
+    def remove_credential(self, credential: CredentialId) -> int:
+        """Delete one credential; return how many records that were."""
+        ...
+
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """Delete every record of one agent of one user: credentials, phantom, originals; return how many."""
         ...
@@ -82,3 +86,10 @@ class Site:
     """Called after each step with its name: for progress, and for tests that stop there."""
     planted: tuple[PlantedDecoy, ...] = ()
     """Decoys that are no enrolment's: watched, so nothing opens them on the way."""
+    tools_dir: Path | None = None
+    """The registry of tools; None: no tool is enrolled or unenrolled here."""
+
+    @property
+    def registries(self) -> tuple[Path, ...]:
+        """Every folder in which enrolments are."""
+        return (self.registry_dir,) if self.tools_dir is None else (self.registry_dir, self.tools_dir)

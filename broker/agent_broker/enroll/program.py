@@ -6,6 +6,7 @@ it loads. The package is the npm package, the Python environment, or, where neit
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from agent_broker.ids import Sha256
 
 _FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
 _MAX_MANIFEST_BYTES = 1024 * 1024
+_VERSIONED_PYTHON = re.compile(r"python[0-9]+\.[0-9]+")
+_SITE = "site-packages"
+"""``site.USER_SITE`` is ``~/.local/lib/pythonX.Y/site-packages``; what lies there runs at each start without ``-I``."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +80,22 @@ def find_program(
             f"{found.enrolled.path} can be replaced by the user, and so can the library that it loads",
             next_step="use the system's interpreter",
         )
-    _require_options(kind, shebang, place, interpreter)
+    outside = _user_modules(kind, shebang, found.enrolled.path, interpreter, owner)
+    if outside is None:
+        _require_options(kind, shebang, place, interpreter)
     root = _package_of(place, kind, interpreter)
     script, tree = _enrolled_script(place, root, progress)
     warnings: tuple[str, ...] = ()
+    if outside is not None:
+        script = msgspec.structs.replace(script, bundle=msgspec.structs.replace(script.bundle, outside=outside))
     if kind.runtime == "node":
         script, warnings = _with_outside(script, tree, owner, found.enrolled.path)
     name = str(path.absolute())
     launchers = (name,) if name != place else ()
     enrolled = msgspec.structs.replace(found.enrolled, script=script, launchers=launchers)
     replaceable = found.writable_by_owner or may_replace(Path(script.path), owner)
-    role = rule_for(kind, _argv0(kind, interpreter), isolated=is_isolated(interpreter))
+    isolated = outside is not None or is_isolated(interpreter)
+    role = rule_for(kind, _argv0(kind, interpreter), isolated=isolated)
     return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable, role=role), role, warnings)
 
 
@@ -225,6 +234,23 @@ def _require_options(kind: Interpreter, shebang: _Shebang, place: str, interpret
             f"{place} can't be told from the user's own code: {kind.why_required}",
             next_step=f"let its first line be: #!{interpreter} {kind.example}",
         )
+
+
+def _user_modules(
+    kind: Interpreter, shebang: _Shebang, program: str, interpreter: Path, owner: Owner
+) -> Outside | None:
+    """Return where a Python that is not told otherwise takes the user's own modules from, if there are none.
+
+    None: it needs no such look, or the user has modules there. While it is enrolled there may be none (site(1)).
+    """
+    version = _VERSIONED_PYTHON.fullmatch(Path(program).name)
+    plain = kind.runtime == "python" and str(interpreter) == shebang.interpreter and not _options_of(shebang)
+    if not plain or version is None or is_isolated(interpreter):
+        return None
+    folder = f"{owner.home.rstrip('/')}/.local/lib/{version[0]}"
+    if os.path.lexists(f"{folder}/{_SITE}"):
+        return None
+    return Outside((_SITE,), (folder,), owner.home)
 
 
 def is_isolated(interpreter: Path) -> bool:

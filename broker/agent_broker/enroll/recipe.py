@@ -12,9 +12,14 @@ from typing import Literal, Protocol
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import Format, Pointer, Value
 from agent_broker.enroll.user_files import Content, UserFiles
+from agent_broker.errors import MisuseError
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName, Sha256
 from agent_broker.vault.secret import Secret
+
+
+class AbsentError(MisuseError):
+    """Nothing of the agent's that could be enrolled is in the home."""
 
 
 class Wire(Enum):
@@ -116,6 +121,8 @@ class Decoy:
     kind: str
     values_sha256: tuple[Sha256, ...] = ()
     """Of the values that this survey made for it: each survey makes others."""
+    shared: bool = False
+    """Other programs of the owner's read the file: see DecoyFile."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,8 @@ class Survey:
     warnings: tuple[str, ...]
     movable: tuple[str, ...] = ()
     """Variables that profiles set, each ``NAME in FILE:LINE``: they move if their owner agrees (enroll.exported)."""
+    links: tuple[str, ...] = ()
+    """Of a tool: links of root's to the shim, absolute (enroll.helper_links)."""
 
 
 class Recipe(Protocol):

@@ -18,14 +18,19 @@ from agent_broker.toml_document import KeyPath, TomlDocument
 MAX_FILE_BYTES = 64 * 1024
 NATIVE_RUNTIMES = ("loader", "bun")
 ADDRESS, PHANTOM = "{address}", "{phantom}"
+EXPORTED = "exported-"
+"""How the names of credentials begin that were in variables."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _BASE_URL = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[\w.~/-]*)?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RUNTIMES = {*NATIVE_RUNTIMES, *(each.runtime for each in INTERPRETERS)}
+_TAKEN = frozenset({"original", "phantom"})
+"""Other records of an enrolment are called so."""
 _LINE_FORMATS = frozenset({"env", "shell", "fish", "systemd"})
 _MAX_POINTER = 16
+_MAX_VARIABLE = 48  # it is part of a credential's id
 Problem = tuple[KeyPath, str]
 KeyKinds = Mapping[str, bool]
 """The kinds of credential that a recipe may name; True: it has no provider of its own, so base_url must be given."""
@@ -97,6 +102,20 @@ class Credential(Struct, frozen=True, forbid_unknown_fields=True):
     base_url: str = ""
     """Where it belongs, if that is not the kind's own provider."""
     set: tuple[Setting, ...] = ()
+    variables: tuple[str, ...] = ()
+    """Of the environment, that the agent reads it from, too: moved out of profiles if their owner agrees."""
+    variables_first: bool = False
+    """They beat the files."""
+
+    @property
+    def phantom_place(self) -> Place | None:
+        """Where a phantom goes if the credential itself was in no file; None: a setting holds it."""
+        return next((place for place in self.place if place.becomes == "phantom"), None)
+
+    @property
+    def can_be_wired(self) -> bool:
+        """Whether the recipe says where a phantom goes, wherever the credential was."""
+        return self.phantom_place is not None or any(each.value == PHANTOM for each in self.set)
 
 
 class Warn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -155,11 +174,15 @@ def _problems(recipe: RecipeFile, kinds: KeyKinds) -> Iterator[Problem]:
         yield ("credential",), "a recipe needs at least one [[credential]]"
     formats: dict[str, Format] = {}
     names: set[str] = set()
+    variables: set[str] = set()
     for index, credential in enumerate(recipe.credential):
         at: KeyPath = ("credential", index)
         if credential.name in names:
             yield (*at, "name"), "name: another credential has it already"
+        if not variables.isdisjoint(credential.variables):
+            yield (*at, "variables"), "variables: another credential has one of them already"
         names.add(credential.name)
+        variables.update(credential.variables)
         yield from _kind_problems(credential, at, kinds)
         yield from _credential_problems(credential, at, formats)
     for index, warn in enumerate(recipe.warn):
@@ -196,8 +219,12 @@ def _program_problems(recipe: RecipeFile) -> Iterator[Problem]:
 
 
 def _credential_problems(credential: Credential, at: KeyPath, formats: dict[str, Format]) -> Iterator[Problem]:
-    if not _LABEL.fullmatch(credential.name) or credential.name == "original":
-        yield (*at, "name"), "name: letters, digits, . _ and - only, at most 32; not: original"
+    if not _LABEL.fullmatch(credential.name) or credential.name in _TAKEN or credential.name.startswith(EXPORTED):
+        yield (*at, "name"), f"name: letters, digits, . _ and - only, at most 32; not: original, phantom, {EXPORTED}..."
+    if any(not _VARIABLE.fullmatch(each) or len(each) > _MAX_VARIABLE for each in credential.variables):
+        yield (*at, "variables"), f"variables: names of environment variables, of at most {_MAX_VARIABLE} characters"
+    if credential.variables and not credential.can_be_wired:
+        yield (*at, "variables"), "variables: where does the phantom go? a place or a setting must become one"
     if not credential.place:
         yield at, "a credential needs at least one [[credential.place]]"
     for index, place in enumerate(credential.place):

@@ -36,5 +36,6 @@ def _is_registered(transaction: Transaction, site: Site) -> bool:
     """Say whether the enrolment counted: everything before the registry was durable then."""
     return any(
         (enrollment.agent, enrollment.owner_uid) == (transaction.agent, transaction.owner_uid)
-        for enrollment in load_registry(site.registry_dir)
+        for folder in site.registries
+        for enrollment in load_registry(folder)
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from agent_broker.enroll.document import new_text, open_document
-from agent_broker.enroll.file_protocol import Attributes, sha256_of
+from agent_broker.enroll.file_state import Attributes, sha256_of
 from agent_broker.enroll.journal import FileRecord, MovedSecret, Transaction
 from agent_broker.enroll.plan import version_of
 from agent_broker.enroll.pointer import Format, NotEditableError, value_at

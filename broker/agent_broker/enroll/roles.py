@@ -18,6 +18,7 @@ NODE_OPTIONS = (
     r"--max-old-space-size=[0-9]+",
     r"--no-warnings",
     r"--no-deprecation",
+    r"--expose-gc",
     r"--disable-warning=[A-Za-z0-9_]+",
 )
 """Options that load no code, change no code's meaning and open no debugger."""

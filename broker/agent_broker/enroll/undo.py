@@ -8,9 +8,13 @@
 Each step may be repeated, so a killed undo is finished by running it again.
 """
 
+from pathlib import Path
+
 import msgspec
 
-from agent_broker.enroll.file_protocol import KnownFolder
+from agent_broker.disk import sweep
+from agent_broker.enroll.file_state import KnownFolder
+from agent_broker.enroll.helper_links import remove_links
 from agent_broker.enroll.journal import Transaction, TransactionFolder
 from agent_broker.enroll.policy_file import policy_path, remove_policy
 from agent_broker.enroll.ports import Site
@@ -58,6 +62,7 @@ def undo(
         site.on_step("journal: restoring")
         warnings = _withdraw(transaction, site)
         outcomes = _restore(transaction, journal, site, folders)
+    remove_links(transaction.links)
     journal.write(msgspec.structs.replace(transaction, state="emptying"))
     site.on_step("journal: emptying")
     site.store.remove_agent(transaction.agent, transaction.owner_uid)
@@ -74,11 +79,15 @@ def _withdraw(transaction: Transaction, site: Site) -> tuple[str, ...]:
     left = remove_policy(path, transaction.policy_sha256)
     if left:
         warnings.append(left)
+    sweep(path.parent, path.name)
     site.on_step("removed the policy")
-    for enrollment in load_registry(site.registry_dir):
+    for folder, enrollment in _everybody(site):
         if (enrollment.agent, enrollment.owner_uid) == (transaction.agent, transaction.owner_uid):
             warnings += _forget_accounts(enrollment, site)
-            remove_enrollment(site.registry_dir, enrollment)
+            warnings += _forget_added(enrollment, transaction)
+            remove_enrollment(folder, enrollment)
+    for folder in site.registries:
+        sweep(folder, f"{transaction.agent}-{transaction.owner_uid}.json")
     site.on_step("unregistered")
     try:
         warnings += site.watch.reload().problems
@@ -86,6 +95,10 @@ def _withdraw(transaction: Transaction, site: Site) -> tuple[str, ...]:
         warnings.append(f"the monitor was not told ({error.message}); it reads the registry when it starts")
     site.on_step("reloaded")
     return tuple(warnings)
+
+
+def _everybody(site: Site) -> list[tuple[Path, Enrollment]]:
+    return [(folder, each) for folder in site.registries for each in load_registry(folder)]
 
 
 def _forget_accounts(enrollment: Enrollment, site: Site) -> list[str]:
@@ -97,6 +110,13 @@ def _forget_accounts(enrollment: Enrollment, site: Site) -> list[str]:
         said += [left] if left else []
         said.append(f"the key of the account {account.name} was in no file: it is deleted")
     return said
+
+
+def _forget_added(enrollment: Enrollment, transaction: Transaction) -> list[str]:
+    """Say which credentials go with the vault's records and were in no file."""
+    moved = {each.id for each in transaction.moved}
+    added = [each for each in enrollment.credentials if each not in moved] if enrollment.serving else []
+    return [f"{each} was added later and is in no file: it is deleted" for each in added]
 
 
 def _restore(

@@ -17,7 +17,7 @@ from agent_broker.kernel.sensor import Sensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.actor import Actors, AttestorPort
 from agent_broker.monitor.detection import INFO, printable
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 from agent_broker.monitor.preapproval import PreApproval
 from agent_broker.monitor.provenance import Provenance, Way, not_recorded
 from agent_broker.monitor.updates import UpdateWatch
@@ -106,9 +106,9 @@ class Updater:
             _log.error("%s", error.message)
         named = f" ({printable(version)})" if version else ""
         self._around.publish(
-            new_incident(
+            incident_now(
+                self._around.clock,
                 kind="agent-updated",
-                time_ns=self._around.clock.wall_ns(),
                 severity=INFO,
                 what=f"{enrollment.agent} of {enrollment.owner_name} was updated to {printable(new.path)}{named}, and "
                 f"is enrolled as config.toml allows ({way}), sha256 {new.sha256}",

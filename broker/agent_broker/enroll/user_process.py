@@ -27,20 +27,22 @@ from agent_broker.enroll.file_protocol import (
     MakeFolder,
     Names,
     Read,
+    ReadLink,
     Rehearse,
     RemoveFolder,
     Request,
     Scan,
     Seen,
     Stage,
+    StageLink,
     Start,
     Swap,
+    SwapLink,
     Withdraw,
     Working,
-    receive,
-    send,
 )
 from agent_broker.enroll.file_work import Home
+from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.scan import scan
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -102,6 +104,8 @@ def _serve(home: Home, request: Request, channel: socket.socket) -> Answer:
             return home.read(path, limit_bytes) or Seen()
         case ListFolder(path):
             return Names(home.list_folder(path))
+        case ReadLink(path):
+            return Names(home.read_link(path))
         case Scan():
             return scan(home.fd, request, lambda files: send(channel, Working(files)))
         case _:
@@ -109,7 +113,7 @@ def _serve(home: Home, request: Request, channel: socket.socket) -> Answer:
             return Done()
 
 
-def _change(home: Home, request: Request) -> None:
+def _change(home: Home, request: Request) -> None:  # noqa: C901 - a table
     match request:
         case CheckFolder(path):
             home.check_folder(path)
@@ -123,6 +127,10 @@ def _change(home: Home, request: Request) -> None:
             home.stage(request)
         case Swap(path, temporary, expected):
             home.swap(path, temporary, expected)
+        case StageLink(path, temporary, target):
+            home.stage_link(path, temporary, target)
+        case SwapLink(path, temporary, target):
+            home.swap_link(path, temporary, target)
         case Discard(path, temporary):
             home.discard(path, temporary)
         case Withdraw(path, temporary, expected):

@@ -1,13 +1,14 @@
 """Before an enrolment counts: is what was written still there, and is what was moved nowhere else?"""
 
 from agent_broker.enroll.file_problems import unsafe_file
-from agent_broker.enroll.file_protocol import Scan, sha256_of
+from agent_broker.enroll.file_protocol import Scan
+from agent_broker.enroll.file_state import sha256_of
 from agent_broker.enroll.journal import Transaction
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.user_files import UserFiles
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import load_registries
 
 _SCAN_BYTES = 512 * 1024 * 1024
 """Of each place that matters, and again of the rest of the home: about a second of reading from a disk cache."""
@@ -22,7 +23,8 @@ def search(owner: Owner, survey: Survey, site: Site, files: UserFiles) -> list[s
         Warnings: files that still hold a moved secret, and how many were not looked at.
     """
     home = owner.home.rstrip("/") + "/"
-    watched = [decoy.path for other in load_registry(site.registry_dir) for decoy in other.decoys]
+    others = load_registries(site.registries)
+    watched = [decoy.path for other in others for decoy in other.decoys]
     watched += [decoy.path for decoy in site.planted]
     order = Scan(
         needles=tuple({needle.reveal() for needle in survey.needles if len(needle) >= _NEEDLE_BYTES}),

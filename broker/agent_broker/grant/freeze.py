@@ -59,9 +59,8 @@ class FreezeList:
         self._path = path
         self._clock = clock or SystemClock()
         loaded = _load(path)
-        self._freezes = loaded.freezes
         self._last_id = loaded.last_id
-        self._index()
+        self._index(loaded.freezes)
 
     def freeze_processes(self, epoch: Epoch, proc_ids: Iterable[ProcId], reason: str, *, save: bool = True) -> Freeze:
         """Freeze processes and their descendants. Processes of earlier epochs are forgotten: nothing of them lives on.
@@ -82,12 +81,13 @@ class FreezeList:
         earlier = [self._processes.get((epoch, each)) for each in wanted]
         if earlier and earlier[0] is not None and all(each is earlier[0] for each in earlier):
             return earlier[0]
-        kept = tuple(freeze for freeze in self._freezes if freeze.epoch in {None, epoch})
-        return self._add(kept, self._new(reason, epoch=epoch, proc_ids=tuple(wanted)), save=save)
+        if self._epochs - {epoch}:
+            self._index([freeze for freeze in self._freezes if freeze.epoch in {None, epoch}])
+        return self._add(self._new(reason, epoch=epoch, proc_ids=tuple(wanted)), save=save)
 
     def freeze_agent(self, agent: AgentName, owner_uid: Uid | None, reason: str) -> Freeze:
         """Freeze an agent of one owner, or (None) of all owners, over restarts and epochs. Raises as above."""
-        return self._add(self._freezes, self._new(reason, agent=agent, owner_uid=owner_uid))
+        return self._add(self._new(reason, agent=agent, owner_uid=owner_uid))
 
     def thaw(self, freeze_id: int) -> bool:
         """Lift one freeze; return False if there is none of this id.
@@ -133,7 +133,7 @@ class FreezeList:
 
     def list(self) -> tuple[Freeze, ...]:
         """Return all freezes, oldest first."""
-        return self._freezes
+        return tuple(self._freezes)
 
     def _new(
         self,
@@ -156,28 +156,43 @@ class FreezeList:
         """
         self._save(self._freezes)
 
-    def _add(self, kept: tuple[Freeze, ...], freeze: Freeze, *, save: bool = True) -> Freeze:
-        self._freezes = (*kept, freeze)
-        self._index()
+    def _add(self, freeze: Freeze, *, save: bool = True) -> Freeze:
+        """Put a freeze in force; costs the same however many there are, but for the file."""
+        self._freezes.append(freeze)
+        self._index_one(freeze)
         if save:
             self.save()
         return freeze
 
-    def _keep(self, kept: tuple[Freeze, ...]) -> int:
+    def _keep(self, kept: Sequence[Freeze]) -> int:
         lifted = len(self._freezes) - len(kept)
         if lifted:
             self._save(kept)
-            self._freezes = kept
-            self._index()
+            self._index(kept)
         return lifted
 
-    def _index(self) -> None:
-        self._agents = {(freeze.agent, freeze.owner_uid): freeze for freeze in self._freezes if freeze.agent}
-        self._processes = {(freeze.epoch, each): freeze for freeze in self._freezes for each in freeze.proc_ids}
-        self._is_overfull = len(self._processes) > MAX_PROCESSES
+    def _index(self, freezes: Iterable[Freeze]) -> None:
+        """Let these, and no others, be in force."""
+        self._freezes = [*freezes]
+        self._agents: dict[tuple[AgentName, Uid | None], Freeze] = {}
+        self._processes: dict[tuple[Epoch, ProcId], Freeze] = {}
+        self._epochs: set[Epoch] = set()
+        for each in self._freezes:
+            self._index_one(each)
 
-    def _save(self, freezes: tuple[Freeze, ...]) -> None:
-        replace_file(self._path, msgspec.json.encode(_File(freezes, self._last_id)))
+    def _index_one(self, freeze: Freeze) -> None:
+        if freeze.agent:
+            self._agents[freeze.agent, freeze.owner_uid] = freeze
+        if freeze.epoch is not None:
+            self._epochs.add(freeze.epoch)
+            self._processes.update({(freeze.epoch, each): freeze for each in freeze.proc_ids})
+
+    @property
+    def _is_overfull(self) -> bool:
+        return len(self._processes) > MAX_PROCESSES
+
+    def _save(self, freezes: Iterable[Freeze]) -> None:
+        replace_file(self._path, msgspec.json.encode(_File(tuple(freezes), self._last_id)))
 
 
 def _load(path: Path) -> _File:

@@ -4,12 +4,19 @@ import base64
 import secrets
 import struct
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 _RSA_BITS = 2048  # as Google issues them
 _RSA_EXPONENT = 65537
+_SSH_RSA_BITS = 3072  # ssh-keygen's default
+_CURVES = {
+    "ecdsa-sha2-nistp256": ec.SECP256R1(),
+    "ecdsa-sha2-nistp384": ec.SECP384R1(),
+    "ecdsa-sha2-nistp521": ec.SECP521R1(),
+}
 _LINE_CHARS = 70  # ssh-keygen's own
 _BLOCK_BYTES = 8  # of the cipher "none", PROTOCOL.key
 
@@ -37,3 +44,32 @@ def ssh_private_key(comment: str) -> str:
 
 def _string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
+
+
+def private_key_like(text: bytes, algorithm: str, comment: str) -> str:
+    """Return a fresh key as another private key's file has it: the same kind, the same container, no passphrase.
+
+    Args:
+        text: the file.
+        algorithm: of the key, as its public half begins: ``ssh-rsa``.
+        comment: for the containers that have one.
+    """
+    if algorithm == "ssh-ed25519":
+        return ssh_private_key(comment)
+    container = PrivateFormat.PKCS8
+    if b"BEGIN OPENSSH" in text:
+        container = PrivateFormat.OpenSSH
+    elif b"BEGIN RSA" in text or b"BEGIN EC" in text:
+        container = PrivateFormat.TraditionalOpenSSL
+    curve = _CURVES.get(algorithm)
+    key = generate_private_key(_RSA_EXPONENT, _SSH_RSA_BITS) if curve is None else ec.generate_private_key(curve)
+    made = key.private_bytes(Encoding.PEM, container, NoEncryption()).decode()
+    return _wrapped(made) if container is PrivateFormat.OpenSSH else made
+
+
+def _wrapped(text: str) -> str:
+    """Return a key with the length of lines that ssh-keygen gives it."""
+    first, *body, last = text.splitlines()
+    whole = "".join(body)
+    lines = (whole[at : at + _LINE_CHARS] for at in range(0, len(whole), _LINE_CHARS))
+    return "\n".join((first, *lines, last, ""))

@@ -8,8 +8,10 @@ import secrets
 import string
 
 _BODY = string.ascii_letters + string.digits
-_PREFIX = re.compile(r"sk-ant-[a-z]+[0-9]{2}-|sk-(?:proj|svcacct|admin)-|sk-|rt_|AIza|ya29\.|1//|GOCSPX-")
-"""Of Anthropic's, OpenAI's and Google's tokens."""
+_PREFIX = re.compile(
+    r"sk-ant-[a-z]+[0-9]{2}-|sk-(?:proj|svcacct|admin)-|sk-|rt_|gh[pousr]_|github_pat_|glpat-|npm_|AIza|ya29\.|1//|GOCSPX-"
+)
+"""Of Anthropic's, OpenAI's, GitHub's, GitLab's, npm's and Google's tokens."""
 _TAIL = "AA"  # tokens of 32-byte multiples in base64url without padding end in it
 _OAUTH_LENGTH = 108  # characters of an access or refresh token as seen in the wild
 _JWT_PARTS = 3

@@ -21,16 +21,25 @@ class KnownFile(Struct, frozen=True):
     enrollment: Enrollment
     binary: EnrolledBinary
     facts: FileFacts
+    shim: FileFacts | None = None
+    """Of a tool: the shim through which it asks."""
+
+
+_ByInode = dict[tuple[int, int], list[KnownFile]]
 
 
 class AgentTable:
-    """The enrolled agents of the machine. Replaced as a whole when the registry changes."""
+    """The enrolled agents and tools of the machine. Replaced as a whole when the registry changes.
 
-    def __init__(self, known: tuple[KnownFile, ...] = ()) -> None:
+    Attributes:
+        known: the files of the agents.
+        tools: the files of the tools.
+    """
+
+    def __init__(self, known: tuple[KnownFile, ...] = (), tools: tuple[KnownFile, ...] = ()) -> None:
         self.known = known
-        self._by_inode: dict[tuple[int, int], list[KnownFile]] = {}
-        for each in known:
-            self._by_inode.setdefault((each.facts.dev, each.facts.ino), []).append(each)
+        self.tools = tools
+        self._by_inode, self._tools = _by_inode(known), _by_inode(tools)
         self._with_folders = {
             (each.enrollment.agent, each.enrollment.owner_uid)
             for each in known
@@ -51,12 +60,26 @@ class AgentTable:
         More than one: agents that share an interpreter. None: another file, another owner, another role, or executed
         by another user than the one who asks: then it is not that user's agent, whoever its descendant became.
         """
-        found = self._by_inode.get((image.file.dev, image.file.ino), ())
-        return tuple(
-            each
-            for each in found
-            if each.enrollment.owner_uid == uid == image.uid and has_main_role(image, each.enrollment)
-        )
+        return _of_owner(self._by_inode, image, uid)
+
+    def tool_candidates(self, image: Image, uid: Uid) -> tuple[KnownFile, ...]:
+        """Return the enrolled files of tools that the image may be; otherwise as ``candidates``."""
+        return _of_owner(self._tools, image, uid)
+
+
+def _by_inode(known: tuple[KnownFile, ...]) -> _ByInode:
+    found: _ByInode = {}
+    for each in known:
+        found.setdefault((each.facts.dev, each.facts.ino), []).append(each)
+    return found
+
+
+def _of_owner(files: _ByInode, image: Image, uid: Uid) -> tuple[KnownFile, ...]:
+    return tuple(
+        each
+        for each in files.get((image.file.dev, image.file.ino), ())
+        if each.enrollment.owner_uid == uid == image.uid and has_main_role(image, each.enrollment)
+    )
 
 
 def has_main_role(image: Image, enrollment: Enrollment) -> bool:

@@ -15,26 +15,27 @@ What this does not do: it knows no credential, no policy and no protocol; it say
 """
 
 import asyncio
-import os
 
 import msgspec
 from msgspec import Struct
 
-from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.agent import AgentTable
-from agent_broker.identity.connection import Shared, only_holder, other_writer, pids_of, refusal
+from agent_broker.identity.connection import Shared, only_holder, other_writer, pids_of, record_of, refusal
+from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
-from agent_broker.identity.executable import HashCache, hash_at_rest
+from agent_broker.identity.executable import HashCache, hash_running
 from agent_broker.identity.folder import folder_of
 from agent_broker.identity.mappings import Mappings
 from agent_broker.identity.memory import Memory
 from agent_broker.identity.principal import Found, Needed, PrincipalSearch, ScriptChecks
+from agent_broker.identity.sockets import Sockets
+from agent_broker.identity.tool import ToolJudge
 from agent_broker.ids import Epoch
 from agent_broker.kernel.events import OpenFile
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.kernel.sensor import Sensor
 from agent_broker.lineage.image import tampering
-from agent_broker.lineage.record import Image, Step
+from agent_broker.lineage.record import Step
 from agent_broker.lineage.store import Store
 
 _DRAIN_TRIES = 50
@@ -42,6 +43,8 @@ _DRAIN_PAUSE_S = 0.001  # another CPU holds a reserved record that it has not co
 _SHARED_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 """From fork to exec takes less than a millisecond, or as long as the scheduler keeps the child waiting."""
 _LOOKS = 8  # each candidate of a lineage asks for a hash and a script at most, and few are agents
+NOT_YET = "the enrolled file was not looked at yet"
+"""What ``recall`` says while a hash or a look at a script is under way: asked again later, it may say more."""
 _RESTART = "restart the agent: it was started before the monitor"
 
 
@@ -57,6 +60,7 @@ class Attestor:
         store: Store,
         hashes: HashCache,
         scripts: ScriptChecks | None = None,
+        packages: Distribution | None = None,
     ) -> None:
         self.epoch = epoch
         self.tier = tier
@@ -65,7 +69,9 @@ class Attestor:
         """Whether the kernel tells who writes on the broker's connections (Sensor.watch_endpoints)."""
         self._sensor = sensor
         self._store = store
+        self._sockets = Sockets(sensor)
         self._scripts = scripts
+        self._tools = ToolJudge(packages or Distribution())
         self._search = PrincipalSearch(store, hashes, scripts)
         self._mappings = Mappings(sensor, scripts)
         self._memory = Memory(self._search, self._mappings, self._touches)
@@ -88,7 +94,7 @@ class Attestor:
                 agent was touched since, Unchanged is the answer. Evidence of a tainted one is told again in full.
         """
         verdict = self.attest_now(pidfd, known)
-        return await self._attest_waiting(pidfd) if verdict is None else verdict
+        return await self._attest_waiting(pidfd, known) if verdict is None else verdict
 
     def attest_now(self, pidfd: int, known: Freshness | None = None) -> Verdict | None:
         """Return what attest would, if that takes no waiting; else None. About 10 us."""
@@ -97,13 +103,20 @@ class Attestor:
             return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
         if not self._has_arrived(record):
             return None
-        if known is not None and known == self._freshness(record) and self._memory.still_holds(known, self.agents):
-            return self._user_problem(pidfd, record) or Unchanged(known)
+        unchanged = self._unchanged(pidfd, record, known)
+        if unchanged is not None:
+            return unchanged
         touches = self._touches()
         verdict = self._judge(record, touches)
         if isinstance(verdict, _Needs) or not self._still(pidfd, record, touches):
             return None
         return self._settle(pidfd, record, verdict)
+
+    def _unchanged(self, pidfd: int, record: TaskRecord, known: Freshness | None) -> Verdict | None:
+        """Return that what is known still holds, or that the process's user changed; None: it must be judged anew."""
+        if known is None or known != self._freshness(record) or not self._memory.still_holds(known, self.agents):
+            return None
+        return self._user_problem(pidfd, record) or Unchanged(known)
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
         """Return evidence of the one process that holds a socket, or why there is none.
@@ -133,7 +146,7 @@ class Attestor:
 
     def other_end_of(self, inode: int) -> int:
         """Return the inode number of the unix socket that is connected to this one; 0: none that anybody holds."""
-        return self._sensor.other_end_of(inode)
+        return self._sockets.other_end_of(inode)
 
     def _attest_holder(self, inode: int, known: Freshness | None) -> "Verdict | Shared | None":
         """Look at a socket and its holder once; None: an event or a hash must be waited for.
@@ -143,7 +156,8 @@ class Attestor:
         more after the attestation, and it must still live then.
         """
         newest = self._store.newest
-        found = self._sensor.socket_holders(inode)
+        last = None if known is None else self._store.image(known.exec_id)
+        found = self._sockets.holders(inode, last.pid if last else 0)
         with only_holder(found) as pidfd:
             if isinstance(pidfd, Unknown | Shared):
                 return pidfd
@@ -175,7 +189,7 @@ class Attestor:
 
     def _refuse_shared(self, shared: Shared) -> Unknown:
         """Return the refusal of a connection that stayed shared; who is not the agent and had a hand in it is named."""
-        records = [record for pid in sorted(shared.pids) if (record := self._record_of(pid)) is not None]
+        records = [record for pid in sorted(shared.pids) if (record := record_of(self._sensor, pid)) is not None]
         records += [TaskRecord(*each, 0) for each in shared.writers]
         for record in records:
             who = self.recall(record)
@@ -183,31 +197,24 @@ class Attestor:
                 return refusal(shared.why, who)
         return Unknown(shared.why)
 
-    def _record_of(self, pid: int) -> TaskRecord | None:
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            return None
-        try:
-            return self._sensor.task_record(pidfd)
-        finally:
-            os.close(pidfd)
-
     async def _wait_for_holder(self, inode: int) -> Unknown | None:
         """Wait for what is not known yet about the holder of a socket; return why that can't be known, or nothing."""
-        with only_holder(self._sensor.socket_holders(inode)) as pidfd:
+        with only_holder(self._sockets.holders(inode)) as pidfd:
             if isinstance(pidfd, Shared):
                 return None
             verdict = pidfd if isinstance(pidfd, Unknown) else await self._attest_waiting(pidfd)
         return verdict if isinstance(verdict, Unknown) else None
 
-    async def _attest_waiting(self, pidfd: int) -> Verdict:
+    async def _attest_waiting(self, pidfd: int, known: Freshness | None = None) -> Verdict:
         for _ in range(2):
             record = self._sensor.task_record(pidfd)
             if record is None:
                 return Unknown("the process is gone, or was never seen by the monitor", _RESTART)
             if not await self._drain_past(record):
                 return self._not_arrived(record)
+            unchanged = self._unchanged(pidfd, record, known)
+            if unchanged is not None:
+                return unchanged
             touches = self._touches()
             verdict = self._judge(record, touches)
             for _ in range(_LOOKS):
@@ -229,15 +236,24 @@ class Attestor:
         """Tell whether a process is what it was before it was judged, and nobody on its lineage was touched since."""
         return self._sensor.task_record(pidfd) == record and self._sensor.consume() and self._touches() == touches
 
-    def recheck(self, known: Freshness) -> Verdict:
+    async def recheck(self, known: Freshness) -> Verdict:
         """Return Unchanged if the process of some evidence still lives, untouched, and runs the attested image.
 
         By numbers alone: after the ring was drained the store has seen every exec and exit that happened before the
         question, since their events are committed before the new image, or the parent, goes on. Once events were lost
         that is no longer so, and the answer is Unknown: attest again.
         """
+        for _ in range(_DRAIN_TRIES):
+            verdict = self.recheck_now(known)
+            if verdict is not None:
+                return verdict
+            await asyncio.sleep(_DRAIN_PAUSE_S)
+        return Unknown("the kernel's events have not arrived")
+
+    def recheck_now(self, known: Freshness) -> Verdict | None:
+        """Return what recheck would, if that takes no waiting; None: another CPU has not committed its event yet."""
         if not self._sensor.consume():
-            return Unknown("the kernel's events have not arrived")
+            return None
         if self._sensor.losses().total:
             return Unknown("kernel events were lost")
         if known.epoch != self.epoch or not self._store.runs(known.proc_id, known.exec_id):
@@ -245,6 +261,17 @@ class Attestor:
         if known.taints != self._store.taints_of(known.proc_id, known.exec_id):
             return Unknown("another process took hold of it")
         return Unchanged(known)
+
+    def confirm(self, pidfd: int, known: Freshness) -> Verdict:
+        """Return Unchanged if the process behind a pidfd lives, untouched, and runs the image that some evidence said.
+
+        By the kernel's own record of it, which is written before the new image, or who took hold of it, goes on: no
+        event is needed, so one that was lost is no matter. Nothing looks into the process. About 5 us.
+        """
+        record = self._sensor.task_record(pidfd)
+        if record is None or self._freshness(record) != known:
+            return Unknown("the process ended, or changed, or another process took hold of it")
+        return self._user_problem(pidfd, record) or Unchanged(known)
 
     def snapshot(self, pidfd: int) -> TaskRecord | None:
         """Return the kernel's numbers of a process now, for ``recall`` later; None: it has none. About 2 us."""
@@ -260,12 +287,12 @@ class Attestor:
         verdict = self._judge(record, self._touches())
         if isinstance(verdict, _Needs):
             evidence = verdict.evidence
-            return Unknown("the enrolled file was not looked at yet", uid=evidence.uid, steps=evidence.steps)
+            return Unknown(NOT_YET, uid=evidence.uid, steps=evidence.steps)
         return verdict
 
     def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
         """Return the recorded lineage of a live process for display, and why it is incomplete (or nothing)."""
-        record = self._record_of(pid)
+        record = record_of(self._sensor, pid)
         if record is None:
             return (), f"process {pid} has no record, or is gone"
         self._sensor.consume()
@@ -328,16 +355,20 @@ class Attestor:
             )
         if found.principal is not None and not found.principal.is_caller and self._sensor.losses().taint:
             return Unknown("what was done to the agent is not known: kernel events were lost", _RESTART, caller.uid)
+        later = self._found_later(record, found)
+        tool, needed = self._tools.judge(lineage.steps, found)
         evidence = Evidence(
             freshness=self._freshness(record),
             uid=caller.uid,
             steps=lineage.steps,
             principal=found.principal,
-            taints=(*found.taints, *self._found_later(record, found)),
+            taints=(*found.taints, *later),
             tier=self.tier,
+            is_updated=found.is_updated and not later,
+            tool=tool,
         )
-        if found.needed is not None:
-            return _Needs(evidence, found.needed)
+        if needed is not None:
+            return _Needs(evidence, needed)
         self._memory.remember(evidence, found, self.agents, touches)
         return evidence
 
@@ -349,26 +380,12 @@ class Attestor:
 
     async def _look(self, needed: Needed) -> str:
         """Take a hash, or look at a script; return why it can't be done, or nothing."""
+        if needed.image is None:
+            await self._tools.look_up(needed.packages)
+            return ""
         if needed.known is None or needed.captured is None or self._scripts is None:
-            return await self._hash(needed.image)
+            return await hash_running(needed.image, self._sensor, self.hashes)
         await self._scripts.examine(needed.image, needed.captured, needed.known)
-        return ""
-
-    async def _hash(self, image: Image) -> str:
-        """Take the hash of a running image's file; return why it can't be taken, or nothing."""
-        try:
-            fd = os.open(f"/proc/{image.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            return f"the executable of process {image.pid} can't be read ({error.strerror})"
-        try:
-            # Equal kernel numbers name the same unchanged bytes, whoever the pid belongs to by now.
-            if self._sensor.own_file(fd).file != image.file:
-                return "the executable changed after it was started"
-            await hash_at_rest(fd, image.file, self._sensor, self.hashes)
-        except (AgentBrokerError, OSError) as error:
-            return f"the executable can't be hashed: {error}"
-        finally:
-            os.close(fd)
         return ""
 
     def _freshness(self, record: TaskRecord) -> Freshness:

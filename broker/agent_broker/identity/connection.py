@@ -20,6 +20,8 @@ from msgspec import Struct
 from agent_broker.identity.evidence import Evidence, Freshness, Unknown
 from agent_broker.ids import ExecId, ProcId
 from agent_broker.kernel.events import OpenFile, Sender
+from agent_broker.kernel.maps import TaskRecord
+from agent_broker.kernel.sensor import Sensor
 
 
 class Shared(Struct, frozen=True):
@@ -68,6 +70,18 @@ def _writers(sender: Sender | None) -> tuple[tuple[ProcId, ExecId], ...]:
 def pids_of(found: tuple[OpenFile, ...]) -> frozenset[int]:
     """Return the processes that hold a socket."""
     return frozenset(each.pid for each in found)
+
+
+def record_of(sensor: Sensor, pid: int) -> TaskRecord | None:
+    """Return the kernel's numbers of the process that has this pid now; None: it has none, or is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        return sensor.task_record(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def other_writer(sender: Sender, holder: Freshness) -> tuple[ProcId, ExecId] | None:

@@ -62,6 +62,11 @@ class Distribution:
         self._stamp: tuple[int, ...] = ()
         self._lock = threading.Lock()
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """What was installed when it was last searched: with another one, what was found before is forgotten."""
+        return self._stamp
+
     def known(self, path: str, facts: FileFacts) -> tuple[Package | None] | None:
         """Return what was found before, in a tuple; None: it was not searched. At once."""
         if not _is_roots(facts):

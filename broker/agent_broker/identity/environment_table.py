@@ -157,6 +157,104 @@ FAMILIES = (
     Family("git", ("GIT_TEMPLATE_DIR",), "git copies hooks from there (git-init(1))"),
     Family("git", ("GIT_DIR", "GIT_COMMON_DIR"), "git uses the configuration and hooks of another repository"),
     Family(
+        "cargo",
+        ("CARGO_HTTP_*", "CARGO_NET_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "SSLKEYLOGFILE"),
+        "cargo gives its token to another server that this makes it believe, or writes it down (the Cargo Book)",
+    ),
+    Family(
+        "cargo",
+        ("CARGO_REGISTR*", "CARGO_CREDENTIAL_ALIAS_*", "CARGO_SOURCE_*", "CARGO_ALIAS_*"),
+        "cargo takes registries, or who is asked for their tokens, from whoever started it",
+    ),
+    Family("cargo", ("CARGO_HOME",), "cargo reads another configuration"),
+    Family(
+        "git-http",
+        ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_PROXY_COMMAND", "GIT_EXEC_PATH", "GIT_CONFIG*", "GIT_TEMPLATE_DIR"),
+        "git runs other programs, or takes its configuration from whoever started it (git(1))",
+    ),
+    Family(
+        "git-http",
+        ("GIT_SSL_*", "GIT_PROXY_SSL_*", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"),
+        "git gives its password to another server that this makes it believe (git(1), curl(1))",
+    ),
+    Family(
+        "git-http",
+        ("GIT_TRACE*", "GIT_CURL_VERBOSE", "SSLKEYLOGFILE"),
+        "git, or its TLS library, writes down what it sends, or how to read it (git(1), curl(1))",
+    ),
+    Family(
+        "go-tls",
+        ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE", "GODEBUG"),
+        "a program in Go believes another server, or takes weaker ciphers (crypto/x509, crypto/tls)",
+    ),
+    Family(
+        "index",
+        (
+            "CURL_CA_BUNDLE",
+            "PIP_CERT",
+            "PIP_CLIENT_CERT",
+            "PIP_CONFIG_FILE",
+            "PIP_LOG",
+            "PIP_PROXY",
+            "PIP_PYTHON",
+            "PIP_TRUSTED_HOST",
+            "REQUESTS_CA_BUNDLE",
+            "SSLKEYLOGFILE",
+            "SSL_CERT_DIR",
+            "SSL_CERT_FILE",
+            "TWINE_CERT",
+            "TWINE_CLIENT_CERT",
+            "UV_CONFIG_FILE",
+            "UV_INSECURE_HOST",
+        ),
+        "a client of package indexes believes another server, or takes its settings from whoever started it",
+    ),
+    Family(
+        "docker",
+        ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS*", "DOCKER_API_VERSION"),
+        "docker gives a registry's password to another engine, or takes its settings from elsewhere (docker(1))",
+    ),
+    Family(
+        "gh",
+        ("GH_CONFIG_DIR", "XDG_CONFIG_HOME"),
+        "gh reads other settings, which can name another place for what it sends (gh help environment)",
+    ),
+    Family(
+        "pnpm",
+        ("NPM_CONFIG_*", "npm_config_*", "PNPM_CONFIG_*", "pnpm_config_*", "XDG_CONFIG_HOME", "PREFIX"),
+        "pnpm takes its settings, and whom it gives a token, from whoever started it (pnpm, Settings)",
+    ),
+    Family(
+        "pnpm",
+        ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"),
+        "pnpm gives its token to another server that this makes it believe, or writes it down (node(1))",
+    ),
+    Family(
+        "aws",
+        ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_DATA_PATH", "BOTO_CONFIG"),
+        "AWS's tools take their profiles, plug-ins or the servers' descriptions from there (boto3, Configuration)",
+    ),
+    Family(
+        "aws",
+        ("AWS_ENDPOINT_URL*", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_*", "SSLKEYLOGFILE"),
+        "AWS's tools talk to another server, believe it, or write down how to read what they send (SDK reference)",
+    ),
+    Family(
+        "google",
+        ("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "CLOUDSDK_*", "*_EMULATOR_HOST", "GOOGLE_*_CUSTOM_ENDPOINT"),
+        "Google's libraries send their token to another server, or take their settings from elsewhere (google-auth)",
+    ),
+    Family(
+        "google",
+        ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_*", "SSLKEYLOGFILE", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
+        "Google's libraries believe another server, or write down how to read what they send (requests, gRPC)",
+    ),
+    Family(
+        "tls",
+        ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_*", "SSLKEYLOGFILE"),
+        "a program in Python believes another server, or writes down how to read what it sends (requests, ssl)",
+    ),
+    Family(
         "desktop",
         ("GTK_MODULES", "GTK3_MODULES", "GTK_PATH", "GTK_EXE_PREFIX", "GTK_IM_MODULE_FILE", "GDK_PIXBUF_MODULE*"),
         "GTK loads plug-ins",
@@ -172,6 +270,9 @@ FAMILIES = (
     Family("sasl", ("SASL_PATH", "KRB5_CONFIG"), "Cyrus SASL or Kerberos loads plug-ins"),
 )
 ALL_RUNTIMES = frozenset(family.runtime for family in FAMILIES)
+PROGRAMS_RUNTIMES = tuple(dict.fromkeys(each.runtime for each in FAMILIES if each.runtime not in {"gh", "pnpm"}))
+"""What any program may be taken over by. Not pnpm's and gh's rows: they hold what npm and every desktop program are
+told by (``npm_config_*``, ``XDG_CONFIG_HOME``), which takes over neither."""
 
 LEFT_OUT = {
     "PATH": "decides which program is started next; that one is judged by its own file, wherever it was found",
@@ -180,14 +281,15 @@ LEFT_OUT = {
     "SHELL, EDITOR, VISUAL, PAGER, BROWSER": "name a program that becomes a process of its own and is judged as itself",
     "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY": "redirect traffic: an agent's secret never leaves the broker, "
     "whose environment is its own",
-    "NODE_EXTRA_CA_CERTS, NODE_TLS_REJECT_UNAUTHORIZED, NODE_USE_SYSTEM_CA, SSL_CERT_FILE, SSL_CERT_DIR, "
-    "GIT_SSL_*, SSLKEYLOGFILE": "decide which server is believed and who can read along: trust, not code, and what "
-    "an agent sends holds a phantom",
+    "NODE_TLS_REJECT_UNAUTHORIZED, NODE_USE_SYSTEM_CA": "decide which server is believed and who "
+    "can read along: trust, not code, and what an agent sends holds a phantom; git, which sends a password, has rows",
     "NODE_V8_COVERAGE, NODE_REDIRECT_WARNINGS, NODE_REPL_HISTORY, NODE_DEBUG*": "write files and logs; load nothing",
     "NODE_ICU_DATA, ICU_DATA": "name tables of a locale: data, not code",
     "NODE_CHANNEL_FD, NODE_UNIQUE_ID": "set by Node itself for its children: a channel for messages, which run nothing",
     "BUN_INSTALL": "the installer of Bun puts it into profiles; a compiled agent does not read it",
     "MALLOC_ARENA_MAX, MALLOC_CHECK_ ...": "tune or check the allocator; load nothing",
-    "GIT_AUTHOR_*, GIT_COMMITTER_*, GIT_TRACE*, GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY": "name data and logs, no program",
+    "KUBECONFIG, KUBERC, KUBE_EDITOR, KUBECTL_EXTERNAL_DIFF": "lead to files that name servers, or programs that "
+    "become processes of their own: kubectl's credential is for the one server and authority that it was enrolled with",
+    "GIT_AUTHOR_*, GIT_COMMITTER_*, GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY": "name data and logs, no program",
 }
 """Names that one might miss, and why they are not in the table."""

@@ -29,6 +29,21 @@ class Principal(Struct, frozen=True):
     """Forks between the caller and the principal; 0 if the caller is it."""
 
 
+class ToolUse(Struct, frozen=True):
+    """The enrolled tool that a caller serves, and on whose behalf it works (identity.tool)."""
+
+    tool: AgentName
+    """Its name in the registry: ``git``."""
+    owner_uid: Uid
+    proc_id: ProcId
+    exec_id: ExecId
+    sha256: Sha256
+    problem: str = ""
+    """Why what stands between the caller and the tool is not to be believed; empty: it is."""
+    no_terminal: str = ""
+    """Why it was not typed into a terminal of the user's; empty: it was. Means nothing below an agent."""
+
+
 class Evidence(Struct, frozen=True, tag="evidence"):
     """Complete evidence of a caller; anything missing makes it Unknown instead."""
 
@@ -44,6 +59,11 @@ class Evidence(Struct, frozen=True, tag="evidence"):
     folder: bytes = b""
     """The working directory of an agent's main process when it was attested, as the monitor's root names it. Empty: it
     is not known, it was deleted, or nobody needs to know: no account of the agent has folders."""
+    is_updated: bool = False
+    """The only taint is that the principal's package is not what was enrolled, and was not before it was started: an
+    update that nobody approved yet. It grants nothing; it says what a person is told."""
+    tool: ToolUse | None = None
+    """The nearest enrolled tool on the way up to the agent, or to the origin; None: there is none."""
 
     @property
     def caller(self) -> Image:

@@ -11,10 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from agent_broker.errors import IntegrityError
+from agent_broker.errors import AgentBrokerError, IntegrityError
 from agent_broker.ids import Sha256
 from agent_broker.kernel.events import FileFacts
 from agent_broker.kernel.sensor import Sensor
+from agent_broker.lineage.record import Image
 
 _CHUNK_BYTES = 1024 * 1024  # hashlib drops the GIL for the length of a chunk; larger gains nothing (measured)
 _CACHE_ENTRIES = 4096
@@ -36,7 +37,7 @@ def hash_open_file(fd: int, progress: Progress | None = None) -> Sha256:
     before = _version(fd)
     size_bytes = os.fstat(fd).st_size
     digest = hashlib.sha256()
-    buffer = bytearray(_CHUNK_BYTES)
+    buffer = bytearray(min(_CHUNK_BYTES, size_bytes + 1))  # zeroed by Python: a package has thousands of small files
     view = memoryview(buffer)
     done = 0
     while count := os.preadv(fd, [buffer], done):
@@ -73,6 +74,24 @@ async def hash_at_rest(fd: int, facts: FileFacts, sensor: Sensor, hashes: "HashC
         if looks == 0:
             sha256 = await hashes.hash_fd(fd, facts)
     return sha256
+
+
+async def hash_running(image: Image, sensor: Sensor, hashes: "HashCache") -> str:
+    """Take the hash of a running image's file, into ``hashes``; return why it can't be taken, or nothing."""
+    try:
+        fd = os.open(f"/proc/{image.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return f"the executable of process {image.pid} can't be read ({error.strerror})"
+    try:
+        # Equal kernel numbers name the same unchanged bytes, whoever the pid belongs to by now.
+        if sensor.own_file(fd).file != image.file:
+            return "the executable changed after it was started"
+        await hash_at_rest(fd, image.file, sensor, hashes)
+    except (AgentBrokerError, OSError) as error:
+        return f"the executable can't be hashed: {error}"
+    finally:
+        os.close(fd)
+    return ""
 
 
 class HashCache:

@@ -32,11 +32,14 @@ class Mappings:
         self._seen: OrderedDict[tuple[ProcId, ExecId], tuple[int, tuple[str, ...]]] = OrderedDict()
 
     def problems_of(self, found: Found) -> tuple[str, ...]:
-        """Return a sentence if foreign code is, or was, mapped into the main process that a search found and lives."""
-        step = found.step
+        """Return a sentence if foreign code is, or was, mapped into a live program that a search found."""
+        tool, step = found.tool, found.step
+        problems: tuple[str, ...] = ()
+        if tool is not None and not tool.step.exited:
+            problems = self._problems(tool.principal, tool.step.image.pid, tool.known)
         if found.principal is None or found.known is None or step is None or step.exited:
-            return ()
-        return self._problems(found.principal, step.image.pid, found.known)
+            return problems
+        return (*problems, *self._problems(found.principal, step.image.pid, found.known))
 
     def _problems(self, principal: Principal, pid: int, known: KnownFile) -> tuple[str, ...]:
         key = (principal.proc_id, principal.exec_id)

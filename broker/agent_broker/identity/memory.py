@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from agent_broker.identity.agent import AgentTable
+from agent_broker.identity.agent import AgentTable, KnownFile
 from agent_broker.identity.evidence import Evidence, Freshness
 from agent_broker.identity.mappings import Mappings
 from agent_broker.identity.principal import Found, PrincipalSearch, ScriptVerdict
+from agent_broker.lineage.record import Step
 
 _REMEMBERED = 4096
 
@@ -52,7 +53,12 @@ class Memory:
         return self._script_holds(entry.found) and not self._mappings.problems_of(entry.found)
 
     def _script_holds(self, found: Found) -> bool:
-        if found.known is None or found.step is None:
-            return True
-        image = found.step.image
-        return self._search.script_of(image, self._search.captured(image), found.known) == ScriptVerdict(genuine=True)
+        tool = found.tool
+        if tool is not None and not self._is_genuine(tool.step, tool.known):
+            return False
+        return found.known is None or found.step is None or self._is_genuine(found.step, found.known)
+
+    def _is_genuine(self, step: Step, known: KnownFile) -> bool:
+        return self._search.script_of(step.image, self._search.captured(step.image), known) == ScriptVerdict(
+            genuine=True
+        )

@@ -17,10 +17,12 @@ from agent_broker.errors import AgentBrokerError, MisuseError
 from agent_broker.identity.bundle import Hashes, digest_of, hash_files, lasting, now_ns
 from agent_broker.identity.registry import EnrolledScript
 from agent_broker.identity.resolution import file_system_problem, is_covered, mounted_by_users
-from agent_broker.identity.tree import Bounds, Tree, has_writer, open_in, open_root, path_in, scan_tree
+from agent_broker.identity.tree import MAX_BYTES, Bounds, Tree, has_writer, open_in, open_root, path_in, scan_tree
 
 _NATIVE = (b".node", b".so")  # what an interpreter maps as code
 _MAX_OPENED = 64  # more opened files: a scan of all is cheaper
+_MORE_TIMES, _MORE_FILES = 2, 1000
+"""A next version that has more files is still looked at, so that it can be told from a change under a running one."""
 _LOOKS = 5
 
 ChangeKind = Literal["opened", "written", "changed", "mounted"]
@@ -133,7 +135,7 @@ class Package:
         self.version += 1
         try:
             await asyncio.to_thread(self._scan_now)
-        except MisuseError as error:  # more files or bytes than were enrolled, or kinds that never are
+        except MisuseError as error:  # far more files than were enrolled, or kinds that never are
             self._fail(f"its package is not what was enrolled: {error.message}")
         except (AgentBrokerError, OSError) as error:
             why = error.message if isinstance(error, AgentBrokerError) else error.strerror or str(error)
@@ -154,18 +156,24 @@ class Package:
             os.close(root_fd)
         if problem:
             raise OSError(problem)
-        tree = scan_tree(bundle.root, Bounds(bundle.files, bundle.size_bytes), self._watch)
-        taken_ns = now_ns()
-        hashes = hash_files(bundle.root, tree, self._hashes)
-        entry = tree.entries.get(path_in(bundle.root, self.script.path))
-        is_script = entry is not None and hashes.get(entry, b"").hex() == self.script.sha256
-        self.matches = is_script and digest_of(tree, hashes) == bundle.digest
-        self._hashes = lasting(hashes, taken_ns)
+        files = _MORE_TIMES * bundle.files + _MORE_FILES
+        tree = scan_tree(bundle.root, Bounds(files, max(MAX_BYTES, bundle.size_bytes)), self._watch)
+        is_alike = (tree.files, tree.size_bytes) == (bundle.files, bundle.size_bytes)  # else nothing need be read
+        self.matches = is_alike and self._has_enrolled_bytes(tree)
         self.natives = frozenset(path for path in tree.entries if path.endswith(_NATIVE))
         self.tree, self.problem = tree, ""
         self._held = bool(tree.written)
         if tree.written:
             self._note_writer(tree.written[0])
+
+    def _has_enrolled_bytes(self, tree: Tree) -> bool:
+        bundle = self.script.bundle
+        taken_ns = now_ns()
+        hashes = hash_files(bundle.root, tree, self._hashes)
+        self._hashes = lasting(hashes, taken_ns)
+        entry = tree.entries.get(path_in(bundle.root, self.script.path))
+        is_script = entry is not None and hashes.get(entry, b"").hex() == self.script.sha256
+        return is_script and digest_of(tree, hashes) == bundle.digest
 
     async def _ask_for_writers(self, paths: set[bytes]) -> None:
         found = await asyncio.to_thread(self._writers_of, paths)

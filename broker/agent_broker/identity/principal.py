@@ -9,14 +9,21 @@ An image is an agent's main process if all of this holds, and nobody's otherwise
 What makes a genuine image run foreign code does not make it somebody else: it taints.
 """
 
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from agent_broker.identity.agent import AgentTable, KnownFile
 from agent_broker.identity.environment import MAX_ARGUMENTS_BYTES, injected
 from agent_broker.identity.evidence import Principal
 from agent_broker.identity.executable import HashCache
+from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.image import own_image
 from agent_broker.lineage.record import Captured, Image, Step
 from agent_broker.lineage.store import Store
@@ -31,6 +38,11 @@ class ScriptVerdict(Struct, frozen=True):
     """False: it runs another script than the enrolled one, so it is nobody."""
     taints: tuple[str, ...] = ()
     """Genuine, and yet not to be trusted: the bundle was changed, or its files can't be verified from here."""
+    is_updated: bool = False
+    """The only taint is that the bundle was another one than enrolled before the program was started, as after an
+    update that nobody approved yet."""
+    is_early: bool = False
+    """It was started before its bundle was enrolled, so what it loaded is not known."""
 
 
 class ScriptChecks(Protocol):
@@ -52,10 +64,23 @@ class ScriptChecks(Protocol):
 class Needed(Struct, frozen=True):
     """What must be looked at before the search can go on."""
 
-    image: Image
+    image: Image | None
+    """None: only ``packages``."""
     known: KnownFile | None = None
     """None: the hash of the image's file; else the script of this enrolment."""
     captured: Captured | None = None
+    packages: tuple[tuple[str, FileFacts], ...] = ()
+    """Files whose package must be known, and where they may lie."""
+
+
+class FoundTool(Struct, frozen=True):
+    """The nearest image of an enrolled tool."""
+
+    principal: Principal
+    known: KnownFile
+    step: Step
+    place: int
+    """Of the step in the lineage."""
 
 
 class Found(Struct, frozen=True):
@@ -68,7 +93,12 @@ class Found(Struct, frozen=True):
     """The principal's."""
     needed: Needed | None = None
     unseen: bool = False
-    """The image may be an agent's, but its strings were not captured when it started."""
+    """The image may be an agent's, but was started before that was enrolled: its strings were not captured, or its
+    bundle was not watched."""
+    is_updated: bool = False
+    """See Evidence."""
+    tool: FoundTool | None = None
+    """Below the principal, or of a lineage without one."""
 
 
 class PrincipalSearch:
@@ -85,18 +115,31 @@ class PrincipalSearch:
         taints: list[str] = []
         depth = 0
         uid = steps[0].image.uid
-        for step in steps:
+        tool: FoundTool | None = None
+        for place, step in enumerate(steps):
             depth += step.relation == "fork"
             taints += [f"{_name(step.image)}: {taint}" for taint in (*step.image.taints, *step.tampered)]
             # relation "exec": an earlier image of the same process is history, not an agent
             if step.relation == "exec" or not own_image(step.image, step.proc_id) or not step.image.observed:
                 continue
-            for known in self.agents.candidates(step.image, uid):
-                found = self._judge(step, known, depth)
-                if found is not None:
-                    own = tuple(f"{_name(step.image)}: {taint}" for taint in found.taints)
-                    return Found(found.principal, found.known, (*taints, *own), step, found.needed, found.unseen)
-        return Found(None, None, tuple(taints))
+            found = self._first(step, self.agents.tool_candidates(step.image, uid), depth) if tool is None else None
+            if found is not None and found.needed is not None:
+                return found
+            if found is not None and found.principal is not None and found.known is not None:
+                tool = FoundTool(found.principal, found.known, step, place)
+                taints += [f"{_name(step.image)}: {taint}" for taint in found.taints]
+            found = self._first(step, self.agents.candidates(step.image, uid), depth)
+            if found is not None:
+                own = tuple(f"{_name(step.image)}: {taint}" for taint in found.taints)
+                is_updated = found.is_updated and not taints
+                changes = {"taints": (*taints, *own), "step": step, "is_updated": is_updated, "tool": tool}
+                return msgspec.structs.replace(found, **changes)
+        return Found(None, None, tuple(taints), tool=tool)
+
+    def _first(self, step: Step, candidates: tuple[KnownFile, ...], depth: int) -> Found | None:
+        """Return the first candidate that the step's image is, or what keeps that from being told."""
+        judged = (self._judge(step, known, depth) for known in candidates)
+        return next((found for found in judged if found is not None), None)
 
     def _judge(self, step: Step, known: KnownFile, depth: int) -> Found | None:
         """Judge one candidate; None: the image is not this agent."""
@@ -113,8 +156,8 @@ class PrincipalSearch:
         script = self.script_of(image, captured, known)
         if script is None:
             return Found(None, None, (), needed=Needed(image, known, captured))
-        if not script.genuine:
-            return None
+        if not script.genuine or script.is_early:
+            return Found(None, None, (), unseen=True) if script.genuine else None
         principal = Principal(
             agent=known.enrollment.agent,
             owner_uid=known.enrollment.owner_uid,
@@ -124,7 +167,8 @@ class PrincipalSearch:
             is_caller=depth == 0,
             depth=depth,
         )
-        return Found(principal, known, (*_taints_of(image, captured, known), *script.taints))
+        taints = _taints_of(image, captured, known)
+        return Found(principal, known, (*taints, *script.taints), is_updated=script.is_updated and not taints)
 
     def captured(self, image: Image) -> Captured | None:
         """Return what was kept of an image's strings; None: they were not captured."""
@@ -141,11 +185,34 @@ class PrincipalSearch:
 
 def _is_other_program(captured: Captured, known: KnownFile) -> bool:
     """Tell whether the arguments make it something else than the agent, or are too long to say."""
-    refused = known.enrollment.role.refused_arguments
-    if not refused:
+    role = known.enrollment.role
+    if not role.refused_arguments and role.leading_options is None and role.lines is None:
         return False
     arguments = captured.arguments.split(b"\0")
-    return len(captured.arguments) >= MAX_ARGUMENTS_BYTES or any(each.encode() in arguments for each in refused)
+    if len(captured.arguments) >= MAX_ARGUMENTS_BYTES or any(
+        _is_among(each.encode(), arguments) for each in role.refused_arguments
+    ):
+        return True
+    if role.lines is not None and not is_one_of(captured.arguments, role.lines):
+        return True
+    return role.leading_options is not None and not _leads_well(arguments[1:], role.leading_options)
+
+
+def is_one_of(arguments: bytes, lines: Sequence[str]) -> bool:
+    """Tell whether all arguments behind the first, which is the program's name, are of one of these forms."""
+    line = arguments.removesuffix(b"\0").partition(b"\0")[2]
+    return any(re.fullmatch(each.encode(), line, re.DOTALL) for each in lines)
+
+
+def _is_among(refused: bytes, arguments: Sequence[bytes]) -> bool:
+    if refused.endswith(b"*"):
+        return any(each.startswith(refused[:-1]) for each in arguments)
+    return refused in arguments
+
+
+def _leads_well(arguments: Sequence[bytes], allowed: Sequence[str]) -> bool:
+    leading = itertools.takewhile(lambda each: each.startswith(b"-"), arguments)
+    return all(any(re.fullmatch(option.encode(), each) for option in allowed) for each in leading)
 
 
 def _taints_of(image: Image, captured: Captured, known: KnownFile) -> tuple[str, ...]:
@@ -153,6 +220,9 @@ def _taints_of(image: Image, captured: Captured, known: KnownFile) -> tuple[str,
     found = list(injected(captured, known.enrollment.role.runtimes, known.enrollment.allowed_environment))
     if captured.problem:
         found.insert(0, captured.problem)
+    home = known.enrollment.role.home
+    if home and captured.home_sha256 != hashlib.sha256(os.fsencode(home)).hexdigest():
+        found.append(f"its HOME is not {home}, so that it reads other settings")
     if image.user_namespace:
         found.append("it was started in a user namespace, where its user decides which libraries it gets")
     if image.user_mounted or image.file.fs_magic == _FUSE_MAGIC:

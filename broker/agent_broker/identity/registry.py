@@ -4,6 +4,7 @@ One JSON file an enrolment in ``registry/agents``, owned by root and writable by
 not is refused, since it decides who is an agent.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,7 +32,16 @@ class RoleRule(Struct, frozen=True, forbid_unknown_fields=True):
     required_options: tuple[str, ...] = ()
     """Regular expressions; without an option before the script that matches each of them it is nobody."""
     refused_arguments: tuple[str, ...] = ()
-    """Subcommands that make it another program, which works for whoever asks; anywhere among the arguments."""
+    """Subcommands that make it another program, which works for whoever asks; anywhere among the arguments. One that
+    ends in ``*`` stands for all that begin like it."""
+    leading_options: tuple[str, ...] | None = None
+    """Regular expressions: an option before the first word that is none, and that matches no expression, makes it
+    another program (``docker --host``). None: any may stand there."""
+    lines: tuple[str, ...] | None = None
+    """Regular expressions: all arguments, a NUL between each and the next, must match one as a whole; with others it is
+    another program, which prints what it has or runs what it is given. None: any may stand there."""
+    home: str = ""
+    """Its user's: it finds its settings there, so another HOME taints it. Empty: any."""
 
 
 class Outside(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +87,8 @@ class EnrolledBinary(Struct, frozen=True, forbid_unknown_fields=True):
     """Of an interpreter: with any other script it is nobody."""
     launchers: tuple[str, ...] = ()
     """Links by which it was found (``~/.local/bin/claude``): where an update of it appears. They identify nothing."""
+    package: str = ""
+    """Of the distribution: any intact version of it at this path is as good (identity.distribution). Empty: none."""
 
 
 class Allowance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +122,8 @@ class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
     """True: others are refused the open (EPERM) where the tier can; False: they are served the decoy."""
     values_sha256: tuple[Sha256, ...] = ()
     """Of each value in it that a thief would present somewhere; none if it was enrolled before these were kept."""
+    shared: bool = False
+    """Other programs of the owner's read such a file: who may by the catalogue of credential paths is no thief."""
 
 
 class SettingsFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,8 +147,18 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True):
     """Of the rule that was written for it; None: the enrolment's own rule is its rule."""
 
 
+class Serving(Struct, frozen=True, forbid_unknown_fields=True):
+    """How an enrolled tool asks (identity.tool)."""
+
+    shim: str
+    """Path of the shim, without links: root's own, and writable by nobody else. Empty: the tool asks itself (ssh)."""
+    commands: tuple[str, ...] = ()
+    """What a shell of the distribution may have been given (``sh -c COMMAND``) between the tool and the shim; none:
+    the tool starts the shim itself."""
+
+
 class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
-    """One agent of one user."""
+    """One agent of one user, or one tool (registry/tools)."""
 
     agent: AgentName
     owner_uid: Uid
@@ -151,6 +175,8 @@ class Enrollment(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose changes by others are told (monitor.settings_watch); none in records of older versions."""
     accounts: tuple[Account, ...] = ()
     """None: there is one credential, and it has no name. Else the enrolled one's is the first."""
+    serving: Serving | None = None
+    """None: an agent."""
     format: int = 1
 
     @property
@@ -170,6 +196,11 @@ def load_registry(folder: Path) -> tuple[Enrollment, ...]:
         return ()
     require_root_owned(folder, folder.lstat())
     return tuple(_load(path) for path in sorted(folder.glob("*.json")))
+
+
+def load_registries(folders: Iterable[Path]) -> tuple[Enrollment, ...]:
+    """Return all enrolments of several folders: of agents, and of tools. Raises as ``load_registry``."""
+    return tuple(each for folder in folders for each in load_registry(folder))
 
 
 def save_enrollment(folder: Path, enrollment: Enrollment) -> None:

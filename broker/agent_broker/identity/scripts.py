@@ -8,7 +8,8 @@ An image of an enrolled interpreter is its agent if, in this order:
    (identity.package);
 5. nothing happened to the way to the package, and there is no module where its interpreter looks for those that the
    package lacks (identity.surroundings).
-Without 1 it is nobody; where only 2 to 5 fail it is the agent, tainted for as long as it runs.
+Without 1 it is nobody; where only 2 to 5 fail it is the agent, tainted for as long as it runs. A package that was
+another one already when the program was started, and only that, is said to be an update that nobody approved yet.
 
 The path is walked once an image, as soon as the monitor hears of it. Package and surroundings are asked each time.
 """
@@ -41,6 +42,7 @@ _REMEMBERED = 4096
 _MAX_FOLLOWED = 16
 """A package may have so many inodes a file under watch, those that are gone included."""
 _NOBODY = ScriptVerdict(genuine=False)
+_NOT_ENROLLED = "its package is not what was enrolled"
 
 
 class _Start:
@@ -63,6 +65,17 @@ class _Start:
     def now(self) -> tuple[int, int]:
         """What the verdict is to be judged with."""
         return self.package.version, self.around.version
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that is found later changes the verdict: it is tainted, and not by an update alone."""
+        return bool(self.taints) and not self.verdict.is_updated
+
+    def taint(self, taints: Iterable[str]) -> None:
+        """Judge it: what taints it once does so for good."""
+        self.taints = tuple(dict.fromkeys((*self.taints, *taints)))
+        is_updated, is_early = self.taints == (_NOT_ENROLLED,), self.exec_ns <= self.around.watched_ns
+        self.verdict = ScriptVerdict(genuine=True, taints=self.taints, is_updated=is_updated, is_early=is_early)
 
 
 class Scripts:
@@ -95,19 +108,19 @@ class Scripts:
         self._places: dict[bytes, set[tuple[Package, bytes]]] = {}
         self._natives: dict[EnrolledScript, frozenset[tuple[int, int]]] = {}
         self._mounted = mounted_by_users()
-        self._starts: OrderedDict[tuple[ExecId, str], _Start | None] = OrderedDict()
+        self._starts: OrderedDict[tuple[ExecId, EnrolledScript | None], _Start | None] = OrderedDict()
 
     def verdict(self, image: Image, captured: Captured, known: KnownFile) -> ScriptVerdict | None:
         """See ScriptChecks."""
         del captured
         script = known.binary.script
-        key = (image.exec_id, script.bundle.digest if script else "")
+        key = (image.exec_id, script)  # several programs may be of one package
         if key not in self._starts:
             return None
         start = self._starts[key]
         if start is None:
             return _NOBODY
-        if start.taints:
+        if start.is_settled:
             return start.verdict
         self.take_changes()
         if not start.package.is_current or not start.around.is_current:
@@ -121,7 +134,7 @@ class Scripts:
         script = known.binary.script
         if script is None:
             return
-        key = (image.exec_id, script.bundle.digest)
+        key = (image.exec_id, script)
         is_new = key not in self._starts
         if is_new:
             with suppress(OSError):  # out of descriptors or memory: not looked at, so not known
@@ -130,7 +143,7 @@ class Scripts:
             while len(self._starts) > _REMEMBERED:
                 self._starts.popitem(last=False)
         start = self._starts.get(key)
-        if start is None or start.taints:
+        if start is None or start.is_settled:
             return
         await self._look(start.package, again=is_new)
         await start.around.look()
@@ -154,7 +167,7 @@ class Scripts:
             await self._look(package)
             await around.look()
             if not package.matches or around.present:
-                why = package.problem or "its package is not what was enrolled"
+                why = package.problem or _NOT_ENROLLED
                 if package.matches:
                     why = f"a module that it asks for and lacks lies above it: {around.present}"
                 agent = each.enrollment.agent
@@ -246,16 +259,16 @@ class Scripts:
                 self._sensor.register_part(*key)
 
     def _judge(self, start: _Start) -> None:
-        """Judge the package for one image; what taints it once does so for good, unless it could not be looked at."""
+        """Judge the package for one image; while it can't be looked at, that is a taint which does not last."""
         package = start.package
         name = os.fsdecode(package.written) or "a file of the package"
         start.version = start.now
         if package.tree is None:
-            start.verdict = ScriptVerdict(genuine=True, taints=(package.problem,))
+            start.verdict = ScriptVerdict(genuine=True, taints=(*start.taints, package.problem))
             return
         taints = []
         if not package.matches:
-            taints.append("its package is not what was enrolled")
+            taints.append(_NOT_ENROLLED)
         if package.tree.newest_ns >= start.began_ns - SLACK_NS:
             newest = os.fsdecode(package.tree.newest) or "the package's folder"
             taints.append(f"its package was changed when or after it was started: {newest}")
@@ -263,9 +276,7 @@ class Scripts:
             taints.append("a file system that a user can answer for was mounted over its package while it ran")
         if package.written_ns >= start.exec_ns:
             taints.append(f"a program has, or had, {name} open for writing")
-        taints += start.around.taints(start.exec_ns)
-        start.taints = tuple(taints)
-        start.verdict = ScriptVerdict(genuine=True, taints=start.taints)
+        start.taint((*taints, *start.around.taints(start.exec_ns)))
 
     def _package_of(self, script: EnrolledScript) -> Package:
         if script not in self._packages:

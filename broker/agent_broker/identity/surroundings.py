@@ -68,6 +68,7 @@ class Surroundings:
         version: counts what was noticed; what was judged with another one is judged again.
         changed_ns: CLOCK_BOOTTIME when a change was last noticed, or since when it is watched.
         changed: what it was, a clause; never empty.
+        watched_ns: CLOCK_BOOTTIME since when it is watched.
         present: a module that lies where there must be none; empty: there is none.
         problem: why not everything could be watched, or looked at; empty: it could.
     """
@@ -93,7 +94,7 @@ class Surroundings:
         self._is_watched = False
         self._looking = asyncio.Lock()
         self.version = 0
-        self.changed_ns = boottime_ns()
+        self.changed_ns = self.watched_ns = boottime_ns()
         self.changed = "it was started before the folders above its package were watched"
         self.present = ""
         self.problem = ""
@@ -129,7 +130,8 @@ class Surroundings:
     def _take(self, found: Look) -> None:
         self.version += 1
         if not self._is_watched:
-            self._is_watched, self.changed_ns = True, self._boottime_ns()
+            self._is_watched = True
+            self.changed_ns = self.watched_ns = self._boottime_ns()
         elif found.entries - self._entries:  # what was in it before it was watched, nobody knows
             self.changed_ns = self._boottime_ns()
             self.changed = "a folder in which it looks for modules that its package lacks was made while it ran"

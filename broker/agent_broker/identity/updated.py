@@ -1,12 +1,16 @@
-"""Whether nobody is an agent because the agent was updated: a look at the names in a lineage, for the text of a no.
+"""Whether an agent gets nothing because it was updated: a look at its lineage, for the text of a no.
 
 It grants nothing and identifies nobody: the refusal stands. It only tells a new version in the place of an enrolled
 one from a stranger, so that a person reads what to do, and the user's own update freezes nothing. Of root's files no
 stranger can take the place; of a user's own files any process of the user can, and that is what ``approve`` asks about.
+
+A native agent's new version is nobody, and told by its place. An interpreted one's is known by interpreter and path of
+its script: it is the agent, tainted by its package alone (Evidence.is_updated).
 """
 
 import posixpath
 import re
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -16,19 +20,23 @@ from agent_broker.ids import AgentName
 from agent_broker.lineage.image import own_image
 from agent_broker.lineage.record import Image
 
+_NEXT_STEP = "if you updated it: sudo agent-broker approve {agent}"
 _VERSION = re.compile(r"v?[0-9]+(\.[0-9]+)+\S*")
 
 
 class Updated(Struct, frozen=True):
     """A program that runs from the place of an enrolled one, and is not it."""
 
-    image: Image
+    is_caller: bool
+    """False: the caller is something below it."""
     sentence: str
     next_step: str
 
 
 def find_updated(evidence: Evidence, agent: AgentName, enrollments: tuple[Enrollment, ...]) -> Updated | None:
     """Return the nearest program of a lineage that seems to be a new version of the owner's agent; None: none does."""
+    if evidence.principal is not None:
+        return _updated_principal(evidence, agent, enrollments)
     for enrollment in enrollments:
         if (enrollment.agent, enrollment.owner_uid) != (agent, evidence.uid):
             continue
@@ -37,7 +45,7 @@ def find_updated(evidence: Evidence, agent: AgentName, enrollments: tuple[Enroll
                 continue
             for binary in enrollment.binaries:
                 if _has_place(step.image, enrollment, binary):
-                    return _updated(step.image, enrollment, binary)
+                    return _updated(step.image.filename, enrollment, binary, is_caller=step is evidence.steps[0])
     return None
 
 
@@ -47,11 +55,47 @@ def _has_place(image: Image, enrollment: Enrollment, binary: EnrolledBinary) -> 
         return False
     if binary.script is not None:
         places = (binary.script.path, *binary.launchers)
-        started = image.args_head[0] if image.args_head else ""
+        started = _script_of(image.args_head, enrollment.role.interpreter_options)
         return image.filename in places or (image.filename == binary.path and started in places)
     if posixpath.basename(image.argv0) not in enrollment.role.argv0_names:
         return False
     return image.filename in (binary.path, *binary.launchers) or _is_sibling_version(image.filename, binary.path)
+
+
+def other_interpreter(evidence: Evidence, agent: AgentName, enrollments: tuple[Enrollment, ...]) -> str:
+    """Return a sentence if the caller runs an enrolled script by another interpreter than the enrolled; else nothing.
+
+    By names, which any process can have: it is for a person to read, and makes nothing less grave.
+    """
+    image = evidence.caller
+    for enrollment in enrollments:
+        if (enrollment.agent, enrollment.owner_uid) != (agent, evidence.uid):
+            continue
+        started = _script_of(image.args_head, enrollment.role.interpreter_options)
+        if posixpath.basename(image.argv0) not in enrollment.role.argv0_names:
+            continue
+        for binary in enrollment.binaries:
+            places = () if binary.script is None else (binary.script.path, *binary.launchers)
+            if started in places and image.filename != binary.path:
+                return f"{agent} was started with {image.filename}, and is enrolled with {binary.path}"
+    return ""
+
+
+def _script_of(arguments: Iterable[str], options: tuple[str, ...]) -> str:
+    """Return the first argument that is no enrolled option of the interpreter."""
+    return next((each for each in arguments if not any(re.fullmatch(option, each) for option in options)), "")
+
+
+def _updated_principal(evidence: Evidence, agent: AgentName, enrollments: tuple[Enrollment, ...]) -> Updated | None:
+    principal = evidence.principal
+    if principal is None or principal.agent != agent or not evidence.is_updated:
+        return None
+    for enrollment in enrollments:
+        if (enrollment.agent, enrollment.owner_uid) == (agent, principal.owner_uid):
+            for binary in enrollment.binaries:
+                if binary.script is not None and binary.sha256 == principal.sha256:
+                    return _updated(binary.script.bundle.root, enrollment, binary, is_caller=principal.is_caller)
+    return Updated(principal.is_caller, f"{agent} is not what was enrolled", _NEXT_STEP.format(agent=agent))
 
 
 def _is_sibling_version(filename: str, enrolled: str) -> bool:
@@ -61,12 +105,12 @@ def _is_sibling_version(filename: str, enrolled: str) -> bool:
     return folder == enrolled_folder and all(_VERSION.fullmatch(each) for each in (name, enrolled_name))
 
 
-def _updated(image: Image, enrollment: Enrollment, binary: EnrolledBinary) -> Updated:
+def _updated(place: str, enrollment: Enrollment, binary: EnrolledBinary, *, is_caller: bool) -> Updated:
     sha256 = binary.sha256 if binary.script is None else binary.script.sha256
     known = [each.version for each in enrollment.history if each.sha256 == sha256 and each.version]
     version = f" ({known[-1]})" if known else ""
     return Updated(
-        image,
-        f"{enrollment.agent} at {image.filename} is not what was enrolled{version}",
-        f"if you updated it: sudo agent-broker approve {enrollment.agent}",
+        is_caller,
+        f"{enrollment.agent} at {place} is not what was enrolled{version}",
+        _NEXT_STEP.format(agent=enrollment.agent),
     )

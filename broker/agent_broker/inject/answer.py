@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from agent_broker.errors import AgentBrokerError, RefusedError, UnavailableError
+from agent_broker.ids import CredentialId, parts_of
 
 SERVER_NAME: Final = "agent-broker"
 
@@ -56,6 +57,13 @@ class LoginEndedError(UnavailableError):
     """
 
     status = 401
+
+
+def login_command(credential: CredentialId) -> str:
+    """Return the command that renews a login, or an account's key."""
+    agent, _, name = parts_of(credential)
+    account, _, key = name.rpartition("/")
+    return f"sudo agent-broker login {agent}" + (f" --as {account}" if account and key else "")
 
 
 def answer_error(error: AgentBrokerError) -> web.Response:

@@ -7,9 +7,12 @@ The law of this module:
    over the writer is not the agent's request.
 4. Rules 2 and 3 are checked once for each program (proc_id, exec_id) that is seen on the connection, and before
    anything about it is answered; rule 1, and that the socket is still at the other end, every time.
-5. Whatever can't be checked makes the caller Unknown, which is no.
+5. The first look at a request may begin when the last byte of its head has come, before anything of it was decided
+   (``look_ahead``): it is the same question, it covers all who wrote until then, and its answer serves once.
+6. Whatever can't be checked makes the caller Unknown, which is no.
 """
 
+import contextlib
 import os
 import socket
 from typing import Protocol
@@ -18,6 +21,14 @@ from agent_broker.errors import UnavailableError
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.inject.peer import Peer, PeerFinder, PeerUnknownError, SocketLike, opener_pidfd
 from agent_broker.issue import Caller
+
+
+class Asked(Protocol):
+    """A question to the monitor that is under way."""
+
+    async def verdict(self) -> Verdict:
+        """Return its answer."""
+        ...
 
 
 class Callers(Protocol):
@@ -39,6 +50,10 @@ class Callers(Protocol):
         """Return the one process that holds the socket of this inode."""
         ...
 
+    def ask_ahead(self, inode: int, known: Freshness) -> Asked | None:
+        """Ask what that caller's attest(known) would, without waiting for the answer; None: it can't be asked now."""
+        ...
+
 
 class ConnectionCaller:
     """See the module. Made when the connection is accepted; ``close`` when it is gone.
@@ -54,6 +69,8 @@ class ConnectionCaller:
         self._finder = finder
         self._callers = callers
         self._last: Evidence | None = None
+        self._opened_by: Evidence | None = None
+        self._ahead: Asked | None = None
         self._pidfd: int | None = None
         self.peer: Peer | None = None
         self._problem = Unknown(reason="the connection was not looked at yet")
@@ -62,11 +79,23 @@ class ConnectionCaller:
     def close(self) -> None:
         """Give the descriptor back; the caller is Unknown from now on."""
         self.peer = None
-        self._last = None
+        self._last = self._opened_by = self._ahead = None
         self._problem = Unknown(reason="the connection is closed")
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
+
+    def look_ahead(self) -> None:
+        """Ask at once who sends the request whose head has just come; the next ``attest`` takes the answer.
+
+        Only if the holder was attested on this connection before; call it for each request.
+        """
+        self._ahead = None
+        if self.peer is None or self._last is None or not self.peer.inode:
+            return
+        with contextlib.suppress(PeerUnknownError, UnavailableError):  # attest() finds the same, and says it
+            self._finder.confirm(self.peer)
+            self._ahead = self._callers.ask_ahead(self.peer.inode, self._last.freshness)
 
     async def attest(self, known: Freshness | None = None) -> Verdict:
         """Return who sends this request; evidence that still holds is not asked for twice.
@@ -81,14 +110,35 @@ class ConnectionCaller:
             verdict = await self._callers.recheck(known)
             if isinstance(verdict, Unchanged):
                 return verdict
+        ahead, self._ahead = self._ahead, None
         try:
-            self._finder.confirm(peer)
+            if ahead is None:
+                self._finder.confirm(peer)
         except (PeerUnknownError, UnavailableError) as error:
             return Unknown(reason=error.message, next_step=error.next_step)
-        evidence = await self._current(peer)
+        evidence = await self._current(peer, ahead)
         if isinstance(evidence, Unknown) or evidence.freshness != known:
             return evidence
         return Unchanged(freshness=evidence.freshness)
+
+    async def attest_opener(self) -> Verdict:
+        """Return who opened the connection, whoever writes on it: enough for what is no secret, and much quicker.
+
+        Which process holds a socket is looked up in every table of open files of the machine; who opened it is not.
+        """
+        if self.peer is None or self._pidfd is None:
+            return await self.attest()
+        return await self._opener()
+
+    async def _opener(self) -> Verdict:
+        pidfd = os.dup(self._pidfd if self._pidfd is not None else -1)  # close() may come while the monitor is asked
+        try:
+            verdict = await self._callers.caller_by_pidfd(pidfd).attest(None)
+        finally:
+            os.close(pidfd)
+        if self.peer is not None and isinstance(verdict, Evidence):
+            self._opened_by = verdict
+        return verdict
 
     def _look(self) -> None:
         try:
@@ -97,16 +147,18 @@ class ConnectionCaller:
         except (PeerUnknownError, UnavailableError) as error:
             self._problem = Unknown(reason=error.message, next_step=error.next_step)
 
-    async def _current(self, peer: Peer) -> Evidence | Unknown:
+    async def _current(self, peer: Peer, ahead: Asked | None) -> Evidence | Unknown:
         inode = peer.inode or await self._found_by_monitor(peer.own_inode)
         if not inode:
             return self._unless_closed(Unknown(reason="nobody holds the other end of the connection any more"))
         holder = self._callers.caller_by_socket(inode)
-        verdict = await holder.attest(self._last.freshness if self._last else None)
+        held = self._last or self._opened_by  # most often the holder is who opened it, and looks as he did then
+        asked = ahead.verdict() if ahead else holder.attest(held.freshness if held else None)
+        verdict: Verdict = await asked
         if isinstance(verdict, Unchanged):
-            if self._last is None or verdict.freshness != self._last.freshness:
+            if held is None or verdict.freshness != held.freshness:
                 return self._unless_closed(Unknown(reason="the monitor's answer does not belong to its question"))
-            return self._last
+            verdict = held
         if isinstance(verdict, Evidence) and not self._checked(verdict):
             verdict = await self._check(verdict, peer)
         verdict = self._unless_closed(verdict)
@@ -131,11 +183,8 @@ class ConnectionCaller:
             return _no(evidence, "the connection is older than the program that holds it", "open a new connection")
         if self._pidfd is None:
             return evidence
-        pidfd = os.dup(self._pidfd)  # close() may come while the monitor is asked
-        try:
-            opener = await self._callers.caller_by_pidfd(pidfd).attest(None)
-        finally:
-            os.close(pidfd)
+        # a pidfd names one process for ever: who opened the connection need not be asked twice
+        opener = self._opened_by or await self._opener()
         if not isinstance(opener, Evidence):
             return _no(evidence, "the process that opened the connection is unknown", "")
         if _process(opener) != _process(evidence):

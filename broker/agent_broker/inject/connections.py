@@ -21,7 +21,9 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from agent_broker.admission.places import Places, Room, Shares
 from agent_broker.admission.standing import ProcessKey, Standings, process_key
@@ -77,6 +79,7 @@ class Connections(web.Server):
         """``standings``: shared with whoever else wants to know how a process behaved; None: its own."""
         super().__init__(
             self._serve,
+            request_factory=self._begun,
             access_log=None,
             auto_decompress=False,
             lingering_time=_LINGER_S,
@@ -133,7 +136,7 @@ class Connections(web.Server):
 
     def admit(self, end: socket.socket) -> bool:
         """Give an accepted connection a place and look its peer up, or turn it away; return whether one was free."""
-        process = _process_of(end)
+        process = process_of(end)
         if not self._standings.may_connect(process):
             self._waiting_room.put(end, FLOOD)
             return False
@@ -200,6 +203,20 @@ class Connections(web.Server):
             raise PeerUnknownError("the client has closed the connection")
         return connection
 
+    def _begun(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        handler: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        """Return the request whose head has come; who sends it is asked at once, where requests were granted before."""
+        connection = self._open.get(handler)
+        if connection is not None and connection.is_granted:
+            connection.caller.look_ahead()
+        return web.BaseRequest(message, payload, handler, writer, task, self._loop)
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         handler = request.protocol
         connection = self._open.get(handler)
@@ -258,7 +275,7 @@ class _Protocol(web.RequestHandler):
         _log.error("%s: %s\n%s", args[0] if args else "failed", type(exc).__name__, where)
 
 
-def _process_of(end: SocketLike) -> ProcessKey | None:
+def process_of(end: SocketLike) -> ProcessKey | None:
     """Return the process that opened a unix connection; TCP keeps none."""
     try:
         pidfd = opener_pidfd(end)

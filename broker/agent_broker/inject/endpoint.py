@@ -7,7 +7,8 @@ The law of this module, in the order of a request:
    is not in the book is refused.
 4. The issuer decides, with the connection's peer as the caller; its no is final, and so is "unknown". It runs to
    its end even if the client leaves: whoever presents a stolen phantom and hangs up is recorded all the same.
-5. Only then is the credential put into its header, and the request streamed to the upstream that it is bound to.
+5. Only then is the credential put into its header, or signs the request, which is streamed to the upstream that it
+   is bound to. A signature covers the body, so that one is read first (inject.sigv4).
 """
 
 import socket
@@ -15,14 +16,19 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
 
 from agent_broker.admission.door import REST_TIMES, Door
 from agent_broker.admission.standing import Standings
 from agent_broker.errors import AgentBrokerError, RefusedError
 from agent_broker.inject.answer import SERVER_NAME, RequestRefusedError, answer_error
 from agent_broker.inject.caller import ConnectionCaller
+from agent_broker.inject.cloud_upstream import BedrockUpstream
 from agent_broker.inject.connections import MAX_CONNECTIONS_PER_USER, Connections, MakeCaller
 from agent_broker.inject.forward import Forwarder
+from agent_broker.inject.google_metadata import GoogleMetadata
+from agent_broker.inject.google_tokens import MINTED
 from agent_broker.inject.headers import (
     carried_values,
     check_framing,
@@ -31,11 +37,14 @@ from agent_broker.inject.headers import (
     put_credential,
     upstream_headers,
 )
+from agent_broker.inject.kinds import KINDS
 from agent_broker.inject.oauth import TokenKeeper
 from agent_broker.inject.oauth_servers import is_oauth
 from agent_broker.inject.phantom import PhantomBook
+from agent_broker.inject.sigv4 import sign, whole_body
 from agent_broker.inject.upstream import Upstreams, check_target
 from agent_broker.issue import INJECT, Ask, Caller, Issued
+from agent_broker_shims import gcp
 
 _PROBES: Final = frozenset({"/", "/api/hello"})
 _GRACE_S: Final = 1.0  # for streams that are under way when the endpoint closes
@@ -77,6 +86,7 @@ class Endpoint:
         decoys: DecoyWatch | None = None,
         max_connections_per_user: int = MAX_CONNECTIONS_PER_USER,
         standings: Standings | None = None,
+        google: GoogleMetadata | None = None,
     ) -> None:
         """Take the parts; ``forwarder`` and ``tokens`` are closed with the endpoint, ``standings`` is shared."""
         self._issuer = issuer
@@ -85,6 +95,7 @@ class Endpoint:
         self._tokens = tokens
         self._forwarder = forwarder
         self._decoys = decoys
+        self._google = google
         self._connections = Connections(
             self._serve_request, make_caller, max_per_user=max_connections_per_user, standings=standings
         )
@@ -114,6 +125,8 @@ class Endpoint:
         except AgentBrokerError as error:
             if isinstance(error, RefusedError):
                 self._connections.refused(request, error)
+            if self._google is not None and gcp.is_meant(request.path, request.headers):
+                return self._google.answer_error(request.path, error)
             return answer_error(error)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -121,20 +134,45 @@ class Endpoint:
         target = check_target(request.raw_path)
         caller = self._connections.caller_of(request)
         await self._refuse_decoys(request, target, caller)
+        if self._google is not None and gcp.is_meant(target.partition("?")[0], request.headers):
+            return await self._for_google(request, target, caller)
         if request.method in {"HEAD", "GET"} and target.partition("?")[0] in _PROBES:
             return web.json_response({}, headers={"Server": SERVER_NAME})
         issued = await self._authorize(request, caller)
-        url = self._upstreams.bound_to(issued.credential).url_for(target)
+        upstream = self._upstreams.bound_to(issued.credential)
+        url = upstream.url_for(target, request.method)
         self._connections.granted(request)
-        value = await self._value_of(issued)
         headers = upstream_headers(request.headers)
+        if isinstance(upstream, BedrockUpstream) and KINDS[issued.credential.kind].is_signed:
+            return await self._signed(request, url, headers, issued, upstream.region)
+        value = await self._value_of(issued)
         put_credential(headers, issued.credential.kind, value, issued.credential.attributes)
         await _continue(request)
         with self._connections.ended_by_departure(request):
             response = await self._forwarder.exchange(request, url, headers)
-        if response.status == _UNAUTHORIZED and is_oauth(issued.credential.kind):
+        if response.status == _UNAUTHORIZED and _has_access_token(issued.credential.kind):
             self._tokens.rejected(issued.credential, value)
         return response
+
+    async def _for_google(self, request: web.BaseRequest, target: str, caller: ConnectionCaller) -> web.StreamResponse:
+        """Answer an enrolled tool; what it sends beside the path counts for nothing, and the connection ends."""
+        if self._google is None:
+            raise RequestRefusedError(404, "unknown", "nothing of Google's is served here")
+        await _continue(request)
+        response = await self._google.answer(request.method, target, request.headers, caller)
+        self._connections.granted(request)
+        response.force_close()
+        return response
+
+    async def _signed(
+        self, request: web.BaseRequest, url: URL, headers: CIMultiDict[str], issued: Issued, region: str
+    ) -> web.StreamResponse:
+        """Answer a request that the credential signs, body and all; the answer is streamed as any other."""
+        await _continue(request)
+        with self._connections.ended_by_departure(request):
+            body = await whole_body(request)
+            sign(headers, request.method, url, body, secret=issued.secret, region=region)
+            return await self._forwarder.exchange(request, url, headers, body)
 
     async def _refuse_decoys(self, request: web.BaseRequest, target: str, caller: ConnectionCaller) -> None:
         if self._decoys is None:
@@ -157,9 +195,13 @@ class Endpoint:
         return await self._issuer.issue(ask)
 
     async def _value_of(self, issued: Issued) -> str:
-        if is_oauth(issued.credential.kind):
+        if _has_access_token(issued.credential.kind):
             return await self._tokens.access_token(issued.credential, issued.secret)
         return issued.secret.reveal().decode("latin-1")  # put_credential() takes plain ASCII only
+
+
+def _has_access_token(kind: str) -> bool:
+    return is_oauth(kind) or kind in MINTED
 
 
 async def _continue(request: web.BaseRequest) -> None:

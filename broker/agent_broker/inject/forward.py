@@ -1,7 +1,8 @@
 """One exchange with the upstream, streamed both ways.
 
 The law of this module:
-1. Bytes pass as they come: nothing is collected, decompressed or re-encoded, in either direction.
+1. Bytes pass as they come: nothing is collected, decompressed or re-encoded, in either direction; but for the body
+   of a request that is signed, which was read for that (inject.sigv4).
 2. An answer that breaks off upstream breaks off here: the client's connection is cut, so that half a stream never
    looks like a whole one. A client that leaves ends the upstream's request.
 3. No redirect is followed, no proxy of the environment is used, no cookie is kept: the credential goes to the
@@ -12,6 +13,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Final
 
 import aiohttp
@@ -46,13 +48,15 @@ class Forwarder:
         """Close the connections to the upstreams."""
         await self._session.close()
 
-    async def exchange(self, request: web.BaseRequest, url: URL, headers: CIMultiDict[str]) -> web.StreamResponse:
-        """Send the request on with these headers, and the answer back.
+    async def exchange(
+        self, request: web.BaseRequest, url: URL, headers: CIMultiDict[str], body: bytes | None = None
+    ) -> web.StreamResponse:
+        """Send the request on with these headers, and the answer back; ``body``: it was read already.
 
         Raises:
             ProviderError: no answer began. If one began and broke off, the client's connection is cut instead.
         """
-        async with self._answer(request, url, headers) as upstream:
+        async with self._answer(request, url, headers, body) as upstream:
             passed = response_headers(upstream.headers)
             passed.setdefault("Server", SERVER_NAME)
             if upstream.content.is_eof() and (whole := upstream.content.read_nowait()):
@@ -68,10 +72,10 @@ class Forwarder:
 
     @asynccontextmanager
     async def _answer(
-        self, request: web.BaseRequest, url: URL, headers: CIMultiDict[str]
+        self, request: web.BaseRequest, url: URL, headers: CIMultiDict[str], whole: bytes | None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        body: StreamReader | bytes | None = None
-        if request.body_exists:
+        body: StreamReader | BytesIO | bytes | None = BytesIO(whole) if whole else None  # that is sent in pieces
+        if whole is None and request.body_exists:
             body = request.content.read_nowait() if request.content.is_eof() else request.content
         try:
             upstream = await self._session.request(

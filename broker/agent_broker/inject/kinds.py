@@ -6,6 +6,8 @@ its credential; nothing that a client sends chooses either.
 Paths and headers as the released clients use them: Claude Code 2.1, Codex 0.169, Gemini CLI 0.61.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -23,10 +25,18 @@ class Provider(Struct, frozen=True):
     """How the only paths begin that this login is for; empty: all. It opens far more of a provider than its models."""
     gives_secrets: tuple[str, ...] = ()
     """Paths whose answer would hand a fresh secret to the agent; what lies below them as well. Lower case."""
+    called_here: Mapping[str, str] = MappingProxyType({})
+    """Whole paths of another service for the same models: how they are called here. An agent that is wired for one
+    service may have an account of the other (grant.accounts)."""
 
 
 NO_PROVIDER: Final = "own"
 """Of a kind that says the header alone: where the credential belongs is recorded with it (a recipe's base_url)."""
+
+_CODEX_PATHS: Final = {
+    f"/v1/{name}": f"/backend-api/codex/{name}" for name in ("responses", "responses/compact", "models")
+}
+"""What Codex asks of OpenAI's API, and what it asks of ChatGPT's instead when it is logged in there."""
 
 PROVIDERS: Final = {
     NO_PROVIDER: Provider(""),
@@ -43,15 +53,21 @@ PROVIDERS: Final = {
             "/v1/realtime/sessions",
             "/v1/realtime/transcription_sessions",
         ),
+        called_here={chatgpt: api for api, chatgpt in _CODEX_PATHS.items()},
     ),
-    "chatgpt": Provider("https://chatgpt.com", only_below=("/backend-api/codex/",)),
+    "chatgpt": Provider("https://chatgpt.com", only_below=("/backend-api/codex/",), called_here=_CODEX_PATHS),
     "gemini": Provider(
         "https://generativelanguage.googleapis.com",
         gives_secrets=("/token", "/v1alpha/auth_tokens", "/v1alpha/authtokens", "/v1beta/auth_tokens"),
     ),
     "code-assist": Provider("https://cloudcode-pa.googleapis.com", only_below=("/v1internal:",)),
+    "vertex": Provider(""),
+    "bedrock": Provider(""),
 }
 """By the name that the kinds use."""
+
+CLOUDS: Final = frozenset({"vertex", "bedrock"})
+"""Providers whose host follows from the credential's region (inject.cloud_upstream)."""
 
 
 class Kind(Struct, frozen=True):
@@ -66,6 +82,8 @@ class Kind(Struct, frozen=True):
     """What ``anthropic-beta`` has to name besides what the client does."""
     account_header: str = ""
     """Which header carries ACCOUNT_ATTRIBUTE; a client's own is dropped."""
+    is_signed: bool = False
+    """The credential signs the request (inject.sigv4); it travels in no header."""
 
 
 KINDS: Final = {
@@ -77,6 +95,11 @@ KINDS: Final = {
     "openai-oauth": Kind("chatgpt", account_header="ChatGPT-Account-ID"),
     "gemini-api-key": Kind("gemini", "x-goog-api-key", ""),
     "google-oauth": Kind("code-assist"),
+    "google-service-account": Kind("vertex", account_header="x-goog-user-project"),
+    "google-adc": Kind("vertex", account_header="x-goog-user-project"),
+    "vertex-api-key": Kind("vertex", "x-goog-api-key", ""),
+    "aws-keys": Kind("bedrock", is_signed=True),
+    "bedrock-api-key": Kind("bedrock"),
     "bearer": Kind(NO_PROVIDER),
     "x-api-key": Kind(NO_PROVIDER, "x-api-key", ""),
     "x-goog-api-key": Kind(NO_PROVIDER, "x-goog-api-key", ""),

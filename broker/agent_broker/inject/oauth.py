@@ -29,7 +29,8 @@ import aiohttp
 from agent_broker.clock import Clock
 from agent_broker.errors import AgentBrokerError, UnavailableError
 from agent_broker.ids import CredentialId
-from agent_broker.inject.answer import LoginEndedError
+from agent_broker.inject.answer import LoginEndedError, login_command
+from agent_broker.inject.google_tokens import MINTED, TOKEN_URL, GoogleMinter
 from agent_broker.inject.oauth_clock import TokenEnd, answered_at_ms
 from agent_broker.inject.oauth_servers import LOGIN_SERVERS, LoginServer
 from agent_broker.inject.oauth_tokens import Answer, Tokens, claimed_times_s, decode_answer, fingerprint
@@ -108,12 +109,16 @@ class TokenKeeper:
         self._store = store
         self._clock = clock
         chosen = token_urls or {}
-        self._token_urls = {kind: _token_url(each, chosen.get(kind, "")) for kind, each in LOGIN_SERVERS.items()}
+        self._token_urls = {
+            kind: _checked_url(each.token_url, chosen.get(kind, "")) for kind, each in LOGIN_SERVERS.items()
+        }
         self._tls = tls
         self._watch = watch
         self._session: aiohttp.ClientSession | None = None
         self._states: dict[CredentialId, _State] = {}
         self._running: set[asyncio.Task[str]] = set()
+        minting = {kind: _checked_url(TOKEN_URL, chosen.get(kind, "")) for kind in MINTED}
+        self._minter = GoogleMinter(clock, self._post_form, minting, watch)
 
     async def access_token(self, credential: Credential, secret: Secret) -> str:
         """Return an access token that is valid now; ``secret`` is what the vault just gave.
@@ -123,6 +128,8 @@ class TokenKeeper:
                 or the disk does not take the new tokens.
             IntegrityError: what is stored are not tokens.
         """
+        if credential.kind in MINTED:
+            return await self._minter.access_token(credential, secret)
         state = self._state(credential)
         tokens = Tokens(secret, LOGIN_SERVERS[credential.kind])
         if state.unstored is None and not _is_due(tokens, state):
@@ -134,6 +141,9 @@ class TokenKeeper:
 
     def rejected(self, credential: Credential, access_token: str) -> None:
         """Remember that the provider refused this access token, so that the next request refreshes it early."""
+        if credential.kind in MINTED:
+            self._minter.rejected(credential, access_token)
+            return
         state = self._state(credential)
         if self._clock.boot_ns() >= state.rejection_not_before_ns:
             state.rejection_not_before_ns = self._clock.boot_ns() + _REJECTION_PAUSE_NS
@@ -142,6 +152,7 @@ class TokenKeeper:
     async def close(self) -> None:
         """Wait for refreshes that are under way, then end."""
         await asyncio.gather(*self._running, return_exceptions=True)
+        await self._minter.close()
         if self._session is not None:
             await self._session.close()
 
@@ -184,13 +195,18 @@ class TokenKeeper:
 
     async def _post(self, server: LoginServer, refresh_token: str) -> tuple[int, str | None, bytes]:
         """Return status, Date header and body of the login server's answer."""
+        parameters = server.request(refresh_token)
+        return await self._send(self._token_urls[server.kind], parameters, is_json=server.encoding == "json")
+
+    async def _post_form(self, url: str, parameters: dict[str, str]) -> tuple[int, str | None, bytes]:
+        return await self._send(url, parameters, is_json=False)
+
+    async def _send(self, url: str, parameters: dict[str, str], *, is_json: bool) -> tuple[int, str | None, bytes]:
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=self._tls or True, force_close=True)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=_TIMEOUT, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
             )
-        url, parameters = self._token_urls[server.kind], server.request(refresh_token)
-        is_json = server.encoding == "json"
         async with self._session.post(
             url, json=parameters if is_json else None, data=None if is_json else parameters, allow_redirects=False
         ) as response:
@@ -246,15 +262,15 @@ def _lifetime_s(answer: Answer, now_ms: int) -> int | None:
     return ends_s - now_ms // 1000 if ends_s is not None and ends_s > now_ms // 1000 else None
 
 
-def _token_url(server: LoginServer, chosen: str) -> str:
+def _checked_url(own: str, chosen: str) -> str:
     """An address that is the provider's own is not the operator's choice, and gets no leave for plain http."""
-    is_chosen = chosen not in {"", server.token_url}
-    return Upstream(chosen if is_chosen else server.token_url, from_operator=is_chosen).base_url
+    is_chosen = chosen not in {"", own}
+    return Upstream(chosen if is_chosen else own, from_operator=is_chosen).base_url
 
 
 def _login_ended(credential: Credential) -> UnavailableError:
     return LoginEndedError(
-        "the provider has ended this login", next_step=f"log in again: sudo agent-broker login {credential.agent}"
+        "the provider has ended this login", next_step=f"log in again: {login_command(credential.id)}"
     )
 
 

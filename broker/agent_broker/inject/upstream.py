@@ -7,6 +7,8 @@ The law of this module:
    operator configured, and for nothing else.
 3. Paths whose answer would hand a fresh secret to the agent are refused: the point is that it holds none. So are,
    for a login that opens more than models, all paths but those of the models (inject.kinds).
+4. A path of the provider's other service for the same models is asked for under this one's name: whole paths, each of
+   them listed in inject.kinds; the client's query stays.
 """
 
 import ipaddress
@@ -19,7 +21,8 @@ from yarl import URL
 
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.inject.answer import RequestRefusedError
-from agent_broker.inject.kinds import KINDS, PROVIDERS, SECRET_GIVING_PATHS, Provider
+from agent_broker.inject.cloud_upstream import BedrockUpstream, VertexUpstream
+from agent_broker.inject.kinds import CLOUDS, KINDS, PROVIDERS, SECRET_GIVING_PATHS, Provider
 from agent_broker.inject.phantom import mentions_phantom
 from agent_broker.vault.file import Credential
 from agent_broker.vault.record import BASE_URL_ATTRIBUTE
@@ -27,7 +30,10 @@ from agent_broker.vault.record import BASE_URL_ATTRIBUTE
 _TARGET: Final = re.compile(r"(?P<path>/[\w.~!$&'()*+,;=:@%/-]*)(?P<query>\?[\w.~!$&'()*+,;=:@%/?-]*)?", re.ASCII)
 """Origin form, RFC 9112 section 3.2.1, with the characters of RFC 3986 and no others."""
 
+_ENCODES_SLASHES: Final = re.compile(r"/(model|inference-profiles)/[^/]+(/[a-z-]+)?\Z")
+"""Bedrock's names of models may hold one (an ARN); what is behind it is looked at like any other segment."""
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
+_NO_OTHERS: Final[Mapping[str, str]] = {}
 _MAX_DECODINGS: Final = 3  # enough for %25252e; a path that still changes after that is refused
 
 
@@ -58,8 +64,15 @@ class Upstream:
         base_url: scheme, host, port and prefix, without a slash at the end.
     """
 
-    def __init__(self, base_url: str, *, from_operator: bool, only_below: tuple[str, ...] = ()) -> None:
-        """Check a base URL. ``only_below``: how the paths begin that requests may be for; empty: all.
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        from_operator: bool,
+        only_below: tuple[str, ...] = (),
+        called_here: Mapping[str, str] = _NO_OTHERS,
+    ) -> None:
+        """Check a base URL; ``only_below``, ``called_here``: see inject.kinds.Provider.
 
         Raises:
             MisuseError: it is not one that a credential may be sent to.
@@ -72,16 +85,19 @@ class Upstream:
             )
         self.base_url = str(url).rstrip("/")
         self._only_below = only_below
+        self._called_here = called_here
 
-    def url_for(self, target: Target) -> URL:
+    def url_for(self, target: Target, method: str = "") -> URL:  # noqa: ARG002 - that of a cloud needs it
         """Return the upstream's URL for a request's target.
 
         Raises:
             RequestRefusedError: this credential is not for that path.
         """
-        if self._only_below and not target.startswith(self._only_below):
+        path, mark, query = target.partition("?")
+        path = self._called_here.get(path, path)
+        if self._only_below and not path.startswith(self._only_below):
             raise RequestRefusedError(403, "path", "the agent's login is used for its models alone, not for this path")
-        return URL(self.base_url + target, encoded=True)
+        return URL(f"{self.base_url}{path}{mark}{query}", encoded=True)
 
     def __repr__(self) -> str:
         return f"Upstream({self.base_url})"
@@ -97,34 +113,47 @@ class Upstreams:
             MisuseError: a base URL that no credential may be sent to.
         """
         chosen = {
-            name: Upstream(url, from_operator=True, only_below=PROVIDERS[name].only_below)
-            for name, url in (operators or {}).items()
-            if url
+            name: _upstream(url, PROVIDERS[name], from_operator=True) for name, url in (operators or {}).items() if url
         }
         self._operators = {name: each for name, each in chosen.items() if each.base_url != PROVIDERS[name].base_url}
         self._own: dict[tuple[str, str], Upstream] = {}
 
-    def bound_to(self, credential: Credential) -> Upstream:
+    def bound_to(self, credential: Credential) -> Upstream | VertexUpstream | BedrockUpstream:
         """Return the operator's upstream, or else the one recorded with the credential, or else the provider's own.
 
         Raises:
             MisuseError: the recorded base URL is not one that a credential may be sent to.
-            IntegrityError: a kind of credential that can't be injected.
+            IntegrityError: a kind of credential that can't be injected, or one of a cloud without its region.
         """
         kind = KINDS.get(credential.kind)
         if kind is None:
             raise IntegrityError(
                 f"credentials of kind {credential.kind} can't be injected", next_step="agent-broker credentials"
             )
+        if kind.provider in CLOUDS:
+            operator = self._operators.get(kind.provider)
+            base_url = operator.base_url if operator else ""
+            if kind.provider == "bedrock":
+                return BedrockUpstream(credential.attributes, base_url)
+            is_api_key = kind.header != "Authorization"
+            return VertexUpstream(credential.attributes, base_url, is_api_key=is_api_key)
         return self._operators.get(kind.provider) or self._recorded(credential, PROVIDERS[kind.provider])
 
     def _recorded(self, credential: Credential, provider: Provider) -> Upstream:
         own = credential.attributes.get(BASE_URL_ATTRIBUTE, ""), credential.kind
         if own not in self._own:
-            self._own[own] = Upstream(
-                own[0] or provider.base_url, from_operator=False, only_below=() if own[0] else provider.only_below
+            self._own[own] = (
+                Upstream(own[0], from_operator=False)
+                if own[0]
+                else _upstream(provider.base_url, provider, from_operator=False)
             )
         return self._own[own]
+
+
+def _upstream(base_url: str, provider: Provider, *, from_operator: bool) -> Upstream:
+    return Upstream(
+        base_url, from_operator=from_operator, only_below=provider.only_below, called_here=provider.called_here
+    )
 
 
 def _parse(base_url: str) -> URL:
@@ -155,7 +184,7 @@ def _check_path(path: str) -> None:
         once_more = unquote(decoded)
         if once_more == decoded:
             break
-        if once_more.count("/") != decoded.count("/"):
+        if once_more.count("/") != decoded.count("/") and not _ENCODES_SLASHES.match(path):
             raise RequestRefusedError(400, "target", "the request's path holds an encoded slash")
         decoded = once_more
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent_broker.errors import UnavailableError
 from agent_broker.kernel import wire
 from agent_broker.kernel.events import Denial
-from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.loader import Loaded
 from agent_broker.kernel.maps import KernelMaps
 from agent_broker.kernel.marks import HOOKS
 from agent_broker.kernel.pins import Pins
@@ -24,7 +24,7 @@ class Denials:
         problem: why what denies ends with this process; empty: it does not, or nothing denies.
     """
 
-    def __init__(self, programs: Programs, maps: KernelMaps, pins: Path | None) -> None:
+    def __init__(self, programs: Loaded, maps: KernelMaps, pins: Path | None) -> None:
         """Open the ring; pin it, and what denies.
 
         Args:
@@ -82,7 +82,7 @@ class Denials:
         if self._pins is not None and not self._denies:
             self._pins.withdraw()
 
-    def _pin(self, programs: Programs, folder: Path) -> None:
+    def _pin(self, programs: Loaded, folder: Path) -> None:
         links = {name: programs.links[name] for name in _PINNED if name in programs.links}
         self._denies = bool(links)
         try:

@@ -152,6 +152,8 @@ class OpenFile(Struct, frozen=True):
     """Of a socket: threads of the process that wait in a call for data, each with a reference."""
     sender: Sender | None = None
     """Of a socket: who wrote on it; None: nobody yet."""
+    sharers: int = 0
+    """Of a socket: tasks that use the same table of files and are not threads of the process."""
 
 
 Event = Fork | Exec | Exit | Seed | Strings | Taint

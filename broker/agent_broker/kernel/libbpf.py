@@ -21,6 +21,9 @@ SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes
 """ring_buffer_sample_fn."""
 
 _MESSAGE_BYTES = 4096
+_LIBC = ctypes.CDLL(None)
+_MESSAGES: deque[str] = deque(maxlen=20)
+"""libbpf's last words: it has one place to say them for the whole process."""
 _Signatures = dict[str, list[Any]]
 
 _POINTER_FUNCTIONS: _Signatures = {
@@ -45,7 +48,10 @@ _INT_FUNCTIONS: _Signatures = {
     "bpf_obj_get_info_by_fd": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p],
     "bpf_program__fd": [ctypes.c_void_p],
     "bpf_iter_create": [ctypes.c_int],
+    "bpf_link_create": [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p],
+    "bpf_prog_test_run_opts": [ctypes.c_int, ctypes.c_void_p],
     "bpf_map_update_elem": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulonglong],
+    "bpf_map_update_batch": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p],
     "bpf_map_lookup_elem": [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p],
     "bpf_map_delete_elem": [ctypes.c_int, ctypes.c_void_p],
     "ring_buffer__consume": [ctypes.c_void_p],
@@ -53,6 +59,19 @@ _INT_FUNCTIONS: _Signatures = {
 }
 _VOID_FUNCTIONS = ("bpf_object__close", "ring_buffer__free")
 _NAME_FUNCTIONS = ("bpf_map__name", "bpf_program__name")
+
+
+def _keep_message(_level: int, template: bytes | None, arguments: int | None) -> int:
+    # A va_list reaches us as a pointer in both ABIs we run on (x86-64: array; arm64: passed indirectly).
+    text = ctypes.create_string_buffer(_MESSAGE_BYTES)
+    size = ctypes.c_size_t(_MESSAGE_BYTES)
+    if template and _LIBC.vsnprintf(text, size, template, ctypes.c_void_p(arguments)) > 0:
+        _MESSAGES.append(text.value.decode(errors="replace").strip())
+    return 0
+
+
+_KEEPER = _PRINT(_keep_message)
+"""Never freed: libbpf calls it as long as the process lives, also when nobody has a Libbpf any more."""
 
 
 class Libbpf:
@@ -63,11 +82,8 @@ class Libbpf:
             self._dll = ctypes.CDLL(_LIBRARY, use_errno=True)
         except OSError as error:
             raise UnavailableError(f"{_LIBRARY} can't be loaded: {error}", next_step=_INSTALL) from error
-        self._libc = ctypes.CDLL(None)
-        self._messages: deque[str] = deque(maxlen=20)
         self._declare()
-        self._print = _PRINT(self._keep_message)  # must live as long as the library
-        self._dll.libbpf_set_print(self._print)
+        self._dll.libbpf_set_print(_KEEPER)
 
     def pointer(self, function: str, *arguments: object) -> int:
         """Call a function that returns a pointer.
@@ -130,16 +146,8 @@ class Libbpf:
         function.argtypes = arguments
         function.restype = result
 
-    def _keep_message(self, _level: int, template: bytes | None, arguments: int | None) -> int:
-        # A va_list reaches us as a pointer in both ABIs we run on (x86-64: array; arm64: passed indirectly).
-        text = ctypes.create_string_buffer(_MESSAGE_BYTES)
-        size = ctypes.c_size_t(_MESSAGE_BYTES)
-        if template and self._libc.vsnprintf(text, size, template, ctypes.c_void_p(arguments)) > 0:
-            self._messages.append(text.value.decode(errors="replace").strip())
-        return 0
-
     def _failure(self, function: str, number: int) -> UnavailableError:
-        words = "; ".join(list(self._messages)[-3:])
+        words = "; ".join(list(_MESSAGES)[-3:])
         reason = os.strerror(number) if number else "no reason given"
         denied = number in {errno.EPERM, errno.EACCES}
         hint = "run as root, with CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN" if denied else ""

@@ -8,7 +8,7 @@ import ctypes
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from agent_broker.errors import UnavailableError
 from agent_broker.kernel.libbpf import Libbpf
@@ -25,6 +25,35 @@ _SHARED_MAPS = (
     "events", "records", "counters", "registered", "senders", "guards", "watchman",
     "marks", "filter", "askers", "openers", "opens", "daemons", "ours",
 )  # fmt: skip
+
+
+class Loaded(Protocol):
+    """Programs in the running kernel, of whichever backend."""
+
+    libbpf: Libbpf
+    maps: dict[str, int]
+    missing: dict[str, str]
+    links: dict[str, int]
+
+    def lost_links(self) -> tuple[str, ...]:
+        """Return the hooks that were attached, and whose link is not what it was."""
+        ...
+
+    def read_iterator(self, name: str, *, pid: int = 0) -> bytes:
+        """Run an iterator over all tasks, or over one process only, and return what it wrote."""
+        ...
+
+    def program_fds(self) -> tuple[int, ...]:
+        """Return a descriptor of each program that was loaded."""
+        ...
+
+    def detach_lsm(self, why: str) -> None:
+        """Take back what needs BPF LSM."""
+        ...
+
+    def close(self) -> None:
+        """Detach and unload everything that is not pinned; safe to call twice."""
+        ...
 
 
 class Programs:
@@ -90,18 +119,21 @@ class Programs:
             else:
                 self._attach_if_possible(name, folder)
 
+    def detach_lsm(self, why: str) -> None:
+        """Take back what needs BPF LSM, on a kernel that attaches it and never asks it; ``missing`` says why."""
+        for name in _LSM_HOOKS:
+            link = self.links.pop(name, None)
+            if link is not None:
+                self.libbpf.number("bpf_link__destroy", link)
+                del self._attached[name]
+            self.missing.setdefault(name, why)
+
     def lost_links(self) -> tuple[str, ...]:
         """Return the hooks that were attached, and whose link is not what it was: closed, or another's descriptor."""
         return tuple(name for name, link in self._attached.items() if self._link_id(link[0]) != link[1])
 
     def _link_id(self, link: int) -> int:
-        """Return the kernel's number of an attached link; 0: its descriptor is none."""
-        info = (ctypes.c_uint * 64)()  # struct bpf_link_info: type, id, prog_id, ...
-        size = ctypes.c_uint(ctypes.sizeof(info))
-        fd = self.libbpf.number("bpf_link__fd", link)
-        if self.libbpf.number_or_error("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(size)) < 0:
-            return 0
-        return int(info[1]) if info[2] else 0
+        return link_id(self.libbpf, self.libbpf.number("bpf_link__fd", link))
 
     def read_iterator(self, name: str, *, pid: int = 0) -> bytes:
         """Run an iterator over all tasks, or over one process only, and return what it wrote.
@@ -115,8 +147,10 @@ class Programs:
         link = self.libbpf.pointer("bpf_program__attach_iter", self._iterators[name], pointer)
         try:
             fd = self.libbpf.number("bpf_iter_create", self.libbpf.number("bpf_link__fd", link))
-            with os.fdopen(fd, "rb", buffering=0) as file:
-                return _read_all(file.fileno())
+            try:
+                return read_all(fd)
+            finally:
+                os.close(fd)
         finally:
             self.libbpf.number("bpf_link__destroy", link)
 
@@ -174,7 +208,17 @@ class _IterOptions(ctypes.Structure):
     _fields_ = (("sz", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_len", ctypes.c_uint))
 
 
-def _read_all(fd: int) -> bytes:
+def link_id(libbpf: Libbpf, fd: int) -> int:
+    """Return the kernel's number of the attached link with this descriptor; 0: it is none."""
+    info = (ctypes.c_uint * 64)()  # struct bpf_link_info: type, id, prog_id, ...
+    size = ctypes.c_uint(ctypes.sizeof(info))
+    if libbpf.number_or_error("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(size)) < 0:
+        return 0
+    return int(info[1]) if info[2] else 0
+
+
+def read_all(fd: int) -> bytes:
+    """Return what is left in a file."""
     pieces = []
     while piece := os.read(fd, 64 * 1024):
         pieces.append(piece)

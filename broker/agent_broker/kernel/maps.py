@@ -11,7 +11,7 @@ from agent_broker.errors import UnavailableError
 from agent_broker.ids import ExecId, ProcId
 from agent_broker.kernel import wire
 from agent_broker.kernel.events import FileFacts, OpenFile
-from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.loader import Loaded
 
 _BPF_ANY, _BPF_NOEXIST = 0, 1  # include/uapi/linux/bpf.h
 _TaskRecordBuffer = ctypes.c_char * wire.TASK_RECORD.size
@@ -48,7 +48,7 @@ class Losses(Struct, frozen=True):
 class KernelMaps:
     """Look-ups by pidfd, loss counters, registrations, and questions about open files."""
 
-    def __init__(self, programs: Programs) -> None:
+    def __init__(self, programs: Loaded) -> None:
         self._programs = programs
         self._maps = programs.maps
         self._libbpf = programs.libbpf
@@ -182,22 +182,23 @@ class KernelMaps:
         by_fd = {each.fd: each for each in found}
         return tuple(by_fd.get(fd) for fd in fds)
 
-    def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
-        """Return every descriptor in the machine that is the socket with this inode number (not 0).
+    def socket_holders(self, inode: int, *, pid: int = 0) -> tuple[OpenFile, ...]:
+        """Return every descriptor in the machine, or of one process, that is the socket with this inode (not 0).
 
         Descriptors in flight (SCM_RIGHTS not yet received) and registered with an io_uring are in no table; the
         ``references`` count them.
         """
         self._ask(wire.FILES_QUERY.pack(inode, 0, 0))
-        return wire.decode_open_files(self._programs.read_iterator("files"))
+        return wire.decode_open_files(self._programs.read_iterator("files", pid=pid))
 
-    def other_end_of(self, inode: int) -> int:
+    def other_end_of(self, inode: int, *, pid: int = 0) -> int:
         """Return the inode number of the unix socket that is connected to this one, in whatever namespace; 0: none.
 
-        Exact while somebody keeps the socket with this inode open: no other socket is ever at its other end.
+        Exact while somebody keeps the socket with this inode open: no other socket is ever at its other end. With a
+        ``pid``, only that process's descriptors are looked through.
         """
         self._ask(wire.FILES_QUERY.pack(inode, 1, 0))
-        found = wire.decode_open_files(self._programs.read_iterator("files"))
+        found = wire.decode_open_files(self._programs.read_iterator("files", pid=pid))
         return found[0].file.ino if len({each.file.ino for each in found}) == 1 else 0
 
     def foreign_mappings(self, pid: int) -> tuple[FileFacts, ...]:
@@ -205,18 +206,19 @@ class KernelMaps:
         found = wire.decode_open_files(self._programs.read_iterator("mappings", pid=pid))
         return tuple(dict.fromkeys(each.file for each in found))
 
-    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None, sign_name: FileFacts | None = None) -> bool:
         """Note from now on who writes on connections to the broker; return False if this kernel can't tell.
 
         Args:
             tcp_port: where it listens; 0: nowhere.
             name: the kernel's numbers of the name of its unix socket; None: it has none.
+            sign_name: the same of its ssh-agent socket.
         """
         if "endpoints" not in self._maps or "send" in self._programs.missing:
             return False
-        dev, ino = (name.dev, name.ino) if name is not None else (0, 0)
+        numbers = [(each.dev, each.ino) if each is not None else (0, 0) for each in (name, sign_name)]
         key = ctypes.byref(ctypes.c_uint(0))
-        value = wire.ENDPOINTS.pack(dev, ino, tcp_port, 0)
+        value = wire.ENDPOINTS.pack(*numbers[0], *numbers[1], tcp_port, 0)
         self._libbpf.number("bpf_map_update_elem", self._maps["endpoints"], key, value, 0)
         return True
 

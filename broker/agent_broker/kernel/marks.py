@@ -8,7 +8,7 @@ import ctypes
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from agent_broker.errors import UnavailableError
 from agent_broker.ids import AgentName, Uid
 from agent_broker.kernel import wire
 from agent_broker.kernel.events import FileFacts
-from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.loader import Loaded
 from agent_broker.kernel.maps import KernelMaps
 
 HOOKS = ("open", "receive", "truncate", "rename", "unlink", "link")
@@ -36,7 +36,7 @@ class FileNumbers(Struct, frozen=True):
 class KernelMarks:
     """Set marks, and say who is let through."""
 
-    def __init__(self, programs: Programs, maps: KernelMaps) -> None:
+    def __init__(self, programs: Loaded, maps: KernelMaps) -> None:
         """Take the maps of programs with every one of HOOKS attached."""
         self._libbpf = programs.libbpf
         self._maps = programs.maps
@@ -44,6 +44,8 @@ class KernelMarks:
         self._marked: set[FileNumbers] = set()
         self._of_bit: dict[int, int] = {}
         """How many marks set a bit of the filter."""
+        self._words: dict[int, int] = {}
+        """What was told of the filter, or is about to be, by a word's number."""
 
     def mark(self, fd: int, agent: int) -> FileNumbers:
         """Deny the file behind a descriptor from now on; again is fine.
@@ -58,21 +60,55 @@ class KernelMarks:
         return self._mark(self._own_file(fd).file, agent)
 
     def mark_all(self, wanted: Sequence[tuple[int, int]]) -> list[FileNumbers | UnavailableError]:
-        """Do ``mark`` for many descriptors and agents, and ask the kernel once; what it would raise is returned."""
+        """Do ``mark`` for many descriptors and agents with three questions to the kernel in all.
+
+        Returns:
+            For each, what ``mark`` would return or raise.
+        """
         done: list[FileNumbers | UnavailableError] = []
-        for (fd, agent), found in zip(wanted, self._own_files(fd for fd, _ in wanted), strict=True):
+        values: dict[int, bytes] = {}
+        for place, ((fd, agent), found) in enumerate(zip(wanted, self._own_files(fd for fd, _ in wanted), strict=True)):
             try:
-                done.append(self._mark((found or self._own_file(fd)).file, agent))
+                facts = (found or self._own_file(fd)).file
             except UnavailableError as error:
                 done.append(error)
+            else:
+                done.append(FileNumbers(facts.dev, facts.ino))
+                values[place] = wire.MARK.pack(agent, facts.generation, 0)
+        files = {place: file for place in values if isinstance(file := done[place], FileNumbers)}
+        for place, refusal in self._put_marks(files, values).items():
+            done[place] = refusal
         return done
+
+    def prove(self) -> bool:
+        """Tell whether the kernel asks our programs at all, by an open of a file of our own that they must refuse.
+
+        A kernel with BPF LSM whose list of security modules (``lsm=``) lacks ``bpf`` attaches them, and never asks.
+
+        Raises:
+            UnavailableError: the file can't be made, or marked.
+        """
+        fd = os.memfd_create("agent-broker-probe", os.MFD_CLOEXEC)
+        try:
+            file = self._mark(self._own_file(fd).file, 0, is_probe=True)
+            try:
+                os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+            except PermissionError:
+                return True
+            finally:
+                self.unmark(file)
+        except OSError as error:
+            raise UnavailableError(f"a file to try denial with can't be opened: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        return False
 
     def unmark(self, file: FileNumbers) -> None:
         """Stop denying a file; one that is not denied is fine."""
         if file in self._marked:
             self._drop("marks", file)
             self._marked.discard(file)
-            self._filter(file, -1)
+            self._put_words({self._count(filter_bit(file), -1)})
 
     def ask_about(self, fd: int) -> FileNumbers:
         """Let processes of this program pass here while we live: fanotify holds them up, and we decide.
@@ -110,28 +146,69 @@ class KernelMarks:
         key = ctypes.byref(ctypes.c_uint(0))
         self._libbpf.number("bpf_map_update_elem", self._maps["watchman"], key, wire.WATCHMAN.pack(pid, 0), 0)
 
-    def _mark(self, facts: FileFacts, agent: int) -> FileNumbers:
+    def _mark(self, facts: FileFacts, agent: int, *, is_probe: bool = False) -> FileNumbers:
         file = FileNumbers(facts.dev, facts.ino)
-        if file not in self._marked:
-            self._filter(file, 1)  # before the mark, which nobody would look for
-        self._put("marks", wire.FILE_KEY.pack(facts.dev, facts.ino), wire.MARK.pack(agent, facts.generation, 0))
-        self._marked.add(file)
+        refused = self._put_marks({0: file}, {0: wire.MARK.pack(agent, facts.generation, is_probe)})
+        for error in refused.values():
+            raise error
         return file
 
-    def _filter(self, file: FileNumbers, change: int) -> None:
-        """Count a mark in or out of the kernel side's filter."""
-        bit = filter_bit(file)
+    def _put_marks(self, files: dict[int, FileNumbers], values: dict[int, bytes]) -> dict[int, UnavailableError]:
+        """Deny files; return, under the same keys, why some are not."""
+        new = set(files.values()) - self._marked
+        words = {self._count(filter_bit(file), 1) for file in new}
+        keys = [wire.FILE_KEY.pack(file.dev, file.ino) for file in files.values()]
+        try:
+            self._put_words(words)  # before the marks, which nobody would look for
+            refusals = self._put_all("marks", keys, [values[place] for place in files])
+        except UnavailableError as error:
+            refusals = [error] * len(files)
+        refused: dict[int, UnavailableError] = {}
+        for (place, file), refusal in zip(files.items(), refusals, strict=True):
+            if refusal is None:
+                self._marked.add(file)
+            else:
+                refused[place] = refusal
+        self._put_words({self._count(filter_bit(file), -1) for file in new - self._marked})
+        return refused
+
+    def _count(self, bit: int, change: int) -> int:
+        """Count a mark in or out of the kernel side's filter; return the number of the word that holds the bit."""
+        word, mask = bit // _WORD_BITS, 1 << bit % _WORD_BITS
         self._of_bit[bit] = self._of_bit.get(bit, 0) + change
+        self._words[word] = self._words.get(word, 0) | mask
         if not self._of_bit[bit]:
             del self._of_bit[bit]
-        first = bit // _WORD_BITS * _WORD_BITS
-        word = sum(1 << each for each in range(_WORD_BITS) if first + each in self._of_bit)
-        self._put("filter", wire.FILTER_INDEX.pack(bit // _WORD_BITS), wire.FILTER_WORD.pack(word))
+            self._words[word] ^= mask
+        return word
+
+    def _put_words(self, words: Collection[int]) -> None:
+        """Tell the kernel side these words of the filter."""
+        keys = [wire.FILTER_INDEX.pack(word) for word in words]
+        for error in self._put_all("filter", keys, [wire.FILTER_WORD.pack(self._words[word]) for word in words]):
+            if error is not None:
+                raise error
+
+    def _put_all(self, name: str, keys: Sequence[bytes], values: Sequence[bytes]) -> list[UnavailableError | None]:
+        """Set entries of a map with one question; return why each is not set, None if it is."""
+        if not keys:
+            return []
+        count = ctypes.byref(ctypes.c_uint(len(keys)))
+        batch = self._maps[name], b"".join(keys), b"".join(values), count, None
+        if self._libbpf.number_or_error("bpf_map_update_batch", *batch) == 0:
+            return [None] * len(keys)
+        return [self._refusal(name, *each) for each in zip(keys, values, strict=True)]  # which of them, and why
 
     def _put(self, name: str, key: bytes, value: bytes) -> None:
+        refusal = self._refusal(name, key, value)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, name: str, key: bytes, value: bytes) -> UnavailableError | None:
         error = self._libbpf.number_or_error("bpf_map_update_elem", self._maps[name], key, value, 0)
-        if error:
-            raise UnavailableError(f"a file can't be marked with the kernel side: {os.strerror(-error)}")
+        if not error:
+            return None
+        return UnavailableError(f"a file can't be marked with the kernel side: {os.strerror(-error)}")
 
     def _drop(self, name: str, file: FileNumbers) -> None:
         key = wire.FILE_KEY.pack(file.dev, file.ino)

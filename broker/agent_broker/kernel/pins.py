@@ -8,6 +8,8 @@ The law:
    In between both deny; there is no moment in which neither does.
 3. What the older ones told and nobody read is read from their rings, before and after their links are gone.
 4. A monitor that denies and stops, or is killed, leaves its generation in place. Only ``release`` removes the last one.
+5. Where nothing can be denied, a monitor that is killed leaves its ring (1 MiB), so that the next one tells who killed
+   it; one that stops leaves nothing.
 """
 
 import contextlib
@@ -119,6 +121,15 @@ def release(folder: Path) -> int:
         hint = "run it as root, with the monitor stopped"
         raise UnavailableError(f"{folder} can't be removed: {error.strerror}", next_step=hint) from error
     return len(found)
+
+
+def is_denying(folder: Path) -> bool | None:
+    """Tell whether an installation's pins deny anything; None: there are none, or they are not ours to look at."""
+    try:
+        names = {pin.name for each in folder.iterdir() if each.is_dir() for pin in each.iterdir()}
+    except OSError:
+        return None
+    return bool(names - {_RING}) if names else None
 
 
 def _require_bpffs(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Numbers for the processes that are older than the monitor."""
 
-from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.loader import Loaded
 
 
-def seed(programs: Programs) -> None:
+def seed(programs: Loaded) -> None:
     """Give every live process that has no record one; a Seed event for each goes through the ring.
 
     Must run after the hooks are attached (Programs does that): a process that forks meanwhile is seeded by the

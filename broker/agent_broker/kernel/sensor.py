@@ -2,18 +2,24 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agent_broker.ids import AgentName, Uid
 from agent_broker.kernel.denials import Denials
 from agent_broker.kernel.events import Event, FileFacts, OpenFile
-from agent_broker.kernel.loader import Programs
+from agent_broker.kernel.loader import Loaded, Programs
 from agent_broker.kernel.maps import KernelMaps, Losses, TaskRecord
 from agent_broker.kernel.marks import HOOKS, KernelMarks, agent_number
 from agent_broker.kernel.process import real_uid
 from agent_broker.kernel.ring import Ring
 from agent_broker.kernel.seed import seed
 from agent_broker.kernel.wire import decode_event
+
+AT_ONCE = 65_536
+"""Events of one ``consume``: more than a ring of the default size holds, so what was there when it began is taken; who
+starts processes faster than we read does not hold everybody else up for ever."""
+
+NEVER_ASKED = "the kernel has BPF LSM but never asks it: bpf is not in its list of security modules"
 
 
 class Sensor(Protocol):
@@ -67,42 +73,49 @@ class Sensor(Protocol):
         """Return the files of a process's executable mappings that others than root could have made."""
         ...
 
-    def watch_endpoints(self, tcp_port: int, name: FileFacts | None) -> bool:
+    def watch_endpoints(self, tcp_port: int, name: FileFacts | None, sign_name: FileFacts | None = None) -> bool:
         """Note who writes on connections to the broker; False: this kernel can't tell."""
         ...
 
-    def socket_holders(self, inode: int) -> tuple[OpenFile, ...]:
-        """Return every descriptor that is this socket."""
+    def socket_holders(self, inode: int, *, pid: int = 0) -> tuple[OpenFile, ...]:
+        """Return every descriptor, or every one of a process, that is this socket."""
         ...
 
-    def other_end_of(self, inode: int) -> int:
+    def other_end_of(self, inode: int, *, pid: int = 0) -> int:
         """Return the inode number of the unix socket that is connected to this one; 0: none that anybody holds."""
         ...
 
 
-class CoreSensor:
-    """The CO-RE programs in the running kernel (backend ``core``): loads at once, closes with ``close``.
+class KernelSensor:
+    """Programs in the running kernel, of whichever backend: what they tell, and look-ups; closes with ``close``.
 
     Attributes:
-        missing: hooks that this kernel does not have, and why (loader.Programs).
+        offsets: where the fields of kernel structures were learnt: ``btf``, its own types, or ``headers``.
+        missing: hooks that are not there, and why (loader.Programs).
         epoll_fd: readable when much waits; ``consume`` must also be called every so often (Ring).
         marks: files that the kernel denies by itself; None: it can't.
         denials: who was denied something, or did something to us; None: it can't be told.
     """
 
-    def __init__(
-        self, sink: Callable[[Event], None], *, ring_bytes: int | None = None, pins: Path | None = None
-    ) -> None:
-        """Load, attach and seed; the Seed events are handed to the sink before this returns.
+    offsets: Literal["btf", "headers"] = "btf"
 
-        ``pins``: a folder in bpffs for what must go on denying when this process is gone (kernel.marks).
+    def __init__(
+        self, programs: Loaded, maps: KernelMaps, sink: Callable[[Event], None], *, pins: Path | None = None
+    ) -> None:
+        """Seed; the Seed events are handed to the sink before this returns.
+
+        Args:
+            programs: attached; closed by ``close``.
+            maps: of the same programs.
+            sink: gets every event.
+            pins: a folder in bpffs for what must go on denying when this process is gone (kernel.marks).
 
         Raises:
             UnavailableError: the kernel or libbpf refused.
         """
-        self._programs = Programs(ring_bytes=ring_bytes)
-        maps = KernelMaps(self._programs)
-        self._ring = Ring(self._programs.libbpf, self._programs.maps["events"], lambda raw: sink(decode_event(raw)))
+        self._programs = programs
+        events = programs.maps["events"]
+        self._ring = Ring(programs.libbpf, events, lambda raw: sink(decode_event(raw)), at_most=AT_ONCE)
         self.epoll_fd = self._ring.epoll_fd
         self.consume = self._ring.consume
         self.task_record = maps.task_record
@@ -119,15 +132,28 @@ class CoreSensor:
         self.other_end_of = maps.other_end_of
         self.foreign_mappings = maps.foreign_mappings
         self.watch_endpoints = maps.watch_endpoints
-        self.missing = self._programs.missing
-        self.lost_links = self._programs.lost_links
-        seed(self._programs)
+        self.missing = programs.missing
+        self.lost_links = programs.lost_links
+        seed(programs)
         self.consume()
-        denies = self.missing.keys().isdisjoint(HOOKS)
-        self.marks = KernelMarks(self._programs, maps) if denies else None
-        self.denials = Denials(self._programs, maps, pins) if "opens" in self._programs.maps else None
+        self.marks = self._proven_marks(maps)
+        self.denials = Denials(programs, maps, pins) if "opens" in programs.maps else None
         self.protect = maps.protect
         maps.protect_objects()
+
+    @property
+    def why_not_denied(self) -> str:
+        """Why the kernel denies nothing by itself; empty: it does."""
+        return "" if self.marks is not None else next(self.missing[name] for name in HOOKS if name in self.missing)
+
+    def _proven_marks(self, maps: KernelMaps) -> KernelMarks | None:
+        if not self.missing.keys().isdisjoint(HOOKS):
+            return None
+        marks = KernelMarks(self._programs, maps)
+        if marks.prove():
+            return marks
+        self._programs.detach_lsm(NEVER_ASKED)
+        return None
 
     def let_through(self, pidfd: int, agent: AgentName, owner_uid: Uid) -> None:
         """See Sensor; nothing where the kernel denies nothing."""
@@ -145,3 +171,14 @@ class CoreSensor:
             self.denials.close()
         self._ring.close()
         self._programs.close()
+
+
+class CoreSensor(KernelSensor):
+    """The CO-RE programs (backend ``core``)."""
+
+    def __init__(
+        self, sink: Callable[[Event], None], *, ring_bytes: int | None = None, pins: Path | None = None
+    ) -> None:
+        """Load, attach and seed: see KernelSensor; ``ring_bytes``: None: as compiled."""
+        programs = Programs(ring_bytes=ring_bytes)
+        super().__init__(programs, KernelMaps(programs), sink, pins=pins)

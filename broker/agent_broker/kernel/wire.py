@@ -91,7 +91,7 @@ USES = struct.Struct("=I")
 EXEC_ID = struct.Struct("=Q")
 """A value of the `guards` map."""
 MARK = struct.Struct("=QII")
-"""struct mark: agent, generation."""
+"""struct mark: agent, generation, is_probe."""
 OPENER = struct.Struct("=QQ")
 """struct opener: agent, kernel_exec_id."""
 WATCHMAN = struct.Struct("=II")
@@ -104,8 +104,8 @@ OBJECT_KEY = struct.Struct("=II")
 FILES_QUERY = struct.Struct("=QII")
 """struct files_query: socket_ino, pid, fd."""
 EVERY_DESCRIPTOR = 0xFFFFFFFF
-ENDPOINTS = struct.Struct("=QQII")
-"""struct endpoints: unix_dev, unix_ino, tcp_port."""
+ENDPOINTS = struct.Struct("=QQQQII")
+"""struct endpoints: unix_dev, unix_ino, sign_dev, sign_ino, tcp_port."""
 _OPEN_FILE_HEAD = struct.Struct("=IIIiQIIQQQQ")
 OPEN_FILE_BYTES = _OPEN_FILE_HEAD.size + _FILE.size
 
@@ -167,10 +167,10 @@ def decode_open_files(raw: bytes) -> tuple[OpenFile, ...]:
     """Return what an iteration over open files wrote."""
     files = []
     for at in range(0, len(raw), OPEN_FILE_BYTES):
-        pid, fd, kind, writers, references, readers, _, *sender_ids = _OPEN_FILE_HEAD.unpack_from(raw, at)
+        pid, fd, kind, writers, references, readers, sharers, *sender_ids = _OPEN_FILE_HEAD.unpack_from(raw, at)
         sender = _sender(*sender_ids) if sender_ids[0] else None
         file = decode_file(raw, at + _OPEN_FILE_HEAD.size)
-        files.append(OpenFile(pid, fd, file, kind, writers, references, readers, sender))
+        files.append(OpenFile(pid, fd, file, kind, writers, references, readers, sender, sharers))
     return tuple(files)
 
 

@@ -79,3 +79,5 @@ class Step(Struct, frozen=True):
     exited: bool
     tampered: tuple[str, ...] = ()
     """What was done to this process after the exec of this image; each a sentence."""
+    sha256: Sha256 | None = None
+    """Of the executed file, in an incident, as far as it was known then; for display."""

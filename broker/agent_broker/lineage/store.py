@@ -137,6 +137,16 @@ class Store:
             case Taint():
                 self._taint(event)
 
+    def end_unless(self, lives: Callable[[ProcId, Pid], bool]) -> int:
+        """End every process that does not live any more although no Exit told so; return how many.
+
+        For when Exits were lost: their processes would be remembered for ever. Of no consequence for who anybody is.
+        """
+        gone = [each for each in self._processes.values() if not each.exited and not lives(each.proc_id, each.pid)]
+        for process in gone:
+            self._end(process)
+        return len(gone)
+
     def link_seeded(self) -> None:
         """Join the processes of the seed pass with their parents; call once, when its events were applied."""
         for process, parent_pid in self._orphans:

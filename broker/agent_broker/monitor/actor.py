@@ -3,23 +3,25 @@
 An opener that waits for our answer can't change; once it was answered it can: it may open a decoy and then turn into
 the genuine agent by exec. So its numbers (kernel.maps.TaskRecord) are taken while it waits, which costs microseconds,
 and everything else is asked of the recorded lineage by these numbers, afterwards. A later look at the process itself
-counts only if it still has them; otherwise the first look stands.
+counts only if it still has them; otherwise what is recorded of these numbers stands.
 """
 
 import asyncio
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError
+from agent_broker.identity.attest import NOT_YET
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.glimpse import Glimpse
 
 SECOND_LOOK_S = 10.0  # an agent's first hash: 400 MB from a slow disk
+_PAUSES_S = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""For a look at the files of a script agent's package: 0.1 s, if they are in the memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,8 +119,22 @@ class Actors:
         try:
             second = await asyncio.wait_for(self._attestor.attest(actor.pidfd), SECOND_LOOK_S)
         except TimeoutError:
-            return first
-        return second if isinstance(second, Evidence) and _is_of(second.freshness, record) else first
+            return await self._once_looked_at(record, first)
+        if isinstance(second, Evidence) and _is_of(second.freshness, record):
+            return second
+        return await self._once_looked_at(record, first)
+
+    async def _once_looked_at(self, record: TaskRecord, first: Verdict) -> Verdict:
+        """Return what is recorded once the look that its exec began is done: of an image that ended, or made way.
+
+        A script agent reads its files in its first milliseconds, and may then execute itself anew.
+        """
+        for pause_s in _PAUSES_S:
+            if not isinstance(first, Unknown) or first.reason != NOT_YET:
+                break
+            await asyncio.sleep(pause_s)
+            first = self._attestor.recall(record)
+        return first
 
 
 def _is_of(freshness: Freshness, record: TaskRecord) -> bool:
@@ -130,6 +146,6 @@ def exe_path(actor: Actor) -> str:
     if actor.exe_fd is None:
         return ""
     try:
-        return str(Path(f"/proc/self/fd/{actor.exe_fd}").readlink())
+        return os.readlink(f"/proc/self/fd/{actor.exe_fd}")  # noqa: PTH115 - a Path costs more than the call
     except OSError:
         return ""

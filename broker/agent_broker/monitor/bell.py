@@ -13,7 +13,7 @@ from typing import Protocol
 
 from agent_broker.clock import Clock
 from agent_broker.errors import AgentBrokerError
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 
 RING_S = 2.0
 _ANSWER_S = 10.0
@@ -96,10 +96,9 @@ class BellRinger:
         self.problem = "" if back else f"the marks on decoys were removed, and {done}"
 
     def _tell(self, done: str) -> None:
-        incident = new_incident(
+        incident = incident_now(
+            self._clock,
             kind="monitor-tampered",
-            time_ns=self._clock.wall_ns(),
-            boot_ns=self._clock.boot_ns(),
             severity="critical",
             what=f"somebody removed the monitor's marks on decoys; {done}; opens in between were not seen",
             tier=self._tier,

@@ -33,7 +33,19 @@ class BlindAttestor:
         """Return 0: it is not known."""
         return 0
 
-    def recheck(self, _known: Freshness) -> Verdict:
+    def recheck_now(self, _known: Freshness) -> Verdict | None:
+        """Return Unknown."""
+        return self._unknown
+
+    async def recheck(self, _known: Freshness) -> Verdict:
+        """Return Unknown."""
+        return self._unknown
+
+    def confirm_now(self, _pidfd: int, _known: Freshness) -> Verdict | None:
+        """Return Unknown."""
+        return self._unknown
+
+    async def confirm(self, _pidfd: int, _known: Freshness) -> Verdict:
         """Return Unknown."""
         return self._unknown
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from agent_broker.errors import MisuseError
-from agent_broker.ids import Uid
+from agent_broker.ids import AgentName, Uid
 from agent_broker.monitor.mark import Mark
 from agent_broker.monitor.pattern import Wanted, is_glob, pattern_problem
 from agent_broker.toml_document import KeyPath, TomlDocument
@@ -47,7 +47,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may open it: names of ``[program.*]``."""
     without_agent: tuple[str, ...] = ()
     """Who may besides, if no enrolled agent is in its lineage; interpreters may stand here and nowhere else."""
-    agents: tuple[str, ...] = ()
+    agents: tuple[AgentName, ...] = ()
     """Enrolled agents whose main process may, as its owner."""
     but_not: tuple[str, ...] = ()
     """Patterns of names that don't count: ``*.pub``."""
@@ -115,7 +115,15 @@ def wanted_of(places: Iterable[Place], *, deny: bool) -> list[Wanted]:
     return [
         Wanted(
             each.pattern,
-            Mark(each.pattern, None, each.owner_uid, deny, role="credential", kind=each.entry.holds),
+            Mark(
+                each.pattern,
+                None,
+                each.owner_uid,
+                deny,
+                role="credential",
+                agents=each.entry.agents,
+                kind=each.entry.holds,
+            ),
             but_not=each.entry.but_not,
         )
         for each in places

@@ -10,10 +10,10 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from agent_broker.monitor.messages import (
     Answer,
     Attest,
     AttestSocket,
+    Confirm,
     DescribePid,
     FindOtherEnd,
     GetStatus,
@@ -34,8 +35,11 @@ from agent_broker.monitor.messages import (
     LetGoOn,
     LineageAnswer,
     MonitorStatus,
+    Mounted,
+    MountView,
     OtherEnd,
     ProvenanceAnswer,
+    Question,
     Recheck,
     Rejected,
     Reload,
@@ -70,7 +74,7 @@ class MonitorClient:
         self._socket: socket.socket | None = None
         self._full = asyncio.Lock()
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, _Waiter] = {}
         self._pushes: asyncio.Queue[IncidentPush | None] = asyncio.Queue()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
@@ -85,15 +89,30 @@ class MonitorClient:
 
     async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
         """Return what the monitor says of the process behind a pidfd; Unknown while the monitor is down."""
+        if known is not None:  # it waits for nobody's turn
+            return await self._verdict(Attest(next(self._numbers), known), pidfd)
         process = process_key(pidfd)
-        lane = Lane.SERVED if known is not None else self._standings.lane(process)
+        lane = self._standings.lane(process)
+        if lane is Lane.SERVED:
+            return await self._verdict(Attest(next(self._numbers), known), pidfd)
         async with self._turns.turn(process, lane):
             return await self._verdict(Attest(next(self._numbers), known), pidfd)
 
     async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
         """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
-        async with self._socket_turns.turn(inode, Lane.SERVED if known is not None else Lane.NEW):
+        if known is not None:
             return await self._verdict(AttestSocket(next(self._numbers), inode, known))
+        async with self._socket_turns.turn(inode, Lane.NEW):
+            return await self._verdict(AttestSocket(next(self._numbers), inode, None))
+
+    def ask_ahead(self, inode: int, known: Freshness) -> "AskedAhead | None":
+        """Ask now what attest_socket would ask, to be waited for later; None: now it can't be sent without waiting."""
+        request = AttestSocket(next(self._numbers), inode, known)
+        try:
+            is_sent = self._try_send(request)
+        except UnavailableError:
+            return None
+        return AskedAhead(self._expect_answer(request)) if is_sent else None
 
     async def other_end_of(self, inode: int) -> int:
         """Return the inode number of the unix socket that is connected to this one, in whatever namespace; 0: none.
@@ -108,6 +127,13 @@ class MonitorClient:
         """Return Unchanged if the process of this evidence still lives and runs the same image, else Unknown."""
         return await self._verdict(Recheck(next(self._numbers), known))
 
+    async def confirm(self, pidfd: int, known: Freshness) -> Verdict:
+        """Return Unchanged if the process of a pidfd still is what this evidence said, else Unknown.
+
+        Holds whatever became of the kernel's events, and looks at nothing but the kernel's numbers.
+        """
+        return await self._verdict(Confirm(next(self._numbers), known), pidfd)
+
     async def describe_pid(self, pid: int) -> LineageAnswer:
         """Return the recorded lineage of a live process, for display.
 
@@ -120,6 +146,10 @@ class MonitorClient:
     async def who_wrote(self, fd: int) -> Provenance:
         """Return who wrote an open file, for display. Raises as describe_pid."""
         return _expect(await self._ask(WhoWrote(next(self._numbers)), fd), ProvenanceAnswer).provenance
+
+    async def mount_view(self, fd: int) -> str:
+        """Have the file view mounted with a descriptor of /dev/fuse; return why it can't be. Raises as describe_pid."""
+        return _expect(await self._ask(MountView(next(self._numbers)), fd), Mounted).problem
 
     async def status(self) -> MonitorStatus:
         """Return how the monitor is. Raises as describe_pid."""
@@ -162,39 +192,62 @@ class MonitorClient:
         """Hang up; whoever waits for an answer gets none."""
         self._hang_up()
 
-    async def _verdict(self, request: Attest | AttestSocket | Recheck, pidfd: int | None = None) -> Verdict:
-        try:
-            return _expect(await self._ask(request, pidfd), VerdictAnswer).verdict
-        except UnavailableError:
-            return _DOWN
+    async def _verdict(self, request: Question, pidfd: int | None = None) -> Verdict:
+        return await _verdict_in(self._ask(request, pidfd))
 
     async def _ask(self, request: Request, pidfd: int | None = None) -> Answer:
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[request.id] = waiter
+        await self._send(request, pidfd)
         try:
-            await self._send(request, pidfd)
-            return await asyncio.wait_for(waiter, _TIMEOUT_S)
-        except TimeoutError as error:
-            raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+            return await self._expect_answer(request)
         finally:
-            self._waiting.pop(request.id, None)
+            self._forget(request)
+
+    def _expect_answer(self, request: Request) -> asyncio.Future[Answer]:
+        """Return what the answer to a question that was just sent is put into, or that none came in time."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        deadline = loop.call_later(_TIMEOUT_S, self._give_up, request.id)  # a third of what asyncio.timeout() costs
+        self._waiting[request.id] = _Waiter(waiter, deadline)
+        return waiter
+
+    def _forget(self, request: Request) -> None:
+        kept = self._waiting.pop(request.id, None)
+        if kept is not None:
+            kept.deadline.cancel()
+
+    def _give_up(self, number: int) -> None:
+        kept = self._waiting.pop(number, None)
+        if kept is not None and not kept.answer.done():
+            kept.answer.set_exception(_down())
 
     async def _send(self, request: Request, pidfd: int | None = None) -> None:
         loop = asyncio.get_running_loop()
+        while not self._try_send(request, pidfd):
+            await self._until_room(loop, self._connected())
+
+    def _try_send(self, request: Request, pidfd: int | None = None) -> bool:
+        """Send without waiting; return whether there was room."""
         data = self._encoder.encode(request)
-        descriptors = [] if pidfd is None else [pidfd]
-        while True:
-            connection = self._connected()
-            try:
-                socket.send_fds(connection, [data], descriptors)
-            except BlockingIOError:
-                async with self._full:  # one waits for room; the loop knows one writer a socket
-                    await _writable(loop, connection)
-            except OSError as error:
-                self._hang_up()
-                raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+        connection = self._connected()
+        try:
+            if pidfd is None:
+                connection.send(data)
             else:
-                return
+                socket.send_fds(connection, [data], [pidfd])
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._hang_up()
+            raise _down() from error
+        return True
+
+    async def _until_room(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+        try:
+            # one waits for room at a time: the loop knows one writer a socket
+            async with asyncio.timeout(_TIMEOUT_S), self._full:
+                await _writable(loop, connection)
+        except TimeoutError as error:
+            raise _down() from error
 
     def _connected(self) -> socket.socket:
         if self._socket is not None:
@@ -204,7 +257,7 @@ class MonitorClient:
             connection.connect(os.fspath(self._path))
         except OSError as error:
             connection.close()
-            raise UnavailableError(_DOWN.reason, next_step=_DOWN.next_step) from error
+            raise _down() from error
         self._socket = connection
         asyncio.get_running_loop().add_reader(connection, self._read)
         return connection
@@ -222,6 +275,8 @@ class MonitorClient:
                 self._hang_up()
                 return
             self._take(data)
+            if not self._waiting:
+                return  # nothing is to come, most likely; if so, the loop calls again
 
     def _take(self, data: bytes) -> None:
         try:
@@ -232,19 +287,43 @@ class MonitorClient:
         if isinstance(answer, IncidentPush):
             self._pushes.put_nowait(answer)
             return
-        waiter = self._waiting.get(answer.id)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(answer)
+        kept = self._waiting.pop(answer.id, None)
+        if kept is None:
+            return
+        kept.deadline.cancel()
+        if not kept.answer.done():
+            kept.answer.set_result(answer)
 
     def _hang_up(self) -> None:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
-        for waiter in self._waiting.values():
-            if not waiter.done():
-                waiter.set_exception(UnavailableError(_DOWN.reason, next_step=_DOWN.next_step))
+        for kept in self._waiting.values():
+            kept.deadline.cancel()
+            if not kept.answer.done():
+                kept.answer.set_exception(_down())
+        self._waiting.clear()
         self._pushes.put_nowait(None)
+
+
+class _Waiter(NamedTuple):
+    """Somebody who waits for an answer, and until when."""
+
+    answer: asyncio.Future[Answer]
+    deadline: asyncio.TimerHandle
+
+
+class AskedAhead:
+    """A question that is under way; nobody needs to wait for its answer."""
+
+    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+        self._answer = answer
+        answer.add_done_callback(_is_noted)
+
+    async def verdict(self) -> Verdict:
+        """Return the answer; Unknown if the monitor gives none."""
+        return await _verdict_in(self._answer)
 
 
 class PidfdCaller:
@@ -277,6 +356,23 @@ def _expect(answer: Answer, kind: type[_Kind]) -> _Kind:
     if isinstance(answer, Rejected):
         raise MisuseError(f"the monitor refused: {answer.reason}")
     raise UnavailableError("the monitor gave another answer than was asked for")
+
+
+async def _verdict_in(answer: Awaitable[Answer]) -> Verdict:
+    try:
+        return _expect(await answer, VerdictAnswer).verdict
+    except UnavailableError:
+        return _DOWN
+
+
+def _is_noted(answer: asyncio.Future[Answer]) -> None:
+    """An answer that nobody waits for may be an error: asyncio shall not complain of it."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _down() -> UnavailableError:
+    return UnavailableError(_DOWN.reason, next_step=_DOWN.next_step)
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:

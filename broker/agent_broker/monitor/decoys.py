@@ -29,16 +29,17 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 
 from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Verdict
+from agent_broker.kernel.maps import TaskRecord
 from agent_broker.monitor import fanotify
 from agent_broker.monitor.actor import Actor, Actors
 from agent_broker.monitor.credentials import Credentials, Opener
 from agent_broker.monitor.detection import DENIED, ONLY_SEEN, SERVED, is_exempt
 from agent_broker.monitor.fanotify import FAN_ALLOW, FAN_DENY, Group, OpenEvent
 from agent_broker.monitor.fingerprint import hold, is_alive
+from agent_broker.monitor.giving_way import GivingWay
 from agent_broker.monitor.glimpse import Glimpse, glimpse
 from agent_broker.monitor.intake import Intake, Opened
 from agent_broker.monitor.mark import Mark
@@ -51,6 +52,9 @@ _LEFT_INODES = 4096  # of other files that were moved away, in all
 
 Inode = tuple[int, int]
 """st_dev and st_ino: ours and the event's descriptor are asked by the same stat, so they agree on every file system."""
+
+_Found = tuple[OpenEvent, Mark | None, TaskRecord | None]
+"""An event, what was opened (None: nothing that is reported), and the opener's numbers."""
 
 _RING_TRIES = 200
 _RING_PAUSE_S = 0.01  # without an answer to wait for, an event comes when the listener is scheduled
@@ -193,25 +197,49 @@ class DecoyListener:
 
         The bell's own event is what ends it, not the flag: whoever rings waits for the answer.
         """
-        rung = False
+        rung, way = False, GivingWay()
         while not rung:
             events = self._read()
             rung = self._stopping and any(self._is_bell(event_fd) for _, event_fd, _, _ in events)
-            finished: list[int] = []
-            rest = [event for event in events if not self._attempt(self._serve_again, event, finished)]
-            _close_all(finished)
-            for event in rest:
-                self._attempt(self._serve, event)
+            others = self._answer_repeats(events)
+            for found in others:
+                self._serve(*found)
+            way.answered(len(events) - len(others))
 
-    def _attempt(self, serve: Callable[..., bool], event: OpenEvent, *arguments: object) -> bool:
-        """Return what ``serve`` does; True if it failed: then the opener is answered here."""
+    def _answer_repeats(self, events: list[OpenEvent]) -> list[_Found]:
+        """Count and answer whoever does what it did a moment ago; return the others."""
+        repeats: list[OpenEvent] = []
+        others: list[_Found] = []
+        for event in events:
+            try:
+                mark, record = self._look_up(event)
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
+                self._failed(event, error)
+                continue
+            if mark is not None and not mark.deny and self._intake.join(mark, record):
+                repeats.append(event)
+            else:
+                others.append((event, mark, record))
         try:
-            return serve(event, *arguments)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, others wait for this thread
-            _log.exception("an opener of a decoy was answered, and not looked at")
-            self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
-            self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
-            return True
+            if self._permission:
+                self._group.allow_all([event_fd for _, event_fd, _, _ in repeats])
+        except OSError as error:
+            for event in repeats:
+                self._failed(event, error)
+        _close_all([fd for _, event_fd, _, pidfd in repeats for fd in (event_fd, pidfd) if fd >= 0])
+        return others
+
+    def _serve(self, event: OpenEvent, mark: Mark | None, record: TaskRecord | None) -> None:
+        try:
+            self._serve_first(event, mark, record)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(event, error)
+
+    def _failed(self, event: OpenEvent, error: Exception) -> None:
+        """Answer whoever could not be served, and say so."""
+        _log.exception("an opener of a decoy was answered, and not looked at")
+        self._answer(event[1], FAN_DENY if self._denying else FAN_ALLOW)
+        self._in_loop(self._reporter.missed, f"the opener could not be looked at ({error})")
 
     def _read(self) -> list[OpenEvent]:
         try:
@@ -222,45 +250,36 @@ class DecoyListener:
             time.sleep(_PAUSE_S)
             return []
 
-    def _serve_again(self, event: OpenEvent, finished: list[int]) -> bool:
-        """Answer who does what it did a moment ago; False: it must be looked at. Leaves descriptors to be closed."""
+    def _look_up(self, event: OpenEvent) -> tuple[Mark | None, TaskRecord | None]:
+        """Return what was opened (None: forgotten, or moved away too long ago), and the opener's numbers."""
         _, event_fd, pid, pidfd = event
         if event_fd < 0 or pid == self._own_pid:
-            return False
-        mark = self._mark_of(event_fd)
-        if mark is None or mark.deny or not self._intake.join(mark, self._actors.snapshot(pidfd)):
-            return False
-        self._answer(event_fd, FAN_ALLOW)
-        finished.append(event_fd)
-        if pidfd >= 0:
-            finished.append(pidfd)
-        return True
+            return None, None
+        return self._marks.get(_inode_of(event_fd)), self._actors.snapshot(pidfd)
 
-    def _serve(self, event: OpenEvent) -> bool:
+    def _serve_first(self, event: OpenEvent, mark: Mark | None, record: TaskRecord | None) -> None:
         """Do what must be done while the opener waits; leave the rest to the loop."""
         _, event_fd, pid, pidfd = event
         if event_fd < 0:
             self._in_loop(self._reporter.missed, "too many events at once")
-            return True
+            return
         if pid == self._own_pid:
             self._heard += os.path.sameopenfile(event_fd, self._bell)
             self._answer(event_fd, FAN_ALLOW)
             _close_all([event_fd, pidfd])
-            return True
-        mark = self._mark_of(event_fd)
-        actor = Actor(pid, pidfd, self._actors.snapshot(pidfd), hold(pid))
-        if actor.record is None and actor.exe_fd is not None and not is_alive(pidfd):
+            return
+        actor = Actor(pid, pidfd, record, hold(pid))
+        if record is None and actor.exe_fd is not None and not is_alive(pidfd):
             os.close(actor.exe_fd)  # it was killed while it waited: nothing says whose executable this is
             actor.exe_fd = None
         self._answer(event_fd, self._strict_response(mark, actor) if mark is not None and mark.deny else FAN_ALLOW)
-        opened_as = _path_of(event_fd)
-        os.close(event_fd)
         if mark is None or mark.role == "config":
+            os.close(event_fd)
             actor.close()
-        else:
-            actor.glimpse = self._glimpse(actor)
-            self._intake.put(mark, opened_as, actor)
-        return True
+            return
+        actor.glimpse = self._glimpse(actor)
+        self._intake.put(mark, _path_of(event_fd), actor)
+        os.close(event_fd)
 
     def _glimpse(self, actor: Actor) -> Glimpse | None:
         """Look at a process that need not wait for that; nothing if it has become another image meanwhile."""
@@ -290,10 +309,6 @@ class DecoyListener:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             _log.warning("the event loop ended before the decoy listener: an open was answered and is not reported")
-
-    def _mark_of(self, event_fd: int) -> Mark | None:
-        """Return what the opened file is marked as; None: forgotten meanwhile, or moved away too long ago."""
-        return self._marks.get(_inode_of(event_fd))
 
     def _is_bell(self, event_fd: int) -> bool:
         return self._stopping and event_fd >= 0 and os.path.sameopenfile(event_fd, self._bell)
@@ -344,7 +359,7 @@ def _inode_of(fd: int) -> Inode:
 
 
 def _path_of(fd: int) -> str:
-    return str(Path(f"/proc/self/fd/{fd}").readlink())
+    return os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 - a Path costs more than the call
 
 
 def _close_all(fds: list[int]) -> None:

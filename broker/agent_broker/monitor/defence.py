@@ -12,7 +12,7 @@ from agent_broker.identity.attest import Attestor
 from agent_broker.identity.registry import Enrollment
 from agent_broker.ids import Epoch, Pid
 from agent_broker.kernel.maps import TaskRecord
-from agent_broker.kernel.sensor import CoreSensor
+from agent_broker.kernel.sensor import KernelSensor
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.actor import Actors
 from agent_broker.monitor.blind import BlindAttestor
@@ -34,7 +34,7 @@ class Defence:
         self,
         *,
         heartbeat: Heartbeat,
-        sensor: CoreSensor | None,
+        sensor: KernelSensor | None,
         store: Store,
         attestor: Attestor | BlindAttestor,
         publish: Publish,

@@ -6,14 +6,15 @@ The law of decoys:
    nobody else: not its children, not another agent, not another user.
 2. Root without an agent in its lineage (a backup, an administrator's grep) is reported as ``info``; if its lineage is
    not known, as ``warning``, since it could be an agent's ``sudo``. Root may replace a decoy: enrolment does.
-3. A new version in the place of the enrolled agent (identity.updated) is no agent, and a ``warning``: whoever updates
-   their agent, and starts it before it is approved, is not an intruder.
+3. A new version in the place of the enrolled agent (identity.updated) is not exempt, and a ``warning``: whoever
+   updates their agent, and starts it before it is approved, is not an intruder.
 4. Everybody else is ``critical``. Unknown is not exempt: the sentence says why the opener could not be identified.
 5. Names in sentences come from an attacker: they are cut, and what is not printable ASCII is escaped.
 
 The law of credential paths (who may open one is monitor.credentials' to say; this is about everybody else): whoever
 is, or descends from, an enrolled agent is ``critical``, root without an agent is ``info``, everybody else a
-``warning``: also if the lineage is unknown, since programs of the user's own open their own credentials all day.
+``warning``: also if the lineage is unknown, since programs of the user's own open their own credentials all day. So is
+a new version of the agent whose own file it is.
 """
 
 from dataclasses import dataclass
@@ -68,15 +69,21 @@ class Gist:
 
 
 def is_exempt(verdict: Verdict, decoy: Mark) -> bool:
-    """Whether the actor is the agent that the decoy belongs to, and nothing speaks against it."""
+    """Whether the actor is the agent, or the tool, that the decoy belongs to, and nothing speaks against it."""
     if not isinstance(verdict, Evidence) or verdict.taints:
         return False
-    principal = verdict.principal
+    principal, tool = verdict.principal, verdict.tool
+    if decoy.owner_uid != verdict.uid:
+        return False
+    if principal is not None and principal.is_caller and principal.agent == decoy.agent:
+        return principal.owner_uid == verdict.uid
+    # a tool that opens its own files itself, as ssh does to see whether an identity is there
     return (
-        principal is not None
-        and principal.is_caller
-        and principal.agent == decoy.agent
-        and principal.owner_uid == decoy.owner_uid == verdict.uid
+        tool is not None
+        and (not tool.problem or tool.exec_id == verdict.freshness.exec_id)  # how it would ask is not the question
+        and tool.proc_id == verdict.freshness.proc_id
+        and tool.tool == decoy.agent
+        and tool.owner_uid == verdict.uid
     )
 
 
@@ -193,15 +200,12 @@ def _weigh(decoy: Mark, verdict: Verdict) -> tuple[str, Updated | None]:
 
 def _updated(decoy: Mark, verdict: Verdict) -> Updated | None:
     """Return what the actor itself is a new version of, if that is the decoy's own agent."""
-    if (
-        not isinstance(verdict, Evidence)
-        or verdict.principal is not None
-        or decoy.enrollment is None
-        or decoy.agent is None
-    ):
+    if not isinstance(verdict, Evidence):
         return None
-    found = find_updated(verdict, decoy.agent, (decoy.enrollment,))
-    return found if found is not None and found.image is verdict.caller else None
+    enrollments = () if decoy.enrollment is None else (decoy.enrollment,)
+    names = decoy.agents if decoy.agent is None else (decoy.agent,)
+    found = next(filter(None, (find_updated(verdict, name, enrollments) for name in names)), None)
+    return found if found is not None and found.is_caller else None
 
 
 def _actor(verdict: Verdict, pid: int) -> str:

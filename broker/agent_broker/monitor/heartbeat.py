@@ -24,7 +24,7 @@ from agent_broker.clock import Clock
 from agent_broker.errors import UnavailableError
 from agent_broker.kernel.events import Event, Exec, Exit, Fork, Strings, Taint
 from agent_broker.kernel.maps import Losses, TaskRecord
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 
 BEAT_S = 1.0
 FRESH_S = 3.0
@@ -210,14 +210,13 @@ class Heartbeat:
 
 def decide_blind(reason: str, clock: Clock, tier: str) -> Incident:
     """Return the incident of a kernel side that was taken away."""
-    return new_incident(
+    return incident_now(
+        clock,
         kind="monitor-tampered",
-        time_ns=clock.wall_ns(),
         severity="critical",
         what=f"{reason}; nothing is released until the monitor was restarted",
         tier=tier,
         action="refused",
-        boot_ns=clock.boot_ns(),
         next_step="only root can do this: find out who was root; restart the monitor, then the agents",
     )
 

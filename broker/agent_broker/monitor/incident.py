@@ -1,17 +1,18 @@
 """One record an incident: what a person needs to act on, made once, stored and shown as it is."""
 
 import uuid
-from typing import Final, TypedDict, Unpack
+from typing import Final, NotRequired, TypedDict, Unpack
 
 from msgspec import Struct
 
+from agent_broker.clock import Clock
 from agent_broker.ids import AgentName, Epoch, ProcId, Sha256
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.frameworks import Frameworks, frameworks_of
 
 # An incident must fit one message (monitor.messages), or a lineage made long on purpose would keep it from being told:
-# a step has at most 3.6 KB, with every byte of its names escaped (kernel.wire, lineage.text).
-_FIRST_STEPS = 20
+# a step has at most 3.7 KB, with every byte of its names escaped (kernel.wire, lineage.text).
+_FIRST_STEPS = 19
 _LAST_STEPS = 8
 
 SEVERITIES: Final = ("info", "warning", "critical")
@@ -101,12 +102,22 @@ class Details(TypedDict, total=False):
     next_step: str
     epoch: Epoch
     offenders: tuple[ProcId, ...]
-    boot_ns: int
     role: str
     holds: str
     offender: Offender | None
     session: str
     changes: tuple[str, ...]
+
+
+class Facts(Details):
+    """What every incident has, but for its time."""
+
+    kind: str
+    severity: str
+    what: str
+    tier: str
+    action: str
+    lineage: NotRequired[tuple[Step, ...]]
 
 
 def new_incident(  # noqa: PLR0913 - one record, named arguments only
@@ -118,6 +129,7 @@ def new_incident(  # noqa: PLR0913 - one record, named arguments only
     tier: str,
     action: str,
     lineage: tuple[Step, ...] = (),
+    boot_ns: int = 0,
     **details: Unpack[Details],
 ) -> Incident:
     """Make an incident with a fresh id and its kind's framework identifiers; ``what`` says if steps were left out."""
@@ -136,5 +148,11 @@ def new_incident(  # noqa: PLR0913 - one record, named arguments only
         lineage=lineage,
         frameworks=frameworks_of(kind),
         last_ns=time_ns,
+        boot_ns=boot_ns,
         **details,
     )
+
+
+def incident_now(clock: Clock, **facts: Unpack[Facts]) -> Incident:
+    """Make an incident of what happens at this moment, by both clocks; otherwise as ``new_incident``."""
+    return new_incident(time_ns=clock.wall_ns(), boot_ns=clock.boot_ns(), **facts)

@@ -4,11 +4,14 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from agent_broker.errors import UnavailableError
 from agent_broker.ids import Pid
-from agent_broker.kernel.events import Event
-from agent_broker.kernel.sensor import CoreSensor
+from agent_broker.kernel.bcc.sensor import BccSensor, Offsets
+from agent_broker.kernel.events import Event, FileFacts
+from agent_broker.kernel.pins import is_denying
+from agent_broker.kernel.sensor import CoreSensor, KernelSensor
 from agent_broker.lineage.store import Store
 from agent_broker.lineage.text import plain
 
@@ -16,9 +19,26 @@ _POLL_S = 0.02
 """How long an event may wait in the ring when few come (bpf/maps.h, WAKE_AT_BYTES); attesting drains it at once."""
 
 
+class Backend(NamedTuple):
+    """Who makes the kernel side's programs."""
+
+    name: str
+    """``core`` or ``bcc``."""
+    offsets: Offsets = "auto"
+    """Where bcc learns the fields of kernel structures."""
+
+
+CORE: Final = Backend("core")
+
+
 def load_sensor(
-    store: Store, sink: Callable[[Event], None], ring_bytes: int, pins: Path
-) -> tuple[CoreSensor | None, str]:
+    store: Store,
+    sink: Callable[[Event], None],
+    ring_bytes: int,
+    pins: Path,
+    *,
+    backend: Backend = CORE,
+) -> tuple[KernelSensor | None, str]:
     """Return the sensor, or why there is none.
 
     Args:
@@ -26,16 +46,30 @@ def load_sensor(
         sink: takes the events.
         ring_bytes: size of the event ring.
         pins: where programs that outlive this process are pinned.
+        backend: who makes the kernel side's programs.
     """
+    sensor: KernelSensor
     try:
-        sensor = CoreSensor(sink, ring_bytes=ring_bytes, pins=pins)
+        if backend.name == "bcc":
+            sensor = _load_bcc(sink, ring_bytes, pins, backend.offsets)
+        else:
+            sensor = CoreSensor(sink, ring_bytes=ring_bytes, pins=pins)
     except UnavailableError as error:
         return None, error.explain()
     store.link_seeded()
     return sensor, ""
 
 
-async def drain(sensor: CoreSensor | None, also: Callable[[], None] | None) -> None:
+def _load_bcc(sink: Callable[[Event], None], ring_bytes: int, pins: Path, offsets: Offsets) -> KernelSensor:
+    if is_denying(pins):
+        raise UnavailableError(
+            "programs of the backend core still deny in the kernel, and the backend bcc can't take them over",
+            next_step="agent-broker monitor --release-pins, then start the monitor again",
+        )
+    return BccSensor(sink, ring_bytes=ring_bytes, offsets=offsets)
+
+
+async def drain(sensor: KernelSensor | None, also: Callable[[], None]) -> None:
     """Take kernel events before the ring fills, until cancelled; attesting does so too.
 
     Args:
@@ -51,28 +85,31 @@ async def drain(sensor: CoreSensor | None, also: Callable[[], None] | None) -> N
         while True:
             await asyncio.sleep(_POLL_S)
             sensor.consume()
-            if also is not None:
-                also()
+            also()
     finally:
         loop.remove_reader(sensor.epoll_fd)
 
 
-def watch_endpoints(sensor: CoreSensor, port: int, socket: Path) -> bool:
+def watch_endpoints(sensor: KernelSensor, port: int, socket: Path, sign_socket: Path) -> bool:
     """Have the kernel note who writes on the broker's connections; say whether it can.
 
-    The socket's name is made anew by each broker that starts: to be called at each reload and each subscription.
+    The sockets' names are made anew by each broker that starts: to be called at each reload and each subscription.
     """
+    return sensor.watch_endpoints(port, _numbers_of(sensor, socket), _numbers_of(sensor, sign_socket))
+
+
+def _numbers_of(sensor: KernelSensor, name: Path) -> FileFacts | None:
     try:
-        fd = os.open(socket, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(name, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:  # the broker was not started yet
-        return sensor.watch_endpoints(port, None)
+        return None
     try:
-        return sensor.watch_endpoints(port, sensor.own_file(fd).file)
+        return sensor.own_file(fd).file
     finally:
         os.close(fd)
 
 
-def protect(sensor: CoreSensor, pid: int) -> None:
+def protect(sensor: KernelSensor, pid: int) -> None:
     """Count a process among our daemons: who signals it, or takes hold of it, is told or denied."""
     try:
         pidfd = os.pidfd_open(pid)

@@ -26,5 +26,7 @@ class Mark:
     role: Role = "decoy"
     shared: bool = False
     """A decoy in a file that holds entries of the owner's too: who may open such a file may open it."""
+    agents: tuple[AgentName, ...] = ()
+    """Of a credential path: the agents whose own file it is."""
     kind: str = ""
     """What it holds, or seems to hold: a kind of honeytoken or of the catalogue (``aws-profile``)."""

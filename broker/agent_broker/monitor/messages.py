@@ -45,6 +45,17 @@ class Recheck(Struct, frozen=True, tag="recheck"):
     known: Freshness
 
 
+class Confirm(Struct, frozen=True, tag="confirm"):
+    """Is the process behind the pidfd that came with this message still what this evidence said?
+
+    By the kernel's own record of it: no event is needed for the answer, so one that was lost is no matter, and nothing
+    looks into the process.
+    """
+
+    id: int
+    known: Freshness
+
+
 class DescribePid(Struct, frozen=True, tag="describe-pid"):
     """The recorded lineage of a live pid, for display only."""
 
@@ -75,6 +86,12 @@ class WhoWrote(Struct, frozen=True, tag="who-wrote"):
     id: int
 
 
+class MountView(Struct, frozen=True, tag="mount-view"):
+    """Mount the file view with the descriptor of /dev/fuse that came with this message, for as long as I live."""
+
+    id: int
+
+
 class GetStatus(Struct, frozen=True, tag="get-status"):
     """How is the monitor?"""
 
@@ -95,7 +112,7 @@ class Acknowledge(Struct, frozen=True, tag="acknowledge"):
 
 
 class VerdictAnswer(Struct, frozen=True, tag="verdict"):
-    """Answers Attest, AttestSocket and Recheck."""
+    """Answers Attest, AttestSocket, Recheck and Confirm."""
 
     id: int
     verdict: Evidence | Unknown | Unchanged
@@ -121,6 +138,13 @@ class ProvenanceAnswer(Struct, frozen=True, tag="provenance"):
 
     id: int
     provenance: Provenance
+
+
+class Mounted(Struct, frozen=True, tag="mounted"):
+    """Answers MountView; ``problem``: why it is not, or empty."""
+
+    id: int
+    problem: str
 
 
 class WentOn(Struct, frozen=True, tag="went-on"):
@@ -161,12 +185,18 @@ class MonitorStatus(Struct, frozen=True, tag="status"):
     problems: tuple[str, ...]
     sight: Sight = Sight()
     """What is denied or seen of attacks on a running agent."""
+    backend: str = "core"
+    """Who made the programs of the kernel side (config, ``[sensor]``)."""
+    offsets: str = ""
+    """Where they learnt the fields of kernel structures: ``btf`` or ``headers``; empty: none are loaded."""
     credentials_watched: int = 0
     """Files at credential paths that are marked now."""
     blind: str = ""
     """Why the kernel side is not believed now (monitor.heartbeat); empty: it was proven to report."""
     proven_age_ns: int = -1
     """How long ago that was; below 0: never."""
+    why_not_denied: str = ""
+    """Why the kernel denies nothing by itself, in its own words; empty: it does, or nothing is loaded."""
 
 
 class IncidentPush(Struct, frozen=True, tag="incident"):
@@ -184,13 +214,18 @@ class Rejected(Struct, frozen=True, tag="rejected"):
     reason: str
 
 
+Question = Attest | AttestSocket | Recheck | Confirm
+"""What a verdict answers."""
+
 Request = (
     Attest
     | AttestSocket
     | FindOtherEnd
     | Recheck
+    | Confirm
     | DescribePid
     | WhoWrote
+    | MountView
     | Reload
     | GetStatus
     | Subscribe
@@ -207,4 +242,5 @@ Answer = (
     | IncidentPush
     | Rejected
     | WentOn
+    | Mounted
 )

@@ -42,11 +42,23 @@ class ProvenAttestor:
         """See Attestor. The kernel's present tables, whatever became of its events."""
         return self._attestor.other_end_of(inode)
 
-    def recheck(self, known: Freshness) -> Verdict:
+    def recheck_now(self, known: Freshness) -> Verdict | None:
+        """See Attestor; None also if a beat must be waited for."""
+        return self._attestor.recheck_now(known) if self._heartbeat.is_fresh else None
+
+    async def recheck(self, known: Freshness) -> Verdict:
         """See Attestor."""
-        if not self._heartbeat.is_fresh:
-            return _unknown(self._heartbeat.problem)
-        return self._attestor.recheck(known)
+        problem = await self._heartbeat.prove()
+        return _unknown(problem) if problem else await self._attestor.recheck(known)
+
+    def confirm_now(self, pidfd: int, known: Freshness) -> Verdict | None:
+        """See Attestor.confirm; None: a beat must be waited for."""
+        return self._attestor.confirm(pidfd, known) if self._heartbeat.is_fresh else None
+
+    async def confirm(self, pidfd: int, known: Freshness) -> Verdict:
+        """See Attestor."""
+        problem = await self._heartbeat.prove()
+        return _unknown(problem) if problem else self._attestor.confirm(pidfd, known)
 
     def snapshot(self, pidfd: int) -> TaskRecord | None:
         """See Attestor."""

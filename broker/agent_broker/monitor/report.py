@@ -4,8 +4,9 @@ In this order:
 1. What the recorded lineage could not tell at once is asked again, with waiting (an agent whose hash is not taken
    yet); monitor.actor says when the second answer counts. What the same program does meanwhile is counted with it.
 2. The event is folded into the incident of its line (monitor.fold).
-3. If that makes a new incident or a worse one: the executable's hash is taken, bounded (monitor.fingerprint), and its
-   package is looked up. Then the incident is published, complete. Repeats are published as its revisions.
+3. If that makes a new incident or a worse one: the executable's hash is taken, bounded (monitor.fingerprint), its
+   ancestors' too (monitor.ancestors), and its package is looked up. Then the incident is published, complete. Repeats
+   are published as its revisions.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from agent_broker.ids import Epoch
 from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import Actor, Actors, exe_path
+from agent_broker.monitor.ancestors import Ancestors
 from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open, gist_of
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
 from agent_broker.monitor.fold import PER_FAMILY, Folder, Seen
@@ -106,6 +108,7 @@ class Reporter:
         self._watcher = watcher
         self._actors = actors
         self._fingerprints = fingerprints
+        self._ancestors = Ancestors(fingerprints)
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[_Program, dict[_Deed, Event]] = {}
@@ -180,7 +183,7 @@ class Reporter:
     def _complete(self, incident_id: str, incident: Incident, event: Event, known: Fingerprint | None) -> None:
         """Find out what is not known yet, if there is time, and tell."""
         package = self._known_package(event)
-        if known is not None and package is not None:
+        if known is not None and package is not None and self._ancestors.is_done(steps_of(event.verdict)):
             self._tell(incident_id, incident, event, (known, package[0]))
         elif len(self._tasks) >= MAX_PENDING:
             self._tell(incident_id, incident, event, (known or Fingerprint(None, _HURRIED), None))
@@ -191,7 +194,8 @@ class Reporter:
         found: _Found = known or Fingerprint(None, _FAILED), None
         try:
             path = exe_path(event.actor)  # before its descriptor is given away
-            found = await asyncio.gather(self._fingerprint(event, known), self._package(path, event))
+            own = asyncio.gather(self._fingerprint(event, known), self._package(path, event))
+            found, _ = await asyncio.gather(own, self._ancestors.look(steps_of(event.verdict)))
         except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
             _log.exception("the details of an event on %s are missing", event.decoy.path)
         finally:
@@ -208,6 +212,7 @@ class Reporter:
             id=incident.id,
             time_ns=incident.time_ns,
             boot_ns=incident.boot_ns,
+            lineage=self._ancestors.named(complete.lineage),
             offender=offender_of(event.actor.glimpse, steps, str(package or "")),
             session=self._watcher.session_of(steps),
         )

@@ -1,4 +1,4 @@
-"""Looks at every interpreted agent as soon as its exec is heard of, and keeps the watch on the packages drained.
+"""Looks at every interpreted agent or tool as soon as its exec is heard of, and keeps the packages' watch drained.
 
 The path of a script is worth most right after the exec (identity.scripts); nobody need ask first.
 """
@@ -51,7 +51,7 @@ class ScriptStarts:
     async def take_over(self, agents: AgentTable) -> tuple[str, ...]:
         """Watch and hash the packages of these agents; return a sentence for each problem."""
         self.agents = agents
-        return await self.scripts.prepare(agents.known)
+        return await self.scripts.prepare((*agents.known, *agents.tools))
 
     def drain(self) -> None:
         """Take what happened to the packages, before the kernel's queue fills."""
@@ -70,7 +70,8 @@ class ScriptStarts:
         image, captured = self._store.image(exec_id), self._store.captured(exec_id)
         if image is None or captured is None:
             return
-        for known in self.agents.candidates(image, image.uid):
+        uid = image.uid
+        for known in (*self.agents.candidates(image, uid), *self.agents.tool_candidates(image, uid)):
             if known.binary.script is not None and len(self._looks) < _MAX_LOOKS:
                 look = self._loop.create_task(self.scripts.examine(image, captured, known))
                 self._looks.add(look)

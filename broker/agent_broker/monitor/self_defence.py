@@ -17,7 +17,7 @@ from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.lineage.text import plain
 from agent_broker.monitor.detection import CRITICAL, DENIED, INFO, ONLY_SEEN, printable
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now, new_incident
 from agent_broker.monitor.tamper import Recaller
 
 MAX_TOLD = 64  # of one monitor's life and one kind: a flood says nothing new
@@ -58,9 +58,9 @@ class SelfReporter:
             return
         self._missed = True
         self._publish(
-            new_incident(
+            incident_now(
+                self._clock,
                 kind="monitor-tampered",
-                time_ns=self._clock.wall_ns(),
                 severity=CRITICAL,
                 what=f"what was done to the monitor or the broker is not wholly known: {reason}",
                 tier=self._tier,
@@ -110,6 +110,19 @@ class SelfReporter:
 
 def _is_a_look(event: Denial) -> bool:
     return not event.denied and event.operation in {wire.OPERATION_MAP, wire.OPERATION_PROGRAM}
+
+
+def decide_damage(what: str, clock: Clock, tier: str) -> Incident:
+    """Return the incident of the monitor's own files that were not as it had left them."""
+    return incident_now(
+        clock,
+        kind="monitor-tampered",
+        severity=CRITICAL,
+        what=f"{what}; incidents that no broker had stored may be missing",
+        tier=tier,
+        action=ONLY_SEEN,
+        next_step="only root, or a failing disk, can do this: compare the file with agent-broker alerts --all",
+    )
 
 
 def _did(event: Denial) -> str:

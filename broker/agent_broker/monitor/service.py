@@ -6,12 +6,10 @@ others run as tasks, so that a long hash holds nobody up. Every descriptor that 
 
 import asyncio
 import logging
-import os
 import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
@@ -27,6 +25,7 @@ from agent_broker.monitor.messages import (
     Answer,
     Attest,
     AttestSocket,
+    Confirm,
     DescribePid,
     FindOtherEnd,
     GetStatus,
@@ -34,8 +33,11 @@ from agent_broker.monitor.messages import (
     LetGoOn,
     LineageAnswer,
     MonitorStatus,
+    Mounted,
+    MountView,
     OtherEnd,
     ProvenanceAnswer,
+    Question,
     Recheck,
     Rejected,
     Reload,
@@ -52,7 +54,6 @@ from agent_broker.monitor.spool import Spool
 _LOG = logging.getLogger(__name__)
 
 _PEERCRED: Final = struct.Struct("3i")
-_BACKLOG: Final = 16
 _WINDOW: Final = 16
 """Incidents sent ahead of their acknowledgement: with the longest lineage each, they fit a socket's buffer."""
 _BATCH: Final = 64
@@ -84,7 +85,19 @@ class AttestorPort(Protocol):
         """See Attestor."""
         ...
 
-    def recheck(self, known: Freshness) -> Verdict:
+    def recheck_now(self, known: Freshness) -> Verdict | None:
+        """See Attestor."""
+        ...
+
+    async def recheck(self, known: Freshness) -> Verdict:
+        """See Attestor."""
+        ...
+
+    def confirm_now(self, pidfd: int, known: Freshness) -> Verdict | None:
+        """See Attestor.confirm; None: it must be waited for."""
+        ...
+
+    async def confirm(self, pidfd: int, known: Freshness) -> Verdict:
         """See Attestor."""
         ...
 
@@ -116,11 +129,12 @@ class Service:
         subscribed: Callable[[int], None] = lambda _: None,
         who_wrote: Callable[[int], Provenance] = lambda _: _NOT_WATCHED,
         let_go_on: Callable[[Epoch, tuple[ProcId, ...]], int] = lambda _epoch, _ids: 0,
+        mount_view: Callable[[int, int], str] = lambda _fd, _pid: "this monitor mounts nothing",
     ) -> None:
         """Take the parts; the listener is closed with the service.
 
         Args:
-            listener: of ``bind_monitor_socket``.
+            listener: of ``listener.bind_monitor_socket``.
             broker_uid: who may ask besides root.
             attestor: who knows.
             spool: incidents for subscribers.
@@ -129,6 +143,7 @@ class Service:
             subscribed: called with the pid of who subscribes: a broker has started.
             who_wrote: says who wrote the file behind a descriptor.
             let_go_on: continues what this monitor stopped; returns how many.
+            mount_view: mounts the file view with a descriptor, for the process of a pid; returns why it can't.
         """
         self._listener = listener
         self._broker_uid = broker_uid
@@ -139,6 +154,7 @@ class Service:
         self._subscribed = subscribed
         self._who_wrote = who_wrote
         self._let_go_on = let_go_on
+        self._mount_view = mount_view
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
         self._connections: dict[socket.socket, deque[bytes]] = {}
@@ -210,14 +226,14 @@ class Service:
             close_all(descriptors)
             self._send(connection, Rejected(0, f"malformed request: {error}"))
             return
-        wanted = 1 if isinstance(request, Attest | WhoWrote) else 0
+        wanted = 1 if isinstance(request, Attest | Confirm | WhoWrote | MountView) else 0
         if len(descriptors) != wanted:
             close_all(descriptors)
             self._send(connection, Rejected(request.id, f"{wanted} descriptors belong to this request"))
             return
-        if isinstance(request, WhoWrote):
-            self._answer_who_wrote(connection, request.id, descriptors)
-        elif isinstance(request, Attest | AttestSocket):
+        if isinstance(request, WhoWrote | MountView):
+            self._answer_descriptor(connection, request, descriptors)
+        elif isinstance(request, Question):
             self._attest(connection, request, descriptors)
         else:
             self._answer(connection, request)
@@ -225,8 +241,6 @@ class Service:
     def _answer(self, connection: socket.socket, request: Request) -> None:
         """Answer what came without a descriptor."""
         match request:
-            case Recheck():
-                self._send(connection, VerdictAnswer(request.id, self._attestor.recheck(request.known)))
             case FindOtherEnd():
                 self._send(connection, OtherEnd(request.id, self._attestor.other_end_of(request.inode)))
             case Reload():
@@ -243,13 +257,10 @@ class Service:
             case LetGoOn():
                 self._send(connection, WentOn(request.id, self._let_go_on(request.epoch, request.proc_ids)))
 
-    def _attest(self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]) -> None:
+    def _attest(self, connection: socket.socket, request: Question, descriptors: list[int]) -> None:
         """Answer at once if nothing has to be waited for; else as a task, which then owns the descriptor."""
         try:
-            if isinstance(request, Attest):
-                verdict = self._attestor.attest_now(descriptors[0], request.known)
-            else:
-                verdict = self._attestor.attest_socket_now(request.inode, request.known)
+            verdict = self._verdict_now(request, descriptors)
         except Exception as error:  # noqa: BLE001 - who asked gets an answer, and the answer is no
             verdict = _failed(error)
         if verdict is None:
@@ -258,19 +269,36 @@ class Service:
         close_all(descriptors)
         self._send(connection, VerdictAnswer(request.id, verdict))
 
-    async def _attest_waiting(
-        self, connection: socket.socket, request: Attest | AttestSocket, descriptors: list[int]
-    ) -> None:
+    async def _attest_waiting(self, connection: socket.socket, request: Question, fds: list[int]) -> None:
         try:
-            if isinstance(request, Attest):
-                verdict = await self._attestor.attest(descriptors[0], request.known)
-            else:
-                verdict = await self._attestor.attest_socket(request.inode, request.known)
+            verdict = await self._verdict(request, fds)
         except Exception as error:  # noqa: BLE001 - as in _attest
             verdict = _failed(error)
         finally:
-            close_all(descriptors)
+            close_all(fds)
         self._send(connection, VerdictAnswer(request.id, verdict))
+
+    def _verdict_now(self, request: Question, fds: list[int]) -> Verdict | None:
+        match request:
+            case Attest():
+                return self._attestor.attest_now(fds[0], request.known)
+            case AttestSocket():
+                return self._attestor.attest_socket_now(request.inode, request.known)
+            case Recheck():
+                return self._attestor.recheck_now(request.known)
+            case Confirm():
+                return self._attestor.confirm_now(fds[0], request.known)
+
+    async def _verdict(self, request: Question, fds: list[int]) -> Verdict:
+        match request:
+            case Attest():
+                return await self._attestor.attest(fds[0], request.known)
+            case AttestSocket():
+                return await self._attestor.attest_socket(request.inode, request.known)
+            case Recheck():
+                return await self._attestor.recheck(request.known)
+            case Confirm():
+                return await self._attestor.confirm(fds[0], request.known)
 
     async def _answer_reload(self, connection: socket.socket, number: int) -> None:
         try:
@@ -280,12 +308,15 @@ class Service:
             return
         self._send(connection, ReloadAnswer(number, agents, decoys, problems))
 
-    def _answer_who_wrote(self, connection: socket.socket, number: int, descriptors: list[int]) -> None:
+    def _answer_descriptor(self, connection: socket.socket, request: WhoWrote | MountView, fds: list[int]) -> None:
         try:
-            provenance = self._who_wrote(descriptors[0])
+            if isinstance(request, WhoWrote):
+                answer: Answer = ProvenanceAnswer(request.id, self._who_wrote(fds[0]))
+            else:
+                answer = Mounted(request.id, self._mount_view(fds[0], self._peer_of(connection)[0]))
         finally:
-            close_all(descriptors)
-        self._send(connection, ProvenanceAnswer(number, provenance))
+            close_all(fds)
+        self._send(connection, answer)
 
     def _subscribe(self, connection: socket.socket, number: int) -> None:
         self._subscribers[connection] = _Subscriber(number)
@@ -349,41 +380,6 @@ class Service:
         """Return pid and uid of who connected."""
         pid, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         return int(pid), int(uid)
-
-
-def bind_monitor_socket(path: Path, gid: int) -> socket.socket:
-    """Return monitor.sock, listening, for root and the broker's group.
-
-    Raises:
-        UnavailableError: another monitor answers there, or the file system refuses.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    umask = os.umask(0o177)
-    try:
-        _require_unanswered(path)
-        path.unlink(missing_ok=True)
-        listener.bind(os.fspath(path))
-        os.chown(path, 0, gid, follow_symlinks=False)
-        path.chmod(0o660)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise UnavailableError(f"{path} can't be bound: {error.strerror}") from error
-    except UnavailableError:
-        listener.close()
-        raise
-    finally:
-        os.umask(umask)
-    return listener
-
-
-def _require_unanswered(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.connect(os.fspath(path))
-        except OSError:
-            return
-    raise UnavailableError(f"another monitor answers on {path}", next_step="stop it first")
 
 
 def _failed(error: Exception) -> Unknown:

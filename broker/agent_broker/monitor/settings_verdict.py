@@ -16,7 +16,7 @@ from agent_broker.identity.registry import Enrollment, SettingsFile
 from agent_broker.identity.updated import find_updated
 from agent_broker.ids import Epoch, Uid
 from agent_broker.monitor.detection import CRITICAL, ONLY_SEEN, WARNING, agent_clause, is_exempt, printable
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 from agent_broker.monitor.mark import Mark
 
 _ROOT = Uid(0)
@@ -67,7 +67,7 @@ def severity_of(watched: Watched, verdict: Verdict) -> str:
         return WARNING if _is_nested(verdict) else ""
     principal = verdict.principal
     if principal is not None:
-        other = principal.is_caller and not verdict.taints
+        other = principal.is_caller and (verdict.is_updated or not verdict.taints)
         return WARNING if other else CRITICAL
     return "" if verdict.uid == _ROOT else WARNING
 
@@ -92,10 +92,9 @@ def decide(watched: Watched, writing: Writing, changes: tuple[str, ...], severit
     updated = None
     if isinstance(verdict, Evidence) and principal is None:
         updated = find_updated(verdict, watched.enrollment.agent, (watched.enrollment,))
-    return new_incident(
+    return incident_now(
+        seen.clock,
         kind="config-changed",
-        time_ns=seen.clock.wall_ns(),
-        boot_ns=seen.clock.boot_ns(),
         severity=severity,
         what=_sentence(watched, writing, changes, "" if updated is None else updated.sentence),
         tier=seen.tier,

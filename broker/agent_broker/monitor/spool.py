@@ -8,6 +8,9 @@ The law:
 3. A newer revision of an incident that is still here replaces it, and goes to the end of the line; the broker gets it
    with a sequence of its own, whether it was sent the older one or not. It needs no room of its own.
 4. A crash in the middle of a write loses at most the incident that was being written; its torn line is cut.
+5. A line that is none in the middle was no crash: the file is set aside as it is (``incidents.damaged``), every line
+   that is an incident is kept, and ``damage`` says so, for an incident of its own. A monitor that would not start for
+   it would leave everything unwatched.
 
 Format: one JSON line an entry, ``{"sequence": n, "incident": {...}}``; the file ``acknowledged`` holds the highest
 sequence that the broker has stored and the number of drops. Both are root's alone.
@@ -23,7 +26,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from agent_broker.errors import IntegrityError, UnavailableError
+from agent_broker.disk import replace_file
+from agent_broker.errors import UnavailableError
 from agent_broker.monitor.incident import Incident
 
 MAX_INCIDENTS: Final = 4096
@@ -46,15 +50,19 @@ class _Mark(Struct, frozen=True):
 
 
 class Spool:
-    """See the module. One process has it; not thread-safe."""
+    """See the module. One process has it; not thread-safe.
+
+    Attributes:
+        damage: a sentence, if the file was damaged when it was opened; else empty.
+    """
 
     def __init__(self, folder: Path, *, limit: int = MAX_INCIDENTS) -> None:
         """Open the spool and read what is in it.
 
         Raises:
             UnavailableError: the disk refuses.
-            IntegrityError: a line in the middle is not an incident.
         """
+        self.damage = ""
         self._limit = limit
         self._file = folder / "incidents"
         self._mark_file = folder / "acknowledged"
@@ -63,7 +71,10 @@ class Spool:
             folder.chmod(0o700)
             self._mark = _read_mark(self._mark_file)
             self._entries: dict[str, Entry] = {}
-            for each in _read(self._file):
+            entries, damaged = _read(self._file)
+            if damaged:
+                self.damage = _set_aside(self._file, damaged)
+            for each in entries:
                 if each.sequence > self._mark.acknowledged:
                     self._put(each)
             self._last = max([self._mark.acknowledged, *(each.sequence for each in self._entries.values())])
@@ -205,21 +216,28 @@ def _read_mark(path: Path) -> _Mark:
         return _Mark()
 
 
-def _read(path: Path) -> list[Entry]:
+def _read(path: Path) -> tuple[list[Entry], list[int]]:
+    """Return the entries of the file, and the numbers of the lines that are none."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return []
+        return [], []
     lines.pop()  # behind the last newline: nothing, or what a crash tore
-    entries = []
+    entries, damaged = [], []
     for number, line in enumerate(lines, 1):
         try:
             entries.append(msgspec.json.decode(line, type=Entry))
-        except msgspec.DecodeError as error:
-            raise IntegrityError(
-                f"{path} line {number} is not an incident: {error}", next_step=f"keep a copy, then delete {path}"
-            ) from error
-    return entries
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            damaged.append(number)
+    return entries, damaged
+
+
+def _set_aside(path: Path, damaged: list[int]) -> str:
+    """Keep a damaged file as it is, in the place of an earlier one; return what to say of it."""
+    aside = path.with_suffix(".damaged")
+    replace_file(aside, path.read_bytes())
+    which = f"line {damaged[0]}" if len(damaged) == 1 else f"{len(damaged)} lines, the first is {damaged[0]}"
+    return f"the monitor's spool was damaged ({which}); the file as it was is {aside}, all other incidents were kept"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from agent_broker.kernel.events import Taint
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.image import tampering
 from agent_broker.lineage.record import Step
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import Incident, incident_now
 
 _DENIED_STEP = "look at the lineage: the first program in it that you did not start is the intruder"
 _NEXT_STEP = "restart the agent; look at the lineage: the first program in it that you did not start is the intruder"
@@ -58,9 +58,9 @@ class TamperReporter:
         denied = event.taint == wire.TAINT_DENIED
         by_others = offenders(steps, principal) if event.actor_proc_id != event.proc_id else ()
         self._publish(
-            new_incident(
+            incident_now(
+                self._clock,
                 kind="agent-tampered",
-                time_ns=self._clock.wall_ns(),
                 severity="critical",
                 what=_what(event, steps, f"{agent} (process {victim.caller.pid})"),
                 tier=victim.tier,

@@ -321,7 +321,8 @@ def _decoys_of(enrollments: Iterable[Enrollment], planted: Iterable[PlantedDecoy
     doubles = []
     for enrollment in enrollments:
         for file in enrollment.decoys:
-            decoy = Mark(file.path, enrollment.agent, enrollment.owner_uid, file.deny, enrollment, kind=file.kind)
+            owner = enrollment.owner_uid
+            decoy = Mark(file.path, enrollment.agent, owner, file.deny, enrollment, kind=file.kind, shared=file.shared)
             if decoys.setdefault(file.path, decoy) != decoy:
                 doubles.append(f"{file.path} is enrolled twice: only {decoys[file.path].agent} is exempt there")
     for each in planted:

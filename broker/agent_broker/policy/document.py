@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 from agent_broker.disk import require_root_owned
 from agent_broker.errors import MisuseError
 from agent_broker.ids import AgentName, Uid
+from agent_broker.policy.destination import Destination
+from agent_broker.policy.narrowing import parse_session_policy
 from agent_broker.policy.rule import CredentialPattern, Hours, Policy, Rule
 from agent_broker.toml_document import TomlDocument
 
@@ -24,18 +26,29 @@ MAX_FILE_BYTES: Final = 1 << 20
 S = TypeVar("S")
 T = TypeVar("T")
 
+_TOOL_MODES: Final = ("release", "mint", "sign", "view")
+"""What a rule of a tool's credential allows if it does not say: the tool's protocol has one of them. To store must be
+said: it changes what others are given."""
+
+_MINT: Final = "mint"
+
 _Text = Annotated[str, Meta(min_length=1)]
 
 
 class _RuleTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``[[rule]]`` as it is written."""
 
-    agent: _Text
-    owner: _Text | Annotated[int, Meta(ge=0, lt=0xFFFF_FFFF)]
     credential: _Text
-    modes: Annotated[tuple[Literal["inject", "release"], ...], Meta(min_length=1)]
+    agent: _Text | None = None
+    session: Literal["terminal", "user"] | None = None
+    owner: _Text | Annotated[int, Meta(ge=0, lt=0xFFFF_FFFF)] | None = None
+    to: _Text | None = None
+    modes: (
+        Annotated[tuple[Literal["inject", "release", "mint", "sign", "store", "view"], ...], Meta(min_length=1)] | None
+    ) = None
     rate_per_min: Annotated[int, Meta(ge=1)] | None = None
     hours: str | None = None
+    session_policy: _Text | Annotated[tuple[_Text, ...], Meta(min_length=1)] | None = None
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,15 +89,51 @@ def _rule(document: TomlDocument, index: int, table: _RuleTable) -> Rule:
         except MisuseError as error:
             raise document.misuse(("rule", index, key), f"{key}: {error.message}") from error
 
+    if (table.agent is None) == (table.session is None):
+        raise document.misuse(("rule", index), "a rule has agent or session, one of them")
+    pattern = parsed("credential", _with_number, table.credential)
+    tool = pattern.text.split("/", 1)[0]
+    if table.modes is None and (tool == table.agent or _has_wildcard(tool)):
+        raise document.misuse(("rule", index), "a rule of an agent's own credentials has modes")
+    modes = table.modes or (_TOOL_MODES if table.session_policy is None else (_MINT,))
+    if table.session_policy is not None and modes != (_MINT,):
+        raise document.misuse(("rule", index), 'a session policy narrows what is minted: modes is ["mint"]')
     return Rule(
         where=f"{Path(document.name).name}:{document.line_of(('rule', index))}",
-        agent=AgentName(table.agent),
-        owner_uid=parsed("owner", _uid_of, table.owner),
-        credential=parsed("credential", CredentialPattern.parse, table.credential),
-        modes=frozenset(table.modes),
+        agent=AgentName(table.agent or ""),
+        owner_uid=parsed("credential", _owner_in, pattern)
+        if table.owner is None
+        else parsed("owner", _uid_of, table.owner),
+        credential=pattern,
+        modes=frozenset(modes),
         rate_per_min=table.rate_per_min,
         hours=None if table.hours is None else parsed("hours", Hours.parse, table.hours),
+        session=table.session or "",
+        to=None if table.to is None else parsed("to", Destination.parse, table.to),
+        narrowed=""
+        if table.session_policy is None
+        else parsed("session_policy", parse_session_policy, table.session_policy),
     )
+
+
+def _with_number(text: str) -> CredentialPattern:
+    """Return the pattern; its owner may be given by name."""
+    pattern = CredentialPattern.parse(text)
+    first, owner, *rest = pattern.text.split("/")
+    if owner.isdecimal() or _has_wildcard(owner):
+        return pattern
+    return CredentialPattern.parse("/".join((first, str(_uid_of(owner)), *rest)))
+
+
+def _owner_in(pattern: CredentialPattern) -> Uid:
+    owner = pattern.text.split("/")[1]
+    if not owner.isdecimal():
+        raise MisuseError("it names no owner; give the key owner as well")
+    return Uid(int(owner))
+
+
+def _has_wildcard(part: str) -> bool:
+    return not set(part).isdisjoint("*?")
 
 
 def _uid_of(owner: str | int) -> Uid:

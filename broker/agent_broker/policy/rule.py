@@ -8,11 +8,14 @@ from msgspec import Struct
 
 from agent_broker.errors import MisuseError
 from agent_broker.ids import AgentName, CredentialId, Uid
+from agent_broker.policy.destination import Destination
 
-MODES: Final = ("inject", "release")
+MODES: Final = ("inject", "release", "mint", "sign", "store", "view")
 DAY_MINUTES: Final = 24 * 60
 
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|(24):(00))")
+SESSIONS: Final = ("terminal", "user")
+
 _PATTERN = re.compile(r"[A-Za-z0-9._*?-]+(/[A-Za-z0-9._*?-]+){2,5}")
 
 
@@ -73,6 +76,7 @@ class Rule(Struct, frozen=True):
     where: str
     """File name and line, for people."""
     agent: AgentName
+    """Whose lineage it is about; empty: ``session`` says."""
     owner_uid: Uid
     credential: CredentialPattern
     modes: frozenset[str]
@@ -80,6 +84,12 @@ class Rule(Struct, frozen=True):
     """Uses in any 60 s, over all processes of the agent; None: no limit."""
     hours: Hours | None
     """Local time; None: always."""
+    session: str = ""
+    """``terminal`` or ``user``: the owner's own programs, no agent on their lineage. Empty: ``agent`` says."""
+    to: Destination | None = None
+    """Where a tool may use it; None: wherever the credential is for."""
+    narrowed: str = ""
+    """Of what is minted: a session policy (policy.narrowing). Empty: all that the credential allows."""
 
 
 class Policy(Struct, frozen=True):

@@ -28,7 +28,7 @@ from typing import Final, Self
 from agent_broker.admission.door import Door
 from agent_broker.admission.places import Places, Room
 from agent_broker.admission.standing import Lane, ProcessKey, Standings, process_key
-from agent_broker.admission.waiting_room import WaitingRoom, turn_away
+from agent_broker.admission.waiting_room import SEND_FLAGS, WaitingRoom, turn_away
 from agent_broker.errors import AgentBrokerError, MisuseError, RefusedError, UnavailableError
 from agent_broker.transport.frame import (
     MAX_FRAME_BYTES,
@@ -59,6 +59,8 @@ from agent_broker.transport.peer import (
 from agent_broker.vault.secret import Secret
 
 _log = logging.getLogger(__name__)
+
+_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 SOCKET_MODE = 0o666  # who may ask is not the file's to say
 
@@ -227,7 +229,7 @@ class AgentSocket:
     async def _confirm(self, connection: socket.socket, peer: Peer) -> None:
         """See PeerMethod.SO_PEERCRED: the writer must say something that it could not know before."""
         nonce = os.urandom(NONCE_BYTES)
-        connection.send(encode_nonce(FrameType.CHALLENGE, nonce), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        connection.send(encode_nonce(FrameType.CHALLENGE, nonce), SEND_FLAGS)
         data = await self._take_message(connection, peer)
         if decode_nonce(data, FrameType.CONFIRM) != nonce:
             raise RefusedError("writer", "the writer did not send the broker's nonce back")
@@ -294,7 +296,7 @@ def where_it_failed(error: BaseException) -> str:
 def _has_left(connection: socket.socket) -> bool:
     """Whether the peer hung up without a word: then nobody is looked up, and nobody waits for an answer."""
     try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return not connection.recv(1, _PEEK)
     except BlockingIOError:
         return False
     except OSError:
@@ -319,7 +321,7 @@ def _wake(event: asyncio.Future[None]) -> None:
 def _send(connection: socket.socket, frame: bytearray) -> None:
     """Send and overwrite; a caller that is gone, or whose buffer is full, gets nothing."""
     try:
-        connection.send(frame, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        connection.send(frame, SEND_FLAGS)
     except OSError as error:
         _log.debug("an answer on agent.sock was not taken: %s", error.strerror)
     finally:

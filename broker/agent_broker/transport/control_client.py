@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import grpc
+import grpc.experimental
 import msgspec
 
 from agent_broker.audit.acks import Alert
@@ -42,6 +43,8 @@ from agent_broker.vault.record import Credential
 from agent_broker.vault.secret import Secret
 
 TIMEOUT_S = 10.0
+_NO_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+"""Who reads a stream waits for the connection itself, not for another thread that does: one wake-up less an alert."""
 RELOAD_TIMEOUT_S = 120.0  # the monitor may hash agents' binaries
 _T = TypeVar("_T")
 
@@ -57,7 +60,7 @@ class ControlClient:
             RefusedError: this user may not open the socket.
         """
         _require_reachable(path)
-        self._channel = grpc.insecure_channel(socket_address(path), options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(socket_address(path), options=(*CHANNEL_OPTIONS, _NO_THREAD))
         self._read: Any = services.ReadStub(self._channel)
         self._admin: Any = services.AdminStub(self._channel)
 
@@ -146,6 +149,10 @@ class ControlClient:
         """See ControlPort."""
         owner = pb.AgentOfUser(agent=agent, owner_uid=owner_uid)
         return int(_call(self._admin.RemoveAccount, pb.AccountOfUser(owner=owner, account=account)).records)
+
+    def remove_credential(self, credential: CredentialId) -> int:
+        """See ControlPort."""
+        return int(_call(self._admin.RemoveCredential, pb.CredentialId(id=credential)).records)
 
     def remove_agent(self, agent: AgentName, owner_uid: Uid) -> int:
         """See ControlPort."""

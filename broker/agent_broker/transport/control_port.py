@@ -97,6 +97,10 @@ class AdminPort(Protocol):
         """Delete the credential and the phantom of one account of an enrolment; return how many records that were."""
         ...
 
+    async def remove_credential(self, credential: CredentialId) -> int:
+        """Delete one credential; return how many records that were."""
+        ...
+
     async def reload(self) -> ReloadAnswer:
         """Read registry and policy again, here and in the monitor; return when all of it is in force."""
         ...

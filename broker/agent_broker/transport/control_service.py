@@ -178,6 +178,11 @@ class AdminServicer(services.AdminServicer):  # type: ignore[misc]  # generated 
         return pb.Removed(records=await self._port.remove_account(agent, owner_uid, _account(request.account)))
 
     @_answers
+    async def RemoveCredential(self, request: pb.CredentialId) -> pb.Removed:
+        """See control.proto."""
+        return pb.Removed(records=await self._port.remove_credential(CredentialId(request.id)))
+
+    @_answers
     async def Reload(self, _request: pb.Empty) -> pb.Record:
         """See control.proto."""
         return _record(await self._port.reload())

@@ -3,9 +3,11 @@
     claude-api-key-helper [ACCOUNT]
                             the phantom of the caller's user, for Claude's ``apiKeyHelper``. Never a secret:
                             a phantom is worthless outside the broker's own endpoint, so nobody is attested
+    phantom AGENT [ACCOUNT] the same for any agent, for ``agent-broker run --as``
     get NAME                the secret of credential AGENT/CALLER_UID/NAME itself, AGENT being the agent that the
                             caller descends from; the weakest mode, given only if a policy allows its release.
                             Its exact bytes: no newline is added
+    git ...                 what tools ask in their own protocols: tool_protocols
 
 The law of this channel: the main process of an agent never asks here, its helpers do. A process that wrote a
 request, left its socket to a child and then became the agent by ``exec`` would look exactly like it
@@ -13,15 +15,18 @@ request, left its socket to a child and then became the agent by ``exec`` would 
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.evidence import Evidence, Freshness, Unknown, Verdict
 from agent_broker.ids import AgentName, CredentialId, Uid
-from agent_broker.issue import RELEASE, Ask, Caller, Issued
+from agent_broker.issue import RELEASE, Ask, Caller
 from agent_broker.transport.frame import ShimAnswer, ShimRequest
 from agent_broker.transport.peer import Peer
+from agent_broker.transport.ports import Callers, Issuer
+
+Handler = Callable[[ShimRequest, Peer], Awaitable[ShimAnswer]]
 
 CLAUDE = AgentName("claude")
 _CREDENTIAL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -39,32 +44,21 @@ class Agents(Protocol):
         ...
 
 
-class Callers(Protocol):
-    """Who looks at callers (monitor.client.MonitorClient)."""
-
-    def caller_by_pidfd(self, pidfd: int) -> Caller:
-        """Return the caller that this pidfd names; the pidfd stays the owner's to close."""
-        ...
-
-
-class Issuer(Protocol):
-    """Who gives a secret away, or not (issue.Issuer)."""
-
-    async def issue(self, ask: Ask) -> Issued:
-        """Return the secret; raises RefusedError, MisuseError, IntegrityError or UnavailableError."""
-        ...
-
-
 class Protocols:
     """The handler of agent.sock: ``AgentSocket(path, Protocols(...).handle)``."""
 
-    def __init__(self, *, agents: Agents, callers: Callers, issuer: Issuer) -> None:
+    def __init__(
+        self, *, agents: Agents, callers: Callers, issuer: Issuer, tools: Mapping[str, Handler] | None = None
+    ) -> None:
+        """``tools``: the handlers of the tools' protocols (tool_protocols); None: none is spoken."""
         self._agents = agents
         self._callers = callers
         self._issuer = issuer
-        self._handlers: dict[str, Callable[[ShimRequest, Peer], Awaitable[ShimAnswer]]] = {
+        self._handlers: dict[str, Handler] = {
             "claude-api-key-helper": self._claude_api_key_helper,
             "get": self._get,
+            "phantom": self._phantom,
+            **(tools or {}),
         }
 
     @property
@@ -89,10 +83,19 @@ class Protocols:
     async def _claude_api_key_helper(self, request: ShimRequest, peer: Peer) -> ShimAnswer:
         if len(request.argv) > 1 or not all(map(_CREDENTIAL_NAME.fullmatch, request.argv)):
             raise MisuseError("the helper takes the name of one account, or nothing")
-        phantom = self._agents.phantom_for(CLAUDE, peer.uid, "".join(request.argv))
+        return self._phantom_of(CLAUDE, peer.uid, "".join(request.argv))
+
+    async def _phantom(self, request: ShimRequest, peer: Peer) -> ShimAnswer:
+        if len(request.argv) not in {1, 2} or not all(map(_CREDENTIAL_NAME.fullmatch, request.argv)):
+            raise MisuseError("phantom takes the name of an agent, and perhaps of one of its accounts")
+        agent, account = (*request.argv, "")[:2]
+        return self._phantom_of(AgentName(agent), peer.uid, account)
+
+    def _phantom_of(self, agent: AgentName, uid: Uid, account: str) -> ShimAnswer:
+        phantom = self._agents.phantom_for(agent, uid, account)
         if phantom is None:
             raise RefusedError(
-                "enrolment", "Claude is not enrolled for this user", next_step="sudo agent-broker enroll claude"
+                "enrolment", f"{agent} is not enrolled for this user", next_step=f"sudo agent-broker enroll {agent}"
             )
         return ShimAnswer(0, stdout=phantom.encode() + b"\n")
 

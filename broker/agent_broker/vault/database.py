@@ -7,6 +7,7 @@ once, so that the log beside it is empty between writes and old ciphertexts are 
 leaves pieces of them where SQLite moved a row from page to page, so ``compact`` writes the whole file anew.
 """
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -151,7 +152,7 @@ def create(path: Path, *rows: tuple[str, tuple[object, ...]]) -> None:
     Raises:
         UnavailableError: the folder is missing or the disk refused.
     """
-    draft = path.with_name(path.name + ".new")
+    draft = _draft_of(path)
     try:
         _discard(draft)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -165,7 +166,7 @@ def create(path: Path, *rows: tuple[str, tuple[object, ...]]) -> None:
         finally:
             connection.close()
         os.link(draft, path)  # fails if another process was first
-        draft.unlink()
+        draft.unlink(missing_ok=True)  # whoever opens it in this moment does so, too
         sync_folder(path.parent)
     except FileExistsError:
         _discard(draft)
@@ -173,6 +174,10 @@ def create(path: Path, *rows: tuple[str, tuple[object, ...]]) -> None:
         raise UnavailableError(
             f"the vault {path} can't be made: {error}", next_step="check that its folder exists and the disk has room"
         ) from error
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
 
 
 def _discard(draft: Path) -> None:
@@ -202,5 +207,14 @@ def _check_file(path: Path) -> None:
         require_private(path, os.fstat(fd))
         if os.pread(fd, len(_MAGIC), 0) != _MAGIC:  # SQLite would take a very short file for a new one, and write to it
             raise damaged(f"the vault {path}")
+        _drop_second_name(path, os.fstat(fd))
     finally:
         os.close(fd)  # before SQLite opens it: closing any descriptor of a file drops the process's locks on it
+
+
+def _drop_second_name(path: Path, facts: os.stat_result) -> None:
+    """Delete the name under which a vault was made, if its maker was killed before it did that itself."""
+    draft = _draft_of(path)
+    with contextlib.suppress(OSError):  # not there; or the disk refuses, which hurts nobody
+        if os.path.samestat(draft.lstat(), facts):
+            draft.unlink()

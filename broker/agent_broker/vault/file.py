@@ -30,6 +30,7 @@ from agent_broker.vault.record import (
     Header,
     Manifest,
     Row,
+    Stored,
     UnknownCredentialError,
     name_of,
     sealed_facts,
@@ -127,9 +128,21 @@ class Vault:
             UnknownCredentialError: there is none.
             IntegrityError: the record is not what was stored.
         """
+        return self.unseal_stored(self.find(credential_id))
+
+    def find(self, credential_id: CredentialId) -> Stored:
+        """Return a record as it is now, described and still sealed. Raises as ``describe``."""
         row = self._row(credential_id)
-        facts = sealed_facts(self._header.vault_id, row.credential())
-        return self._keys.unseal(row.sealed(), facts, name_of(credential_id))
+        return Stored(row.credential(), row.sealed())
+
+    def unseal_stored(self, stored: Stored) -> Secret:
+        """Return the secret of a record that was found before.
+
+        Raises:
+            IntegrityError: the record is not what was stored.
+        """
+        facts = sealed_facts(self._header.vault_id, stored.credential)
+        return self._keys.unseal(stored.sealed, facts, name_of(stored.credential.id))
 
     def list(self) -> tuple[Credential, ...]:
         """Return what is known of all records, ordered by id.
@@ -147,6 +160,15 @@ class Vault:
         if bad:
             raise damaged(", ".join(map(name_of, sorted(bad))))
         return tuple(found)
+
+    def list_of(self, agent: AgentName, owner_uid: Uid) -> tuple[Credential, ...]:
+        """Return what is known of the records of one agent, or tool, of one user, ordered by id.
+
+        Raises:
+            IntegrityError: one of them is not what was stored.
+        """
+        mine = sorted(each for each in self._manifest if each.startswith(f"{agent}/{owner_uid}/"))
+        return tuple(map(self.describe, mine))
 
     def delete(self, credential_id: CredentialId) -> None:
         """Remove a record, also a damaged one. Durable on return.

@@ -22,6 +22,29 @@ BASE_URL_ATTRIBUTE: Final = "base_url"
 ACCOUNT_ATTRIBUTE: Final = "account_id"
 """Attribute of a credential: the account that it was given to, where a provider wants to be told."""
 
+DESTINATION_ATTRIBUTE: Final = "destination"
+"""Attribute of a tool's credential: the server, and perhaps the path, that it is for (policy.destination)."""
+USERNAME_ATTRIBUTE: Final = "username"
+"""Attribute of a tool's credential: whose password it is there."""
+PROFILE_ATTRIBUTE: Final = "profile"
+"""Attribute of a tool's credential: what the tool's own configuration calls it, where the tool asks by that name."""
+MODES_ATTRIBUTE: Final = "modes"
+"""Attribute of a tool's credential: in which ways it can be used, the strongest first; missing: ``release``."""
+ROLE_ATTRIBUTE: Final = "role_arn"
+"""Attribute of a key pair of AWS's: the role that is assumed with it. The pair itself is then given to nobody."""
+EXTERNAL_ID_ATTRIBUTE: Final = "external_id"
+ROLE_SESSION_ATTRIBUTE: Final = "role_session_name"
+"""Attributes of such a pair: what the role wants to be told, and what its sessions are called."""
+PROJECT_ATTRIBUTE: Final = "project"
+"""Attribute of a credential for a cloud: the project at Google that it is used for."""
+REGIONS_ATTRIBUTE: Final = "regions"
+"""Attribute of a credential for a cloud: its regions, with a space between two. The first is that of requests that
+name none."""
+REGION_SHAPE: Final = re.compile(r"[a-z]{2,12}(-[a-z0-9]{1,12}){0,4}")
+"""``us-east-1``, ``us-gov-west-1``, ``europe-west4``, ``global``."""
+PROJECT_SHAPE: Final = re.compile(r"([a-z0-9.-]{1,63}:)?[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""An id or number of a project at Google, behind a domain for old ones."""
+
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}/[0-9]{1,10}(/[A-Za-z0-9][A-Za-z0-9._-]{0,63}){1,4}")
 _KIND = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -66,6 +89,13 @@ class Credential(Struct, frozen=True):
             raise MisuseError("the kind of a record is lower-case letters, digits and hyphens")
         if len(attributes_text(self.attributes)) > MAX_ATTRIBUTES_BYTES:
             raise MisuseError(f"the attributes of {self.id} are longer than {MAX_ATTRIBUTES_BYTES} bytes")
+
+
+class Stored(Struct, frozen=True):
+    """A record as it was found: described, and sealed."""
+
+    credential: Credential
+    sealed: Sealed
 
 
 class Row(Struct, frozen=True, array_like=True):

@@ -37,16 +37,12 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def seen_by(watcher: Watcher, programs: Path, files: dict[str, Path]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the ways that a running watcher tells, and those of them whose process it names."""
-    seen, named = set(), set()
-    for way in WAYS:
-        watcher.drain()
-        pid = _carry_out(way, programs, files[way.name])
-        time.sleep(_LATE_S)
-        said = watcher.drain()
-        if any(watcher.is_of(line, files[way.name], None) for line in said):
-            seen.add(way.name)
-        if any(watcher.is_of(line, files[way.name], pid) for line in said):
-            named.add(way.name)
+    watcher.drain()
+    pids = {way.name: _carry_out(way, programs, files[way.name]) for way in WAYS}
+    time.sleep(_LATE_S)
+    said = watcher.drain()
+    seen = {way.name for way in WAYS if any(watcher.is_of(line, files[way.name], None) for line in said)}
+    named = {name for name in seen if any(watcher.is_of(line, files[name], pids[name]) for line in said)}
     return frozenset(seen), frozenset(named)
 
 

@@ -17,6 +17,7 @@ from tests.demo.check import StepFailedError
 from tests.demo.machine import run_tool
 from tests.e2e.accounts.containers import containers
 from tests.e2e.accounts.managed import managed
+from tests.e2e.accounts.other_keys import codex_keys, gemini_keys
 from tests.e2e.accounts.repository import hostile_repository
 from tests.e2e.accounts.stage import Stage, stage
 from tests.e2e.accounts.two_keys import two_keys
@@ -26,6 +27,8 @@ CANNOT_RUN = 2
 _CLONE_NEWNS = 0x00020000  # linux/sched.h
 SCENARIOS: dict[str, Callable[[Stage], dict[str, object]]] = {
     "two_keys": two_keys,
+    "codex_keys": codex_keys,
+    "gemini_keys": gemini_keys,
     "repository": hostile_repository,
     "two_users": two_users,
     "managed": managed,

@@ -3,19 +3,24 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from pwd import struct_passwd
 
+import msgspec
 from msgspec import Struct
 
+from agent_broker.cli import run_others
 from tests.demo.agent import REAL
 from tests.demo.check import eventually, require
 from tests.demo.claude_home import SETTINGS
-from tests.demo.processes import broker_command
+from tests.demo.processes import BROKER, broker_command, killed
 from tests.demo.world import World, private_world
+from tests.fakes.nameserver import no_names
 
 TURN_S = 90
 REPLAY = """
@@ -40,14 +45,14 @@ for way in ("tcp", "unix"):
 RUN = """
 import os, sys
 from pathlib import Path
-from agent_broker.cli import run
+from agent_broker.cli import run, run_others
 from agent_broker.cli.main import main
-run.SHIM, uid = Path(sys.argv[1]), int(sys.argv[2])
+run.SHIM, run_others.WAYS, uid = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 os.umask(0o022)
 os.setgroups([])
 os.setresgid(uid, uid, uid)
 os.setresuid(uid, uid, uid)
-sys.exit(main(["run", *sys.argv[3:]]))
+sys.exit(main(["run", *sys.argv[4:]]))
 """
 """``agent-broker run`` as a user, who may not be able to enter the checkout: all is imported before."""
 
@@ -75,13 +80,17 @@ class Seen(Struct):
     """What it says of each."""
     alerts: list[str]
     """Kinds of the new alerts."""
+    targets: list[str]
+    """Where the provider was asked, each once."""
 
 
 class Stage:
     """See the module. Made by ``stage``."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, ways: Path) -> None:
         self.world = world
+        self.ways = ways
+        """Gemini's ways, where a package would put them."""
         self.person = Person(world.user, world.home, world.keys.named())
         self.socket = world.root / "run/agent-broker/inject.sock"
         self.program = world.root / "bin/claude"
@@ -111,8 +120,7 @@ class Stage:
         try:
             said, complained = process.communicate(timeout=TURN_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            said, complained = process.communicate()
+            said, complained = killed(process)
             complained += f"\nwas killed after {TURN_S} s"
         return self._what_came(process.returncode, said + complained)
 
@@ -140,10 +148,14 @@ class Stage:
 
     def run_claude(self, *options: str, folder: Path | None = None) -> Seen:
         """Type ``agent-broker run claude -p work``."""
-        words = [str(self.world.shim), str(self.person.account.pw_uid), *options, str(self.program), "-p", "work"]
+        return self.run(*options, str(self.program), "-p", "work", folder=folder)
+
+    def run(self, *words: str, folder: Path | None = None, **env: str) -> Seen:
+        """Type ``agent-broker run`` with these words after it."""
+        words = (str(self.world.shim), str(self.ways), str(self.person.account.pw_uid), *words)
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, *words],
-            cwd=folder or self.person.home / "project", env=self.environment(self.person),
+            cwd=folder or self.person.home / "project", env=self.environment(self.person) | env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -168,7 +180,7 @@ class Stage:
     def _what_came(self, code: int, said: str) -> Seen:
         audit = [entry["body"] | {"kind": entry["kind"]} for entry in self._new("audit")]
         refused = [each for each in audit if each["kind"] == "refusal" and each["count"] == 1]
-        requests = [each for each in self._new("requests") if each["target"].startswith("/v1/messages")]
+        requests = [each for each in self._new("requests") if asks_model(each["target"])]
         tokens = [" ".join(each["auth"].values()) for each in requests]
         seen = Seen(
             code=code,
@@ -178,6 +190,7 @@ class Stage:
             refused=[each["rule"] for each in refused],
             why=[each["why"] for each in refused],
             alerts=[],
+            targets=list(dict.fromkeys(each["target"].partition("?")[0] for each in requests)),
         )
         require(all(key not in said for key in self.keys.values()), "no key to be printed", "a key")
         if any(rule not in {"policy", "account"} for rule in seen.refused):
@@ -204,13 +217,38 @@ class Stage:
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
     """Make the place; in the end nothing of it is left."""
-    with private_world(REAL) as world:
-        made = Stage(world)
+    # Gemini takes settings of root's only from where nobody else can write: not below /tmp
+    ways = tempfile.TemporaryDirectory(prefix="ab-ways-", dir="/run")
+    with private_world(REAL, "tests.fakes.model_apis") as world, no_names(), ways as folder:
+        Path(folder).chmod(0o755)
+        for way in run_others.WAYS.iterdir():
+            shutil.copy(way, folder)
+        made = Stage(world, Path(folder))
         made.enroll(made.person, "--as", "work")
         yield made
+
+
+def asks_model(target: str) -> bool:
+    """Return whether a request of any of the agents is one to the model."""
+    path = target.partition("?")[0]
+    return path.endswith("/responses") or path.startswith("/v1/messages") or "enerateContent" in path
 
 
 def give(person: Person, *paths: Path) -> None:
     """Let files be a person's."""
     for path in paths:
         os.chown(path, person.account.pw_uid, person.account.pw_gid)
+
+
+def plain(seen: Seen) -> dict[str, object]:
+    """Return what came of a turn, for a report."""
+    return dict(msgspec.to_builtins(seen))
+
+
+def account(stage: Stage, key: str, *words: str) -> str:
+    """Run ``agent-broker account``, with a key on its standard input; return what it said, also if it said no."""
+    done = subprocess.run(
+        [BROKER, "--root", stage.world.root, "account", *words, "--user", stage.person.account.pw_name],
+        input=key, capture_output=True, text=True, check=False, env=os.environ, cwd="/",
+    )  # fmt: skip
+    return f"{done.returncode} {done.stdout}{done.stderr}"

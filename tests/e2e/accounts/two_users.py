@@ -6,8 +6,8 @@ import msgspec
 
 from tests.demo.claude_home import make_home, new_keys
 from tests.demo.machine import throw_away_user
-from tests.demo.processes import broker_command
-from tests.e2e.accounts.stage import Person, Seen, Stage, give
+from tests.demo.processes import broker_command, outcome
+from tests.e2e.accounts.stage import TURN_S, Person, Seen, Stage, give
 
 _SHIM_SAYS = "exec $0 claude-api-key-helper"
 
@@ -73,7 +73,7 @@ def _other_home(stage: Stage, second: Person) -> Seen:
 def _shim(stage: Stage, person: Person, mine: str, theirs: str) -> str:
     """Say whose phantom the broker's socket gives this person."""
     process = stage.start("/bin/sh", "-c", _SHIM_SAYS, stage.world.shim, person=person)
-    said = process.communicate()[0].strip()
+    said = outcome(process, TURN_S)[0].strip()
     return {mine: "first's", theirs: "second's"}.get(said, "nobody's")
 
 

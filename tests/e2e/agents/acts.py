@@ -36,10 +36,32 @@ def stream(place: Place, client: Client) -> str:
 def run_tool(place: Place, client: Client) -> str:
     """What the tool printed is in the agent's next request, which is answered with another word."""
     first, second, word = (secrets.token_hex(6) for _ in range(3))
-    place.answers("no tool ran", tool_cmd=f"printf %s%s {first} {second}", replies={first + second: word})
+    stay = f"; /usr/bin/python3 -I {place.tool('until_read.py')}" if client.loses_output else ""
+    place.answers("no tool ran", tool_cmd=f"printf %s%s {first} {second}{stay}", replies={first + second: word})
     turn = place.turn(client)
     require_well(turn, client, place.login.sent)
     return WORKS if word in turn.said else "what the tool printed did not reach the model"
+
+
+def start_by_command(place: Place, client: Client) -> str:
+    """By ``agent-broker run``, from a shell whose variables would lead it elsewhere."""
+    place.answers("started by the command")
+    require_well(place.turn_by_command(client), client, place.login.sent)
+    return WORKS
+
+
+def use_another_account(place: Place, client: Client) -> str:
+    """With a key of another account at Bedrock in its project's folder; elsewhere the enrolled one stays."""
+    key, name = f"ABSK{secrets.token_urlsafe(60)}", "project"
+    whose = ("--user", place.world.user.pw_name)
+    folder = ("--dir", str(place.world.home / name))
+    place.broker("account", "add", client.name, name, "--kind", "bedrock-api-key", *folder, *whose, told=key)
+    place.answers("by another account")
+    require_well(place.turn(client), client, {"authorization": f"Bearer {key}"})
+    place.broker("account", "remove", client.name, name, "--yes", *whose)
+    place.answers("by the enrolled one")
+    require_well(place.turn(client), client, place.login.sent)
+    return WORKS
 
 
 def restart_broker(place: Place, client: Client) -> str:

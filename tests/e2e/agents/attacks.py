@@ -8,15 +8,15 @@ from tests.e2e.agents.acts import refuse_turn
 from tests.e2e.agents.client import Client
 from tests.e2e.agents.place import Place, require_well
 
-_NONCE = "a request of the attacker"
+NONCE = "a request of the attacker"
 
 
 def use_by_tool(place: Place, client: Client) -> str:
     """A tool that the agent runs uses the phantom; the agent goes on."""
     loot = place.world.home / "project/loot"
     before, alerts = len(place.requests()), len(place.alerts.incidents())
-    command = f"/usr/bin/python3 -I {place.tool('replay.py')} {_write_target(place, client)} > {loot} 2>&1"
-    place.answers(tool_cmd=command, replies={_NONCE: "the key was used"})
+    command = f"/usr/bin/python3 -I {place.tool('replay.py')} {write_target(place, client)} > {loot} 2>&1"
+    place.answers(tool_cmd=command, replies={NONCE: "the key was used"})
     turn = place.turn(client)
     require_well(turn, client, place.login.sent)
     return _result(place, loot.read_text(), before, alerts)
@@ -25,8 +25,8 @@ def use_by_tool(place: Place, client: Client) -> str:
 def use_by_stranger(place: Place, client: Client) -> str:
     """Another process of the user uses the phantom."""
     before, alerts = len(place.requests()), len(place.alerts.incidents())
-    place.answers(replies={_NONCE: "the key was used"})
-    said = place.run("/usr/bin/python3", "-I", place.tool("replay.py"), _write_target(place, client))
+    place.answers(replies={NONCE: "the key was used"})
+    said = place.run("/usr/bin/python3", "-I", place.tool("replay.py"), write_target(place, client))
     return _result(place, said, before, alerts)
 
 
@@ -44,10 +44,15 @@ def debug(place: Place, client: Client) -> str:
         asked = len(place.requests())
         program = client.executable(place.program)
         pids = [pid for pid in place.world.user_processes() if Path(f"/proc/{pid}/exe").readlink() == program]
-        place.run("/usr/bin/python3", "-I", place.tool("seize.py"), str(pids[0]))
+        place.run("/usr/bin/python3", "-I", place.tool("seize.py"), str(min(pids, key=_started)))
     after = [each for each in place.requests()[asked:] if client.asks_model(each["target"])]
     served = live.code == 0 or after
     return f"{'SERVED' if served else 'refused'}, alert {', '.join(place.kinds_since(alerts)) or 'none'}"
+
+
+def _started(pid: int) -> int:
+    """When a process was forked, in clock ticks since boot: an agent is older than its helpers, whatever their pids."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])  # starttime (proc(5))
 
 
 def tamper(place: Place, client: Client) -> str:
@@ -60,17 +65,17 @@ def tamper(place: Place, client: Client) -> str:
     return result
 
 
-def _write_target(place: Place, client: Client) -> str:
+def write_target(place: Place, client: Client) -> str:
     """Write what replay.py is to do into a file that the user can read; return its path."""
-    path, header, value = client.replay(client.phantom(place.world.home))
+    path, header, value = client.replay_as(place.login, client.phantom(place.world.home))
     target = place.world.root / "target.json"
-    told = {"port": place.world.port, "path": path, "header": header, "value": value, "nonce": _NONCE}
+    told = {"port": place.world.port, "path": path, "header": header, "value": value, "nonce": NONCE}
     target.write_text(json.dumps(told))
     return str(target)
 
 
 def _result(place: Place, said: str, before: int, alerts: int) -> str:
-    used = [each for each in place.requests()[before:] if _NONCE in each["marks"]]
+    used = [each for each in place.requests()[before:] if NONCE in each["marks"]]
     status = said.strip()
     require(status.isdecimal(), "an answer to the attacker's request", said[-500:])
     kinds = ", ".join(place.kinds_since(alerts)) or "none"

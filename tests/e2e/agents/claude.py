@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.demo.agent import VERSION
 from tests.demo.world import World
+from tests.e2e.agents.claude_clouds import CLOUD_WAYS
 from tests.e2e.agents.client import Client, Login, made_up
 from tests.e2e.agents.place import give
 
@@ -128,8 +129,10 @@ class Claude(Client):
         "`apiKeyHelper`, and an OAuth login": _helper_and_login,
         "OAuth login": login,
         "`CLAUDE_CODE_OAUTH_TOKEN`, settings `env`": _oauth_token,
+        **CLOUD_WAYS,
     }
     more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
+    astray: Mapping[str, str] = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "sk-ant-another"}
     hold_after = 4  # two that begin it, two with text
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
@@ -142,7 +145,7 @@ class Claude(Client):
 
     def directly(self, url: str) -> Mapping[str, str]:
         """See Client."""
-        return {"ANTHROPIC_BASE_URL": url}
+        return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_BEDROCK_BASE_URL": url, "ANTHROPIC_VERTEX_BASE_URL": f"{url}/v1"}
 
     def tainting(self, script: Path) -> Mapping[str, str]:
         """See Client."""
@@ -150,7 +153,7 @@ class Claude(Client):
 
     def asks_model(self, target: str) -> bool:
         """See Client."""
-        return target.startswith("/v1/messages")
+        return target.startswith(("/v1/messages", "/model/", "/v1/projects/"))
 
     def replay(self, phantom: str) -> tuple[str, str, str]:
         """See Client."""

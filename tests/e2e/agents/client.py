@@ -1,8 +1,9 @@
 """What has to be known of an agent to prove it: how it is installed, logged in, run, and led to a provider."""
 
+import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -25,6 +26,10 @@ class Login(Struct, frozen=True):
     """The same without the broker; None: just the same."""
     needs_its_maker: bool = False
     """Without the broker it asks a server of its maker's, whose address is fixed: it can't be run here."""
+    provider: Mapping[str, object] = {}
+    """What the provider has to know of it; see tests.fakes.mock_provider.Mode."""
+    options: tuple[str, ...] = ()
+    """What its user agrees to besides, as ``enroll`` calls it."""
     refused: str = ""
     """Not empty: it can't be enrolled, and this is in the reason."""
 
@@ -43,6 +48,10 @@ class Client:
     ways: Mapping[str, Callable[[], Login]] = {}
     more_ways: Mapping[str, Callable[[], Login]] = {}
     """Logins of which only the second table speaks."""
+    astray: Mapping[str, str] = {}
+    """Variables of its user's that lead it past the broker, to where nobody answers."""
+    loses_output = False
+    """Of a tool that ends at once it may get nothing: a tool has to stay until what it printed was read."""
     hold_after = 1
     """So many events of a streamed answer of several pieces have one piece in them."""
 
@@ -82,9 +91,21 @@ class Client:
         """Return path, header and its value of a request that uses the phantom."""
         raise NotImplementedError
 
+    def replay_as(self, login: Login, phantom: str) -> tuple[str, str, str]:  # noqa: ARG002 - the agents' own ones need it
+        """Return the same, as this login uses it."""
+        return self.replay(phantom)
+
     def executable(self, program: Path) -> Path:
         """Return the file with the agent's own code."""
         return program.resolve()
+
+    def update(self, program: Path, tool: Callable[[str], str]) -> Iterable[tuple[str, ...]]:
+        """Yield what its updater does, as commands; ``tool``: where a program of ours is."""
+        old = self.executable(program)
+        new = self.next_version(old)
+        yield "/usr/bin/python3", "-I", tool("other_version.py"), str(old), str(new)
+        if new != old:
+            yield "/bin/ln", "-sfn", os.path.relpath(new, program.parent), str(program)
 
     def next_version(self, executable: Path) -> Path:
         """Return where its updater puts the next version."""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.demo.agent import MORE, more_agents
+from tests.demo.check import require
 from tests.demo.world import World
 from tests.e2e.agents import npm
 from tests.e2e.agents.client import Client, Login, made_up
-from tests.e2e.agents.place import give
+from tests.e2e.agents.place import Place, Turn, finished, give, require_well
+from tests.e2e.agents.row import WORKS
 from tests.fakes.login_server import jwt
 
 _PACKAGE = "@openai/codex"
@@ -50,7 +52,7 @@ def login(left_s: int = 24 * 3600) -> Login:
     }
     auth = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens, "last_refresh": _now()}
     files = {".codex/auth.json": json.dumps(auth, indent=2), ".codex/config.toml": _CONFIG}
-    named = {"access token": tokens["access_token"], "refresh token": tokens["refresh_token"]}
+    named = {name.replace("_", " "): tokens[name] for name in ("id_token", "access_token", "refresh_token")}
     return Login(files, named, {"authorization": f"Bearer {tokens['access_token']}"})
 
 
@@ -79,6 +81,20 @@ def _native(world: World) -> Path:
     return link
 
 
+def ask_by_websocket(place: Place, client: Client) -> str:
+    """With its built-in provider led to the broker, Codex tries a WebSocket first, and goes on without one."""
+    place.answers("without a WebSocket")
+    settings = ('model_provider="openai"', f'openai_base_url="http://127.0.0.1:{place.world.port}/v1"')
+    options = tuple(word for each in settings for word in ("-c", each))
+    before, phantom = len(place.requests()), client.phantom(place.world.home)
+    process = place.start(client, client.command(place.program, "go on") + options, CODEX_API_KEY=phantom)
+    said = finished(process)
+    turn = Turn(process.returncode, said, place.requests()[before:])
+    require("failed to connect to Responses WebSocket" in turn.said, "an attempt at a WebSocket", turn.said)
+    require_well(turn, client, place.login.sent)
+    return WORKS
+
+
 class Codex(Client):
     """See the module."""
 
@@ -89,6 +105,7 @@ class Codex(Client):
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _native, "npm, Node 20": _npm, "npm, Node 24": _npm}
     ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key, CHATGPT: login}
     more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
+    astray: Mapping[str, str] = {"CODEX_HOME": "/nonexistent", "CODEX_API_KEY": "sk-another"}
     hold_after = 3  # created, item added, item done; the end of it is held back
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:

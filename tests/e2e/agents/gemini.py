@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from agent_broker.enroll.gemini_keychain import new_file
@@ -12,12 +12,17 @@ from tests.demo.agent import MORE, more_agents
 from tests.demo.world import World
 from tests.e2e.agents import npm
 from tests.e2e.agents.client import Client, Login, made_up
+from tests.fakes.cloud_logins import ADC, PROJECT, google_mode, service_account, user_login
 
 _PACKAGE = "@google/gemini-cli"
 _SETTINGS = ".gemini/settings.json"
+_KEY_FILE = "keys/vertex.json"
 API_KEY = "API key, `~/.gemini/.env`"
 STORED_KEY = "API key, `gemini-credentials.json`"
 GOOGLE = "Google login"
+VERTEX_KEY = "Vertex AI, API key"
+VERTEX_ADC = "Vertex AI, application default credentials"
+VERTEX_ACCOUNT = "Vertex AI, service account's key"
 OUT_OF_DATE = "Google login, access token out of date"
 
 
@@ -58,6 +63,38 @@ def login(left_s: int = 3600) -> Login:
     return Login(files, named, sent, needs_its_maker=True)
 
 
+def _vertex_key() -> Login:
+    key = made_up("AIza", 35)
+    files = {".gemini/.env": f"GOOGLE_API_KEY={key}\n", _SETTINGS: _settings("vertex-ai")}
+    return Login(files, {"API key": key}, {"x-goog-api-key": key})
+
+
+def _vertex_login() -> Login:
+    """By application default credentials, where gcloud puts them."""
+    user = user_login()
+    return _google(user, ADC, user["refresh_token"], google_mode(user))
+
+
+def _vertex_account() -> Login:
+    """By a service account's key in a file that ``~/.gemini/.env`` names."""
+    key = service_account()
+    more = f"GOOGLE_APPLICATION_CREDENTIALS=@HOME@/{_KEY_FILE}\n"
+    return _google(key, _KEY_FILE, key["private_key"].splitlines()[5], google_mode(), more)
+
+
+def _google(login: Mapping[str, str], path: str, secret: str, known: Mapping[str, object], more: str = "") -> Login:
+    token = made_up("ya29.", 150)
+    env = f"GOOGLE_CLOUD_PROJECT={PROJECT}\nGOOGLE_CLOUD_LOCATION=us-central1\n{more}"
+    return Login(
+        {".gemini/.env": env, _SETTINGS: _settings("vertex-ai"), path: json.dumps(login, indent=2)},
+        {"access token": token, "secret of the file": secret},
+        {"authorization": f"Bearer {token}"},
+        needs_its_maker=True,
+        provider={**known, "new_access": token},
+        options=("--profiles",),
+    )
+
+
 def _npm(world: World) -> Path:
     package = npm.modules(world) / _PACKAGE
     shutil.copytree(more_agents() / "node_modules" / _PACKAGE, package, symlinks=True)
@@ -72,8 +109,16 @@ class Gemini(Client):
     version = MORE[_PACKAGE]
     decoy = ".gemini/oauth_creds.json"
     layouts: Mapping[str, Callable[[World], Path]] = {"npm, Node 20": _npm, "npm, Node 24": _npm}
-    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _env_key, STORED_KEY: _stored_key, GOOGLE: login}
+    ways: Mapping[str, Callable[[], Login]] = {
+        API_KEY: _env_key,
+        STORED_KEY: _stored_key,
+        GOOGLE: login,
+        VERTEX_KEY: _vertex_key,
+        VERTEX_ADC: _vertex_login,
+        VERTEX_ACCOUNT: _vertex_account,
+    }
     more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
+    astray: Mapping[str, str] = {"GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9", "GEMINI_API_KEY": "AIza-another"}
     hold_after = 2
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
@@ -86,7 +131,7 @@ class Gemini(Client):
 
     def directly(self, url: str) -> Mapping[str, str]:
         """See Client."""
-        return {"GOOGLE_GEMINI_BASE_URL": url, "CODE_ASSIST_ENDPOINT": url}
+        return {"GOOGLE_GEMINI_BASE_URL": url, "CODE_ASSIST_ENDPOINT": url, "GOOGLE_VERTEX_BASE_URL": url}
 
     def environment(self, layout: str) -> Mapping[str, str]:
         """See Client."""
@@ -101,9 +146,20 @@ class Gemini(Client):
         """See Client."""
         return "enerateContent" in target
 
+    def update(self, program: Path, tool: Callable[[str], str]) -> Iterable[tuple[str, ...]]:
+        """See Client: npm puts another package in the place of the old one."""
+        script = program.resolve()
+        yield "/usr/bin/python3", "-I", tool("npm_update.py"), str(script.parents[1]), str(script), str(program)
+
     def refreshes(self, target: str) -> bool:
         """See Client."""
         return target == "/token"
+
+    def replay_as(self, login: Login, phantom: str) -> tuple[str, str, str]:
+        """See Client: a Google login goes to Code Assist."""
+        if "authorization" in login.sent:
+            return "/v1internal:generateContent", "Authorization", f"Bearer {phantom}"
+        return self.replay(phantom)
 
     def replay(self, phantom: str) -> tuple[str, str, str]:
         """See Client."""

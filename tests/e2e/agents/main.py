@@ -6,7 +6,6 @@ Exit code 0 if each row turned out as declared; 1 if one did not; 2 if it can't 
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from tests.e2e.agents.row import DeedOutcome, DeedRow, WayOutcome, WayRow
 from tests.e2e.agents.show import DOCUMENT, document, print_outcome
 from tests.e2e.agents.table import DEEDS, WAYS
 from tests.e2e.agents.ways import measure_way
+from tests.e2e.measured import keep
 
 DIFFERS = 1
 CANNOT_RUN = 2
@@ -45,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     differ = [each.row.name for each in outcomes if not each.holds]
     sys.stdout.write(f"{len(outcomes)} rows in {time.monotonic() - began_s:.0f} s; {len(differ)} differ\n")
     text = document(tier, ways, deeds)
-    if options.write and not options.only:
-        DOCUMENT.write_text(text)
-    if options.report:
-        options.report.write_text(json.dumps({"rows": len(outcomes), "differ": differ, "document": text}))
+    keep(options, DOCUMENT, text, {"rows": len(outcomes), "differ": differ})
     return DIFFERS if differ else 0
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from agent_broker.cli.run_others import WAYS
 from tests.demo.agent import REAL
 from tests.demo.check import StepFailedError, eventually, require
 from tests.demo.machine import end_processes_of
 from tests.demo.memory import Searched, search_processes
-from tests.demo.processes import broker_command, ended
+from tests.demo.processes import broker_command, killed, outcome
 from tests.demo.world import World, private_world
+from tests.e2e.accounts.stage import RUN
 from tests.e2e.agents.client import Client, Login
 from tests.e2e.attacks.alert_log import AlertLog
 from tests.fakes.nameserver import no_names
@@ -51,6 +54,8 @@ class Place:
         self.program = Path()
         """What the user types."""
         self.layout = ""
+        self._intact = ""
+        """What is installed as it came; empty: nothing is."""
         self.search = ""
         """The PATH of the user, which ``sudo --preserve-env=PATH`` keeps; empty: any."""
         self.login = Login({}, {}, {})
@@ -58,6 +63,7 @@ class Place:
         self.alerts: AlertLog
         self.tier = ""
         self._decoy = Path()
+        self._enrolled = False
         self._undo = undo
 
     @property
@@ -68,16 +74,16 @@ class Place:
     def install(self, client: Client, layout: str) -> None:
         """Install an agent instead of the one that is there, unless it is the same."""
         wanted = f"{client.name} {layout}"
-        if self.layout != wanted:
+        if self._intact != wanted:
             if self.program.name:
                 shutil.rmtree(self.installed)
-            self.layout = ""
+            self._intact = ""
             self.program = client.layouts[layout](self.world)
-            self.layout = wanted
+            self._intact, self.layout = wanted, layout
             self.search = client.environment(layout).get("PATH", "")
 
     def log_in(self, login: Login) -> None:
-        """Give the home these files and no others; the installation stays."""
+        """Give the home these files and no others; the installation stays. ``@HOME@`` in a text is the home."""
         self.login = login
         for path in self.world.home.iterdir():
             if path != self.installed:
@@ -85,33 +91,41 @@ class Place:
         for name, text in {"project/README.md": "# A project\n", **login.files}.items():
             path = self.world.home / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text if isinstance(text, str) else text(self.world.user.pw_name))
+            whole = text if isinstance(text, str) else text(self.world.user.pw_name)
+            path.write_text(whole.replace("@HOME@", str(self.world.home)))
             path.chmod(0o600)
             os.utime(path, ns=(time.time_ns(), time.time_ns() - _LAST_WEEK_NS - secrets.randbelow(10**9)))
         for path in self.world.home.iterdir():
             if path != self.installed:
                 give(self.world, path)
 
-    def broker(self, *words: str) -> str:
-        """Run ``agent-broker`` as root."""
-        return broker_command(self.world.root, *words, search=self.search)
+    def broker(self, *words: str, told: str = "") -> str:
+        """Run ``agent-broker`` as root, with this on its standard input."""
+        return broker_command(self.world.root, *words, search=self.search, told=told)
 
     def enroll(self, client: Client) -> None:
         """Enrol as its user's administrator does."""
         whose = ("--user", self.world.user.pw_name)
-        self.broker("enroll", client.name, *whose, "--binary", str(self.program), "--yes")
-        self._decoy = self.alerts.decoy = self.world.home / client.decoy
+        self._enrolled = True
+        self.broker("enroll", client.name, *whose, "--binary", str(self.program), "--yes", *self.login.options)
+        self.watch_by(self.world.home / client.decoy)
+
+    def watch_by(self, decoy: Path) -> None:
+        """Have a watched file whose alert tells that all earlier ones have come."""
+        self._decoy = self.alerts.decoy = decoy
 
     def unenroll(self, client: Client) -> None:
         """Undo that."""
         self.broker("unenroll", client.name, "--user", self.world.user.pw_name, "--yes")
+        self._enrolled = False
 
     def forget(self, client: Client) -> None:
         """Leave nothing enrolled and nothing running, whatever went wrong."""
         self.end_processes()
-        if json.loads(self.broker("agents", "--json")):
+        if self._enrolled:
             with contextlib.suppress(StepFailedError):
                 self.unenroll(client)
+            self._enrolled = False
 
     def end_processes(self) -> None:
         """End all that runs as the user."""
@@ -121,15 +135,18 @@ class Place:
         """Have its user write another version over the agent's own code; once more, and it is as it was."""
         file = str(client.executable(self.program))
         self.run("/usr/bin/python3", "-I", self.tool("other_version.py"), file, file, "in-place")
+        self.settle()
 
     def update(self, client: Client) -> None:
         """Have its user put another version in the agent's place, as its updater does."""
-        old = client.executable(self.program)
-        new = client.next_version(old)
-        self.run("/usr/bin/python3", "-I", self.tool("other_version.py"), str(old), str(new))
-        if new != old:
-            self.run("/bin/ln", "-sfn", os.path.relpath(new, self.program.parent), str(self.program))
-        self.layout = ""  # to be installed anew
+        for command in client.update(self.program, self.tool):
+            self.run(*command)
+        self._intact = ""
+        self.settle()
+
+    def settle(self) -> None:
+        """Return when the monitor has taken in what was done so far: it has answered since."""
+        self.broker("doctor", "--json")
 
     def tool(self, name: str) -> str:
         """Return one of the attackers' programs, which everybody may read."""
@@ -145,14 +162,14 @@ class Place:
     def follow(self) -> None:
         """Follow the alerts, anew if the broker was restarted."""
         log = AlertLog(self.world.root, self.world.root / "logs", self._decoy)
-        self._undo.enter_context(ended(log.process))
+        self._undo.callback(log.close)
         self.alerts = log
 
     def answers(self, text: str = "well done", **mode: object) -> None:
         """Decide what the provider does from now on; see tests.fakes.mock_provider.Mode."""
         file = self.world.root / "provider/mode.json"
         new = file.with_suffix(".new")
-        new.write_text(json.dumps({"answer": text, **mode}))
+        new.write_text(json.dumps({"answer": text, **self.login.provider, **mode}))
         new.replace(file)
 
     def requests(self) -> list[Request]:
@@ -172,6 +189,23 @@ class Place:
         more = client.directly(url) if directly else {}
         command = client.command(self.program, "go on") + (client.options_directly(url) if directly else ())
         process = self.start(client, command, **{**more, **environment})
+        said = finished(process)
+        return Turn(process.returncode, said, self.requests()[before:])
+
+    def turn_by_command(self, client: Client) -> Turn:
+        """Let the agent take one turn, started by ``agent-broker run`` with variables that lead astray."""
+        before, user = len(self.requests()), self.world.user
+        words = [str(self.world.shim), str(WAYS), str(user.pw_uid), *client.command(self.program, "go on")]
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, *words],
+            cwd=self.world.home / "project",
+            env={**self.world.environment, **client.environment(self.layout), **client.astray},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         said = finished(process)
         return Turn(process.returncode, said, self.requests()[before:])
 
@@ -196,8 +230,7 @@ class Place:
             live.said, live.code = finished(process), process.returncode
         finally:
             if process.poll() is None:
-                process.kill()
-                process.communicate()
+                killed(process)
             for path in (begun, done):
                 path.unlink(missing_ok=True)
 
@@ -223,7 +256,7 @@ def place() -> Iterator[Place]:
     Raises:
         StepFailedError: something of it can't be made here.
     """
-    with private_world(REAL, "tests.fakes.model_apis") as world, contextlib.ExitStack() as undo:
+    with private_world(REAL, "tests.fakes.cloud_apis") as world, contextlib.ExitStack() as undo:
         undo.enter_context(no_names())
         made = Place(world, undo)
         for path in world.home.iterdir():
@@ -241,12 +274,7 @@ def finished(process: "subprocess.Popen[str]") -> str:
     Raises:
         StepFailedError: it does not.
     """
-    try:
-        said, complained = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        said, complained = process.communicate()
-        raise StepFailedError(f"a turn to end within {PATIENCE_S} s", said + complained) from error
+    said, complained = outcome(process, PATIENCE_S)
     return said + complained
 
 

@@ -48,7 +48,7 @@ class DeedRow(Struct, frozen=True):
     @property
     def name(self) -> str:
         """For messages, and to choose it."""
-        return f"{self.client.name}: {self.what}"
+        return f"{self.client.name}, {self.way}: {self.what}"
 
 
 class WayOutcome(Struct, frozen=True):

@@ -1,15 +1,18 @@
-"""OpenCode and Aider: how each is installed, logged in, run, and led to a provider without the broker."""
+"""The agents by recipe: how each is installed, logged in, run, and led to a provider without the broker."""
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from tests.demo.agent import more_agents
 from tests.demo.world import World
+from tests.e2e.agents import npm
 from tests.e2e.agents.client import Client, Login, made_up
 from tests.e2e.agents.place import give
 from tests.e2e.agents_generic import installed
 
+_QWEN = "@qwen-code/qwen-code"
 _AUTH = ".local/share/opencode/auth.json"
 _SETTINGS = ".config/opencode/opencode.json"
 
@@ -26,7 +29,7 @@ def _opencode(world: World) -> Path:
     """As its own installer does: one executable below ``~/.opencode``."""
     program = world.home / ".opencode/bin/opencode"
     program.parent.mkdir(parents=True)
-    shutil.copyfile(installed.opencode(), program)
+    shutil.copyfile((installed.npm("opencode-ai").parent / ".bin/opencode").resolve(), program)
     program.chmod(0o755)
     give(world, world.home / ".opencode")
     return program
@@ -40,11 +43,15 @@ class OpenCode(Client):
     version = installed.OPENCODE
     decoy = _AUTH
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _opencode}
-    ways: Mapping[str, Callable[[], Login]] = {"two providers' keys in auth.json": _opencode_login}
+    ways: Mapping[str, Callable[[], Login]] = {"keys of two providers, auth.json": _opencode_login}
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
         """See Client."""
         return (str(program), "run", "--model", "anthropic/claude-sonnet-4-5", prompt)
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (*self.command(program, prompt)[:-1], "--format", "json", prompt)
 
     def environment(self, layout: str) -> Mapping[str, str]:  # noqa: ARG002 - the same in each
         """See Client: what the plan asks for."""
@@ -78,11 +85,12 @@ def _aider_login() -> Login:
     return Login({".env": text}, {"API key": key}, {"authorization": f"Bearer {key}"})
 
 
-def _aider(world: World) -> Path:
+def _linked(world: World, name: str, program: Path) -> Path:
     """As root installs it for all users; the user's PATH has a link to it."""
-    link = world.home / ".local/bin/aider"
+    link = world.home / ".local/bin" / name
     link.parent.mkdir(parents=True)
-    link.symlink_to(installed.aider())
+    program.chmod(0o755)
+    link.symlink_to(program)
     give(world, world.home / ".local")
     return link
 
@@ -94,14 +102,18 @@ class Aider(Client):
     title = "Aider"
     version = installed.AIDER
     decoy = ".env"
-    layouts: Mapping[str, Callable[[World], Path]] = {"venv": _aider}
-    ways: Mapping[str, Callable[[], Login]] = {"OPENAI_API_KEY in ~/.env": _aider_login}
+    layouts: Mapping[str, Callable[[World], Path]] = {"venv": lambda world: _linked(world, "aider", installed.aider())}
+    ways: Mapping[str, Callable[[], Login]] = {"OPENAI_API_KEY, ~/.env": _aider_login}
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
         """See Client."""
         words = "--no-git --no-stream --yes-always --no-check-update --no-show-model-warnings --no-analytics"
         more = "--no-show-release-notes --no-pretty --no-gitignore"
         return (str(program), "--model", "gpt-4o", *words.split(), *more.split(), "--message", prompt)
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return tuple("--stream" if word == "--no-stream" else word for word in self.command(program, prompt))
 
     def directly(self, url: str) -> Mapping[str, str]:
         """See Client."""
@@ -125,4 +137,112 @@ class Aider(Client):
         return "/v1/chat/completions", "Authorization", f"Bearer {phantom}"
 
 
-CLIENTS: tuple[Client, ...] = (OpenCode(), Aider())
+class _ByNode(Client):
+    """One that Node runs, and that speaks OpenAI's older interface."""
+
+    def environment(self, layout: str) -> Mapping[str, str]:  # noqa: ARG002 - the same in each
+        """See Client."""
+        return {"PATH": f"{more_agents()}/node_modules/node/bin:/usr/bin:/bin", "TERM": "xterm"}
+
+    def tainting(self, script: Path) -> Mapping[str, str]:
+        """See Client."""
+        return {"NODE_OPTIONS": f"--require {script}"}
+
+    def asks_model(self, target: str) -> bool:
+        """See Client."""
+        return target.startswith("/v1/chat/completions")
+
+    def replay(self, phantom: str) -> tuple[str, str, str]:
+        """See Client."""
+        return "/v1/chat/completions", "Authorization", f"Bearer {phantom}"
+
+
+_BY_PROFILE = '. "$HOME/.profile"; test -z "$DIRECT" || COPILOT_PROVIDER_BASE_URL=$DIRECT; exec "$0" "$@"'
+"""A login shell's way to start Copilot, which is told its provider by variables alone."""
+
+
+def _copilot_login() -> Login:
+    key = made_up("sk-proj-", 120)
+    lines = (
+        "# mine",
+        f"export COPILOT_PROVIDER_API_KEY='{key}'  # work",
+        "export COPILOT_PROVIDER_BASE_URL=https://api.openai.com/v1",
+        "export COPILOT_MODEL=gpt-5 COPILOT_OFFLINE=true",
+        "",
+    )
+    return Login({".profile": "\n".join(lines)}, {"API key": key}, {"authorization": f"Bearer {key}"})
+
+
+class Copilot(_ByNode):
+    """See the module."""
+
+    name = "copilot"
+    title = "GitHub Copilot CLI"
+    version = installed.COPILOT
+    decoy = ".profile"
+    layouts: Mapping[str, Callable[[World], Path]] = {
+        "unpacked by root": lambda world: _linked(world, "copilot", installed.copilot() / "app.js")
+    }
+    ways: Mapping[str, Callable[[], Login]] = {"COPILOT_PROVIDER_API_KEY, ~/.profile": _copilot_login}
+
+    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return ("/bin/sh", "-c", _BY_PROFILE, str(program), "-p", prompt, "--allow-all-tools")
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (*self.command(program, prompt), "--stream", "on")
+
+    def directly(self, url: str) -> Mapping[str, str]:
+        """See Client."""
+        return {"DIRECT": f"{url}/v1"}
+
+    def phantom(self, home: Path) -> str:
+        """See Client."""
+        line = next(each for each in (home / ".profile").read_text().splitlines() if "_API_KEY" in each)
+        return line.partition("=")[2].partition(" ")[0].strip("'")
+
+
+def _qwen_login() -> Login:
+    key = made_up("sk-", 60)
+    text = f"# mine\nOPENAI_API_KEY={key}\nOPENAI_MODEL=qwen3-coder-plus\n"
+    return Login({".qwen/.env": text}, {"API key": key}, {"authorization": f"Bearer {key}"})
+
+
+def _npm_qwen(world: World) -> Path:
+    """As ``npm install --global`` does, with a prefix below the home."""
+    package = npm.modules(world) / _QWEN
+    shutil.copytree(installed.npm(_QWEN), package, symlinks=True)
+    return npm.linked(world, "qwen", package / "cli.js")
+
+
+class Qwen(_ByNode):
+    """See the module. Its shell tool takes node's "exit" for "close" (childProcessFallback), which may come first."""
+
+    name = "qwen"
+    title = "Qwen Code"
+    version = installed.QWEN
+    loses_output = True
+    decoy = ".qwen/.env"
+    layouts: Mapping[str, Callable[[World], Path]] = {"npm, by cli.js": _npm_qwen}
+    ways: Mapping[str, Callable[[], Login]] = {"OPENAI_API_KEY, ~/.qwen/.env": _qwen_login}
+
+    def command(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (str(program), "-p", prompt, "--approval-mode", "yolo")
+
+    def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
+        """See Client."""
+        return (*self.command(program, prompt), "--output-format", "stream-json", "--include-partial-messages")
+
+    def directly(self, url: str) -> Mapping[str, str]:
+        """See Client."""
+        return {"OPENAI_BASE_URL": f"{url}/v1"}
+
+    def update(self, program: Path, tool: Callable[[str], str]) -> Iterable[tuple[str, ...]]:
+        """See Client: npm puts another package in the place of the old one."""
+        script = program.resolve()
+        yield "/usr/bin/python3", "-I", tool("npm_update.py"), str(script.parent), str(script), str(program)
+
+
+CLIENTS: tuple[Client, ...] = (OpenCode(), Aider(), Copilot(), Qwen())

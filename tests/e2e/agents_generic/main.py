@@ -1,6 +1,6 @@
 """Every agent whose recipe is data: enrolled, used, misused, unenrolled, with the real program and real daemons.
 
-    python -m tests.e2e.agents_generic.main [--only NAME] [--report FILE]
+    python -m tests.e2e.agents_generic.main [--only NAME] [--report FILE] [--write]
 
 Exit code 0 if all held, 1 if something did not, 2 if it can't run here.
 """
@@ -11,20 +11,46 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.demo.check import StepFailedError, eventually, require
 from tests.demo.memory import grep
+from tests.demo.processes import killed
 from tests.demo.snapshot import Snapshot, take_snapshot
 from tests.e2e.agents.client import Client, Login
 from tests.e2e.agents.place import PATIENCE_S, Place, place, require_well
 from tests.e2e.agents_generic import installed
 from tests.e2e.agents_generic.clients import CLIENTS
+from tests.e2e.agents_generic.deeds import DEEDS
+from tests.e2e.measured import keep
 
 DIFFERS = 1
 CANNOT_RUN = 2
+DOCUMENT = Path(__file__).parents[3] / "docs/clients-by-recipe.md"
 _DECOY = ".old-token"
+Told = dict[tuple[str, str], str]
+"""What came of each deed, by agent and deed."""
+_HEAD = """# The agents that are enrolled by a recipe, as they were proven
+
+The programs as npm and PyPI have them, run against a provider on loopback, with both daemons and the commands that
+people type. `make clients` does it and writes this page; nothing in it is typed by hand. Measured in the tier
+**{tier}**.
+
+**works** says that all of this held: one turn without the broker; enrolled, one turn, in which each request to the
+model carried exactly the real key, in the header that is named, no file of the home or of the daemons held it, and no
+alert was raised; the phantom in another program, and the agent with its user's own code in it, got nothing;
+unenrolled, each file of the login was as before (content, owner, mode, time of change), and the agent took one turn.
+
+| agent | version | layout | way of authentication | enrolled | the provider saw |
+|---|---|---|---|---|---|
+"""
+_DEEDS_HEAD = """
+## What happens to an enrolled agent
+
+| agent | what | result |
+|---|---|---|
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="agents by recipe")
     parser.add_argument("--only")
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--write", action="store_true", help="write docs/clients-by-recipe.md")
     options = parser.parse_args(arguments)
     if os.geteuid() != 0:
         sys.stderr.write("this needs root: users are made, BPF programs are loaded\n")
@@ -39,27 +66,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DIFFERS))
     os.umask(0o022)
     problems: dict[str, str] = {}
+    told: Told = {}
+    tier = ""
     try:
         installed.have_all()  # before the place is made: it has no network
         with place() as made:
+            tier = made.tier
             for client in CLIENTS:
                 if options.only in {None, client.name}:
-                    problems[client.name] = _proven(made, client)
+                    problems[client.name] = _proven(made, client, told)
     except StepFailedError as error:
         sys.stderr.write(f"the agents can't be proven here: {error}\n")
         return CANNOT_RUN
-    if options.report:
-        options.report.write_text(json.dumps({"problems": problems}))
+    text = document(tier, problems, told)
+    keep(options, DOCUMENT, text, {"problems": problems})
     return DIFFERS if any(problems.values()) else 0
 
 
-def _proven(made: Place, client: Client) -> str:
-    """Return what did not hold; empty if all did."""
+def document(tier: str, problems: Mapping[str, str], told: Told) -> str:
+    """Return docs/clients-by-recipe.md."""
+    lines = []
+    for client in CLIENTS:
+        way, login = next(iter(client.ways.items()))
+        result = "DIFFERS" if problems.get(client.name, "not run") else "works"
+        saw = ", ".join(f"`{each}`" for each in login().sent)
+        cells = (client.title, client.version, next(iter(client.layouts)), way, result, saw)
+        lines.append("| " + " | ".join(cells) + " |\n")
+    of_deeds = []
+    for client in CLIENTS:
+        for deed in DEEDS[client.name]:
+            result = told.get((client.name, deed.what), "not run")
+            of_deeds.append(f"| {client.title} | {deed.what} | {result} |\n")
+    return _HEAD.format(tier=tier) + "".join(lines) + _DEEDS_HEAD + "".join(of_deeds)
+
+
+def _proven(made: Place, client: Client, told: Told) -> str:
+    """Return what did not hold, empty if all did; write down what came of each deed."""
     began_s = time.monotonic()
     problem = ""
     try:
         made.install(client, next(iter(client.layouts)))
-        _prove(made, client, next(iter(client.ways.values()))())
+        _prove(made, client, next(iter(client.ways.values()))(), told)
     except StepFailedError as error:
         problem = str(error)
     finally:
@@ -68,7 +115,7 @@ def _proven(made: Place, client: Client) -> str:
     return problem
 
 
-def _prove(made: Place, client: Client, login: Login) -> None:
+def _prove(made: Place, client: Client, login: Login, told: Told) -> None:
     made.log_in(login)
     made.answers("without the broker")
     require_well(made.turn(client, directly=True), client, login.sent)
@@ -84,18 +131,29 @@ def _prove(made: Place, client: Client, login: Login) -> None:
     require(not made.kinds_since(alerts), "no alert while the agent does its work", made.kinds_since(alerts))
     _require_clean(made, login)
     _require_refused(made, client)
+    _do(made, client, told)
     made.broker("decoy", "remove", str(made.world.home / _DECOY), "--yes")
     made.unenroll(client)
     for path, entry in before.items():
         different = entry.differs_in(_snapshot(made, login).get(path))
         require(not different, f"~/{path} as it was", different)
+    made.answers("without the broker again")
     require_well(made.turn(client, directly=True), client, login.sent)
+
+
+def _do(made: Place, client: Client, told: Told) -> None:
+    """Do each deed, and write down what came of it."""
+    for deed in DEEDS[client.name]:
+        made.answers()
+        result = told[client.name, deed.what] = deed.act(made, client)
+        made.end_processes()
+        require(result == deed.expected, f"{deed.what}: {deed.expected}", result)
 
 
 def _plant_decoy(made: Place) -> None:
     """Plant what tells, by its own alert, that all earlier ones have come: not every agent has a watched file."""
     made.broker("decoy", "plant", _DECOY, "--kind", "github-token", "--user", made.world.user.pw_name, "--yes")
-    made.alerts.decoy = made.world.home / _DECOY
+    made.watch_by(made.world.home / _DECOY)
 
 
 def _require_refused(made: Place, client: Client) -> None:
@@ -119,8 +177,7 @@ def _require_refused(made: Place, client: Client) -> None:
             within_s=PATIENCE_S,
         )
     finally:
-        tainted.kill()
-        tainted.communicate()
+        killed(tainted)
     asked = [each["target"] for each in made.requests()[before:] if client.asks_model(each["target"])]
     require(not asked, "no request of theirs to reach the provider", asked)
 

@@ -17,18 +17,31 @@ Incident = dict[str, object]
 
 
 class AlertLog:
-    """A running ``agent-broker alerts --follow --json``."""
+    """``agent-broker alerts --follow --json``, running."""
 
     def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
-        command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
+        self._command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
         self.decoy, self._folder = decoy, folder
-        self.process = Background("alerts --follow --json", command, folder / "alerts.jsonl", os.environ)
-        eventually(lambda: "following" in self.process.said(), "the alerts to be followed", within_s=_WITHIN_S)
+        self._followers: list[Background] = []
+        self.follow_again()
+
+    def follow_again(self) -> None:
+        """Follow the broker that serves now; what another one told is kept."""
+        self.close()
+        log = self._folder / f"alerts-{len(self._followers)}.jsonl"
+        follower = Background("alerts --follow --json", self._command, log, os.environ)
+        self._followers.append(follower)
+        eventually(lambda: "following" in follower.said(), "the alerts to be followed", within_s=_WITHIN_S)
+
+    def close(self) -> None:
+        """Follow no more."""
+        for each in self._followers[-1:]:
+            each.stop()
 
     def incidents(self) -> list[Incident]:
         """Return all that came so far, oldest first; what was told again is not new."""
-        whole = self.process.said().rpartition("\n")[0].splitlines()
-        told = [json.loads(line) for line in whole if line.startswith("{")]
+        said = [each.said().rpartition("\n")[0] for each in self._followers]
+        told = [json.loads(line) for line in "\n".join(said).splitlines() if line.startswith("{")]
         return [each for each in told if each["revision"] == 0]
 
     def settle(self) -> None:

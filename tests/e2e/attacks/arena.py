@@ -9,11 +9,14 @@ from pathlib import Path
 from tests.demo.agent import REAL, VERSION
 from tests.demo.claude_home import CREDENTIALS, SETTINGS
 from tests.demo.machine import run_tool
-from tests.demo.processes import broker_command, ended
+from tests.demo.processes import broker_command
 from tests.demo.world import World, private_world
 from tests.e2e.attacks.alert_log import AlertLog
 from tests.e2e.attacks.more import MoreAgents, give_to_user, install_more
+from tests.e2e.attacks.other_account import OtherAccount, add_other
 from tests.e2e.attacks.row import CLAUDE
+from tests.e2e.clients.row import Client, Stand
+from tests.e2e.clients.world import Clients
 
 _PROGRAMS = Path(__file__).with_name("programs")
 _C_FLAGS = ("-O2", "-Wall", "-Wextra")
@@ -24,6 +27,8 @@ class Arena:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.place = Clients(world)
+        """Who asks at tools' servers."""
         self.folder = world.home / "attacks"
         self.agent = world.home / ".local/bin/claude"
         """What the user types; a link to the file that is enrolled."""
@@ -34,6 +39,12 @@ class Arena:
         self.phantoms: dict[str, str] = {}
         """By agent."""
         self.more: MoreAgents | None = None
+        self.account: OtherAccount | None = None
+        self.ssh: Path | None = None
+        """The public half of the user's SSH key, once ssh is enrolled."""
+        self.undo = contextlib.ExitStack()
+        self._tools: dict[str, Stand] = {}
+        self._rules = ""
         self.alerts: AlertLog
         self.tier = ""
 
@@ -55,6 +66,44 @@ class Arena:
             self.secrets |= {f"{name}'s key": told["key"] for name, told in self.more.told.items()}
             self.phantoms |= {name: told["phantom"] for name, told in self.more.told.items()}
         return self.more
+
+    def have_account(self) -> OtherAccount:
+        """Return a second account of Claude Code's, added when it is first needed."""
+        if self.account is None:
+            self.account = add_other(self.world)
+            self.secrets["other account's key"] = self.account.key
+            self.phantoms["other account"] = self.account.phantom
+        return self.account
+
+    def have_ssh(self) -> Path:
+        """Return the public half of a key of the user's, whose private half was enrolled when it was first needed."""
+        if self.ssh is None:
+            folder = self.world.home / ".ssh"
+            folder.mkdir(mode=0o700)
+            run_tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "id_ed25519"))
+            self.secrets["SSH key"] = (folder / "id_ed25519").read_text().splitlines()[-3]
+            give_to_user(self.world, folder)
+            whose = ("--user", self.world.user.pw_name, "--home", str(self.world.home))
+            broker_command(self.world.root, "enroll", "ssh", *whose, "--yes")
+            self.ssh = folder / "id_ed25519.pub"
+        return self.ssh
+
+    def have_tool(self, client: Client) -> Stand:
+        """Return a tool at its server, enrolled and allowed to the agent there, when it is first needed."""
+        if client.tool not in self._tools:
+            place, broker = self.place, self.world.daemon
+            stand = self.undo.enter_context(client.stand(place))
+            if self.world.daemon is not broker:
+                self.alerts.follow_again()
+            self.secrets |= {f"{client.tool}'s secret {number}": each for number, each in enumerate(stand.secrets)}
+            if client.enroll is None:
+                place.enroll(client.tool, *map(stand.filled, client.options))
+            else:
+                client.enroll(place, stand)
+            self._rules += stand.filled(client.rules)
+            place.allow(self._rules)
+            self._tools[client.tool] = stand
+        return self._tools[client.tool]
 
     def provider_log(self) -> list[str]:
         """Return the provider's requests so far, a line of JSON each."""
@@ -81,7 +130,7 @@ def arena() -> Iterator[Arena]:
         made.tier = str(json.loads(broker_command(world.root, "doctor", "--json"))["tier"])
         made.settings = _settings(made)
         made.alerts = AlertLog(world.root, world.root / "logs", world.home / CREDENTIALS)
-        with ended(made.alerts.process):
+        with contextlib.closing(made.alerts), made.undo:
             yield made
 
 
@@ -102,7 +151,8 @@ def _compile(made: Arena) -> None:
     for path in _PROGRAMS.iterdir():
         if path.is_file():
             shutil.copy(path, made.folder)
-    for name, options in (("use", ()), ("evil", ("-shared", "-fPIC"))):
+    library = ("-shared", "-fPIC")
+    for name, options in (("use", ()), ("evil", library), ("given", library)):
         target = made.folder / (f"{name}.so" if options else name)
         run_tool("cc", *_C_FLAGS, *options, "-o", str(target), str(_PROGRAMS / f"{name}.c"))
     give_to_user(made.world, made.folder)

@@ -6,8 +6,8 @@ Exit code 0 if each attack turned out as declared; 1 if one did not; 2 if it can
 """
 
 import argparse
-import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from tests.e2e.attacks.measure import measure
 from tests.e2e.attacks.row import Outcome, Row
 from tests.e2e.attacks.show import DOCUMENT, document, print_details, print_outcome, print_table
 from tests.e2e.attacks.table import ROWS
+from tests.e2e.measured import keep
 
 DIFFERS = 1
 CANNOT_RUN = 2
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         sys.stderr.write("the attacks need root: users are made, BPF programs are loaded; try: sudo make attacks\n")
         return CANNOT_RUN
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(DIFFERS))  # so that everything is taken away
     os.umask(0o022)
     rows = [row for row in ROWS if not options.only or row.name in options.only]
     began_s = time.monotonic()
@@ -43,15 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not outcome.holds or options.verbose:
             print_details(outcome)
     text = document(tier, outcomes)
-    if options.write and not options.only:
-        DOCUMENT.write_text(text)
-    if options.report:
-        differ = [outcome.row.name for outcome in outcomes if not outcome.holds]
-        options.report.write_text(json.dumps({"rows": len(outcomes), "differ": differ, "document": text}))
+    differ = [outcome.row.name for outcome in outcomes if not outcome.holds]
+    keep(options, DOCUMENT, text, {"rows": len(outcomes), "differ": differ})
     return 0 if all(outcome.holds for outcome in outcomes) else DIFFERS
 
 
 def _carry_out(rows: Sequence[Row]) -> tuple[str, list[Outcome]]:
+    for prepare in dict.fromkeys(row.prepare for row in rows if row.prepare is not None):
+        prepare()
     with arena() as made:
         outcomes = []
         for row in rows:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 SECRET = "secret"
 """The attacker could read a real key."""
 USE = "use"
-"""The provider got a request of the attacker's, with the real key."""
+"""The provider got a request of the attacker's, with the real key; or the attacker got a signature of an SSH key, or a
+tool's server was given its credential, or a token of it."""
 OUTAGE = "outage"
 """Neither, but the agent was not served any more."""
 NOTHING = "nothing"
@@ -20,6 +21,8 @@ NOTHING = "nothing"
 CLAUDE = "claude"
 CODEX = "codex"
 GEMINI = "gemini"
+SSH = "ssh"
+AGENTS = (CLAUDE, CODEX, GEMINI)
 
 
 class Row(Struct, frozen=True):
@@ -36,6 +39,9 @@ class Row(Struct, frozen=True):
     stopped_by: str = ""
     """If it gets something: the tier or setting that stops it."""
     agent: str = CLAUDE
+    """Or the tool."""
+    prepare: Callable[[], None] | None = None
+    """Installs what is not of the distribution, before the world is left; raises StepFailedError."""
 
 
 class Outcome(Struct, frozen=True):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 from tests.demo.claude_home import CREDENTIALS
+from tests.demo.processes import outcome
 from tests.demo.run_claude import TURN_S
 from tests.e2e.attacks.row import USE, Row
 from tests.e2e.attacks.trial import Trial
@@ -25,16 +26,22 @@ def _bash_tool_exec(trial: Trial) -> None:
     trial.agent()
 
 
-def _hook(trial: Trial) -> None:
-    hook = {"type": "command", "command": f"{trial.arena.program('tool.sh')} phantom"}
-    trial.agent("--settings", json.dumps({"hooks": {"SessionStart": [{"hooks": [hook]}]}}))
-    trial.wait_for("finished")
+def _hook(what: str) -> Callable[[Trial], None]:
+    def attack(trial: Trial) -> None:
+        hook = {"type": "command", "command": f"{trial.arena.program('tool.sh')} {what}"}
+        trial.agent("--settings", json.dumps({"hooks": {"SessionStart": [{"hooks": [hook]}]}}))
+        trial.wait_for("finished")
+
+    return attack
 
 
-def _tool_server(trial: Trial) -> None:
-    server = {"command": str(trial.arena.program("tool.sh")), "args": ["phantom"], "env": trial.environment}
-    trial.agent("--mcp-config", json.dumps({"mcpServers": {"evil": server}}))
-    trial.wait_for("finished")
+def _tool_server(what: str) -> Callable[[Trial], None]:
+    def attack(trial: Trial) -> None:
+        server = {"command": str(trial.arena.program("tool.sh")), "args": [what], "env": trial.environment}
+        trial.agent("--mcp-config", json.dumps({"mcpServers": {"evil": server}}))
+        trial.wait_for("finished")
+
+    return attack
 
 
 def _detached(trial: Trial) -> None:
@@ -66,11 +73,11 @@ def _flood(trial: Trial) -> None:
     flood = trial.start("/usr/bin/python3", trial.arena.program("flood.py"), end)
     trial.wait_for("ran: ")
     agent = trial.world.start_agent("work")
-    said, complained = agent.communicate(timeout=TURN_S)
+    said, complained = outcome(agent, TURN_S)
     trial.served = flood.poll() is None and "well done" in said
     end.touch()
     trial.keep(f"the agent said, while the flood ran: {said}{complained}\n")
-    flood.communicate()
+    outcome(flood, TURN_S)
 
 
 _CANT = "nothing: it is the agent, whoever asks it"
@@ -79,8 +86,10 @@ ROWS = (
     Row("bash-tool", "the agent's Bash tool uses the phantom", _bash_tool("phantom"), mitre=_TOKEN),
     Row("bash-tool-shim", "the agent's Bash tool asks by the shim", _bash_tool("shim"), alert=False, mitre="T1555"),
     Row("bash-tool-exec", "Bash tool: exec -a claude evil", _bash_tool_exec, mitre=_TOKEN),
-    Row("hook", "a hook of the agent uses the phantom", _hook, mitre=_TOKEN),
-    Row("mcp-server", "an MCP server of the agent uses the phantom", _tool_server, mitre=_TOKEN),
+    Row("hook", "a hook of the agent uses the phantom", _hook("phantom"), mitre=_TOKEN),
+    Row("hook-shim", "a hook of the agent asks by the shim", _hook("shim"), alert=False, mitre="T1555"),
+    Row("mcp-server", "an MCP server of the agent uses the phantom", _tool_server("phantom"), mitre=_TOKEN),
+    Row("mcp-server-shim", "an MCP server asks by the shim", _tool_server("shim"), alert=False, mitre="T1555"),
     Row("detached", "child of the agent: double fork, setsid, exec", _detached, mitre=_TOKEN),
     Row("nested", "the agent, started by the agent's Bash tool", _nested, USE, alert=False, stopped_by=_CANT),
     Row("environ-replay", "phantom out of /proc/PID/environ, replayed", _replay, mitre=_PROC),

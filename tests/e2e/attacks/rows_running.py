@@ -1,5 +1,7 @@
 """Attacks on a running agent: its memory, and its connections."""
 
+from collections.abc import Callable
+
 from tests.e2e.attacks.row import Row
 from tests.e2e.attacks.trial import Trial
 
@@ -8,14 +10,28 @@ _HIJACK = "T1563"
 
 def _tamper(name: str, how: str, mitre: str, technique: str) -> Row:
     def attack(trial: Trial) -> None:
-        prompt = "harmless" + trial.nonce[8:]
-        with trial.live_agent(prompt) as agent:
-            trial.python("tamper", how, agent.pid, prompt, trial.nonce)
-            trial.require_ran()
-            trial.keep(agent.finish())
-        trial.keep_transcripts()
+        _change_prompt(trial, lambda pid, old: trial.python("tamper", how, pid, old, trial.nonce))
 
     return Row(name, technique, attack, mitre=mitre)
+
+
+def _gdb(trial: Trial) -> None:
+    def change(pid: int, old: str) -> str:
+        script = trial.arena.program("in_gdb.py")
+        command = ("/usr/bin/gdb", "-nx", "-p", str(pid), "-batch", "-x", script)
+        return trial.run(*command, GDB_OLD=old, GDB_NEW=trial.nonce)
+
+    _change_prompt(trial, change)
+
+
+def _change_prompt(trial: Trial, change: Callable[[int, str], str]) -> None:
+    """Have an agent whose prompt is changed in its memory; ``change`` gets its pid and the prompt."""
+    prompt = "harmless" + trial.nonce[8:]
+    with trial.live_agent(prompt) as agent:
+        change(agent.pid, prompt)
+        trial.require_ran()
+        trial.keep(agent.finish())
+    trial.keep_transcripts()
 
 
 def _read_memory(trial: Trial) -> None:
@@ -47,6 +63,7 @@ ROWS = (
     _tamper("vm-write", "vm", "T1055", "prompt changed by process_vm_writev"),
     _tamper("ptrace-attach", "attach", "T1055.008", "prompt changed by a debugger (PTRACE_ATTACH)"),
     _tamper("ptrace-seize", "seize", "T1055.008", "prompt changed by PTRACE_SEIZE, INTERRUPT"),
+    Row("gdb", "prompt changed by gdb -p", _gdb, mitre="T1055.008"),
     _borrowed("close", "request into the agent's connection, closed"),
     _borrowed("keep", "request into the agent's connection, kept"),
     _borrowed("passed", "agent's connection passed by SCM_RIGHTS"),

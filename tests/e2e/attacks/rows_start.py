@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from tests.demo.processes import outcome
 from tests.e2e.attacks.row import USE, Row
-from tests.e2e.attacks.trial import Trial, wait_until_gone
+from tests.e2e.attacks.trial import PATIENCE_S, Trial, wait_until_gone
 
 _HIJACK = "T1574"
 _LOADER = "T1574.006"
@@ -96,7 +97,7 @@ def _swapped(how: str) -> "Row":
 
 def _reused_pid(trial: Trial) -> None:
     process = trial.start(trial.arena.agent, "-p", "work")
-    process.communicate()
+    outcome(process, PATIENCE_S)
     wait_until_gone(process.pid)
     trial.pids = {process.pid}
     user = trial.world.user

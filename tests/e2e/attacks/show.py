@@ -20,7 +20,8 @@ Every known way around the broker, carried out against both daemons and the real
 own user. `make attacks` does it and writes this page; nothing in the columns *gets* and *alert* is typed by hand.
 
 - **gets**: `secret`: the attacker could read a real key. `use`: the provider got a request of the attacker's with the
-  real key. `outage`: neither, but the agent was not served any more. `nothing`: none of these.
+  real key, (ssh) the attacker got a signature, or (other tools) the server got the credential, or a token of it.
+  `outage`: neither, but the agent was not served any more. `nothing`: none of these.
 - **alert**: whether an incident in the alert log has the attack, or the agent that it was done to, in its lineage.
 - **stopped by**: for what the running tier does not stop: the tier or setting that does.
 

@@ -1,6 +1,19 @@
 """All attacks, in the order in which they are carried out."""
 
-from tests.e2e.attacks import rows_below, rows_codex, rows_gemini, rows_namespaces, rows_running, rows_start
+from tests.e2e.attacks import (
+    rows_accounts,
+    rows_below,
+    rows_clouds,
+    rows_codex,
+    rows_gemini,
+    rows_index,
+    rows_namespaces,
+    rows_running,
+    rows_ssh,
+    rows_start,
+    rows_tools,
+    rows_view,
+)
 
 ROWS = (
     *rows_start.ROWS,
@@ -9,5 +22,11 @@ ROWS = (
     *rows_namespaces.ROWS,
     *rows_codex.ROWS,
     *rows_gemini.ROWS,
+    *rows_accounts.ROWS,
+    *rows_ssh.ROWS,
+    *rows_tools.ROWS,
+    *rows_clouds.ROWS,
+    *rows_index.ROWS,
+    *rows_view.ROWS,
     *rows_below.LAST,
 )

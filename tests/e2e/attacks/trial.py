@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tests.demo.check import eventually, require
 from tests.demo.machine import end_processes_of
+from tests.demo.processes import killed, outcome
 from tests.demo.world import World
 from tests.e2e.attacks.arena import Arena
-from tests.e2e.attacks.row import CLAUDE, Row
+from tests.e2e.attacks.row import AGENTS, CLAUDE, Row
 
 PATIENCE_S = 60
 _SHOWN = 4000
@@ -30,7 +31,7 @@ class LiveAgent:
     def finish(self) -> str:
         """Let it go on to its end; return what it printed."""
         self._done.touch()
-        said, complained = self._process.communicate(timeout=PATIENCE_S)
+        said, complained = outcome(self._process, PATIENCE_S)
         return said + complained
 
 
@@ -53,6 +54,8 @@ class Trial:
         self.log = self.loot / "log"
         self.pids: set[int] = set()
         self.ran = False
+        self.signed = False
+        """The attack got a signature of the user's SSH key, or a tool's server was given its credential."""
         self.served = True
         """False: the agent was not served while the attack ran."""
         self.log.touch()
@@ -63,7 +66,7 @@ class Trial:
             "ATTACK_LOOT": str(self.loot),
             "ATTACK_NONCE": self.nonce,
         }
-        if row.agent != CLAUDE:
+        if row.agent in AGENTS and row.agent != CLAUDE:
             arena.have_more()
             self.environment["ATTACK_TOKEN"] = arena.phantoms[row.agent]
         self._before = len(arena.provider_log())
@@ -86,7 +89,7 @@ class Trial:
             said, complained = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             end_processes_of(self.world.user.pw_uid)
-            said, complained = process.communicate()
+            said, complained = killed(process)
         self.keep(said + complained)
         return said + complained
 
@@ -126,9 +129,7 @@ class Trial:
             eventually(begun.exists, "the agent to run its tool", within_s=PATIENCE_S, seen=process.poll)
             yield live
         finally:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
+            killed(process)
 
     def keep(self, text: str) -> None:
         """Count a text as something that the attacker could read."""
@@ -162,7 +163,9 @@ class Trial:
         return text[-_SHOWN:]
 
     def used(self) -> bool:
-        """Return whether the provider got a request of this attack with a real credential."""
+        """Return whether the provider got a request of this attack with a real credential; or see ``signed``."""
+        if self.signed:
+            return True
         real = self.arena.secrets.values()
         for line in self.arena.provider_log():
             request = json.loads(line)

@@ -9,7 +9,8 @@ import json
 import subprocess
 
 from tests.demo.agent import SAMPLE
-from tests.demo.processes import broker_command
+from tests.demo.processes import broker_command, outcome
+from tests.demo.run_claude import TURN_S
 from tests.demo.world import private_world
 
 
@@ -29,15 +30,15 @@ def install(world, version, trailer=b""):
 
 
 def run_as_user(world, *command):
-    with world.start_as_user(*command) as process:
-        process.communicate()
+    process = world.start_as_user(*command)
+    outcome(process, TURN_S)
     assert process.returncode == 0
 
 
 def ask(world):
     """Ask the agent something; return what it said, and whether it worked."""
-    with world.start_agent("say that all is well") as agent:
-        said, complaint = agent.communicate()
+    agent = world.start_agent("say that all is well")
+    said, complaint = outcome(agent, TURN_S)
     return agent.returncode == 0, said + complaint
 
 

@@ -200,18 +200,22 @@ def _process(incident: Incident) -> dict[str, Any]:
 
 
 def _ancestor(incident: Incident, step: Step) -> dict[str, Any]:
-    return {
+    ancestor = {
         "pid": step.image.pid,
         "uid": _uid(incident, step),
         "name": _name(step),
         "path": step.image.filename,
         "cmd_line": " ".join((step.image.argv0, *step.image.args_head)),
     }
+    if step.image.filename and step.sha256:
+        ancestor["file"] = _file(step.image.filename, step.sha256, is_regular=True)
+    return ancestor
 
 
 def _lineage_step(incident: Incident, step: Step) -> dict[str, Any]:
     """The lineage whole: OCSF's ancestry has no place for what a process was before it executed something else."""
-    return {"relation": step.relation, **_ancestor(incident, step), "taints": [*step.image.taints, *step.tampered]}
+    taints = [*step.image.taints, *step.tampered]
+    return {"relation": step.relation, **_ancestor(incident, step), "sha256": step.sha256, "taints": taints}
 
 
 def _uid(incident: Incident, step: Step) -> str:

@@ -13,19 +13,21 @@ The law of this module:
 4. Nothing is read that the log has not yet promised to be durable.
 5. A sink that is enabled for the first time begins with what comes then. A cursor that does not fit the log (the log
    was moved away, or the file was damaged) begins at the log's first line: twice is better than never.
+6. What the log does not keep any more (``audit.segments``) counts as dropped.
 """
 
 import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from agent_broker.audit.alerts import KIND as INCIDENT
-from agent_broker.audit.chain import EMPTY, MAX_LINE_BYTES, Entry, Head, decode_line
+from agent_broker.audit.chain import MAX_LINE_BYTES, Entry, Head, decode_line
+from agent_broker.audit.segments import GoneError, Segment, oldest_place, segment_at
 from agent_broker.audit.sinks.port import is_wanted
 from agent_broker.audit.verification import ends_with
 from agent_broker.disk import replace_file, require_private
@@ -71,7 +73,7 @@ class Outbox:
         self._log = log
         self._cursor = cursor
         self._place = cursor.head  # what was passed over since needs no write of its own
-        self._file: BinaryIO | None = None
+        self._segment: Segment | None = None
 
     @classmethod
     def open(cls, path: Path, log: Path, head: Head) -> "Outbox":
@@ -172,20 +174,42 @@ class Outbox:
             _LOG.warning("%s is not durable: %s", self._path, error)
         os.close(self._fd)
         self._fd = -1
-        if self._file is not None:
-            self._file.close()
+        self._leave_segment()
 
     def _read(self) -> tuple[Entry, Head]:
         """Return the entry after the present place, and the log's head with it; reading again gives it again."""
         try:
-            if self._file is None:
-                self._file = self._log.open("rb")
-            if self._file.tell() != self._place.size_bytes:
-                self._file.seek(self._place.size_bytes)
-            line = self._file.readline(MAX_LINE_BYTES)
+            line = self._line()
+            if not line:  # the segment that it was in was turned over, and has no more
+                self._leave_segment()
+                line = self._line()
+        except GoneError:
+            self._pass_removed()
+            return self._read()
         except OSError as error:
             raise _refused(self._log, error) from error
         return decode_line(line, self._place, str(self._log)), self._place.after(line)
+
+    def _line(self) -> bytes:
+        if self._segment is None:
+            self._segment = segment_at(self._log, self._place.size_bytes)
+        file, offset = self._segment.file, self._place.size_bytes - self._segment.start.size_bytes
+        if file.tell() != offset:
+            file.seek(offset)
+        return file.readline(MAX_LINE_BYTES)
+
+    def _leave_segment(self) -> None:
+        if self._segment is not None:
+            self._segment.file.close()
+            self._segment = None
+
+    def _pass_removed(self) -> None:
+        """Count what the log does not keep any more as dropped: all of it, since nobody can look at it."""
+        oldest, cursor = oldest_place(self._log), self._cursor
+        lost = oldest.seq - self._place.seq
+        _LOG.warning("%s: %d entries are not kept any more and were dropped", self._path, lost)
+        self._pass_over(oldest)
+        self._move(Cursor(oldest, cursor.numbered + lost, cursor.dropped + lost))
 
     def _pass_over(self, after: Head) -> None:
         self._place = after
@@ -211,15 +235,17 @@ def incident_of(entry: Entry, severity: str) -> Incident | None:
 
 def _fitting(text: bytes, path: Path, log: Path, head: Head) -> Cursor:
     """Return the cursor if it fits the log, else one at the log's first line."""
+    oldest = oldest_place(log)
     try:
         cursor = msgspec.json.decode(text, type=Cursor)
     except (msgspec.DecodeError, UnicodeDecodeError):
         _LOG.warning("%s is damaged: the sink begins again at the first incident", path)
-        return Cursor(EMPTY)
-    if cursor.head.seq <= head.seq and ends_with(log, cursor.head):
+        return Cursor(oldest)
+    is_removed = cursor.head.seq < oldest.seq and cursor.head.size_bytes < oldest.size_bytes  # counted when it is read
+    if cursor.head.seq <= head.seq and (is_removed or ends_with(log, cursor.head)):
         return cursor
     _LOG.warning("%s is not of this alert log: the sink begins at its first incident", path)
-    return Cursor(EMPTY, cursor.numbered, cursor.dropped)
+    return Cursor(oldest, cursor.numbered, cursor.dropped)
 
 
 def _refused(path: Path, error: OSError) -> UnavailableError:

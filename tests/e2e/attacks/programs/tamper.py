@@ -128,7 +128,8 @@ def read(pid: int) -> None:
         attacker.attempt("read")
 
 
-if sys.argv[1] == "read":
-    read(int(sys.argv[2]))
-else:
-    change(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
+if __name__ == "__main__":
+    if sys.argv[1] == "read":
+        read(int(sys.argv[2]))
+    else:
+        change(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

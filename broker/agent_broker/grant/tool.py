@@ -1,0 +1,45 @@
+"""The release rule for a tool: whom it works for, and whether nothing foreign stands on the way. Pure."""
+
+from typing import Final
+
+from agent_broker.errors import RefusedError
+from agent_broker.identity.evidence import Evidence
+from agent_broker.ids import AgentName, Uid
+
+TERMINAL: Final = "terminal"
+USER: Final = "user"
+
+
+def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid) -> None:
+    """Let pass a caller that serves this enrolled tool of this owner, untouched on its whole way.
+
+    Raises:
+        RefusedError: ``owner``, ``tool``, ``principal`` or ``taint``.
+    """
+    if evidence.uid != owner_uid:
+        raise RefusedError("owner", "the credential belongs to another user")
+    used, agent = evidence.tool, evidence.principal
+    if used is None or (used.tool, used.owner_uid) != (tool, owner_uid):
+        raise RefusedError(
+            "tool",
+            f"the caller was not started by {tool} as it was enrolled",
+            next_step=f"if {tool} was updated or moved: sudo agent-broker unenroll {tool}, then enroll it again",
+        )
+    if used.problem:
+        raise RefusedError("tool", f"{tool} does not ask as it was enrolled: {used.problem}")
+    if agent is not None and agent.owner_uid != owner_uid:
+        raise RefusedError("principal", "the agent that started it is another user's")
+    if evidence.taints:
+        raise RefusedError(
+            "taint",
+            f"{tool}, or what started it, is tainted: {evidence.taints[0]}",
+            next_step=f"start {tool} without that",
+        )
+
+
+def subject_of(evidence: Evidence) -> tuple[AgentName, str]:
+    """Return for whom a tool works: an agent's name, or else ``terminal`` or ``user``."""
+    if evidence.principal is not None:
+        return evidence.principal.agent, ""
+    typed = evidence.tool is not None and not evidence.tool.no_terminal
+    return AgentName(""), TERMINAL if typed else USER

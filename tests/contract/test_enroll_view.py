@@ -1,0 +1,232 @@
+"""A file becomes a view, and back: what is in file, link and vault after each step and each kill (needs root)."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from agent_broker.enroll.view_apply import ViewSite, apply_view, recover_views, unenroll_view
+from agent_broker.enroll.view_plan import Known, make_view_plan
+from agent_broker.errors import MisuseError, UnavailableError
+from agent_broker.identity.registry import load_registry
+from agent_broker.identity.viewed import load_viewed
+from agent_broker.ids import Uid
+from agent_broker.view.content import attributes_of
+from tests.fakes.enroll_world import UID, EnrollWorld
+
+TOKEN = "npm_" + "Qz7" * 12
+TEXT = f"; mine\n//registry.npmjs.org/:_authToken={TOKEN}\nfund=false"
+READER = "/usr/bin/head"
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing is undone."""
+
+
+class ViewWorld:
+    """A home with ~/.npmrc in it, and where views are registered."""
+
+    def __init__(self, world: EnrollWorld) -> None:
+        self.world = world
+        self.path = world.make(world.home / ".npmrc", TEXT, mode=0o640)
+        self.steps: list[str] = []
+        self.kill_at = -1
+        self.is_shown = True
+        self.before = self.facts()
+
+    def facts(self) -> tuple[bytes, int, int, int, int]:
+        facts = self.path.lstat()
+        return self.path.read_bytes(), facts.st_mode, facts.st_uid, facts.st_gid, facts.st_mtime_ns
+
+    def _step(self, name: str) -> None:
+        self.steps.append(name)
+        if len(self.steps) - 1 == self.kill_at:
+            raise Killed(name)
+
+    @property
+    def place(self) -> ViewSite:
+        site = dataclasses.replace(self.world.site(self._step), tools_dir=self.world.state / "tools")
+        return ViewSite(site, self.world.state / "files", lambda: self.is_shown, attributes_of)
+
+    def plan(self, path: Path | None = None, *readers: str):
+        state = self.world.state
+        known = Known((), load_registry(state / "tools"), load_viewed(state / "files"), ())
+        return make_view_plan(
+            path or self.path,
+            self.world.owner,
+            readers=readers or (READER,),
+            known=known,
+            view_folder=Path("/run/views"),
+            now_ns=1,
+        )
+
+    def enroll(self):
+        return apply_view(self.plan(), self.place)
+
+    def unenroll(self):
+        return unenroll_view("file.npmrc", Uid(UID), self.place)
+
+    def recover(self):
+        self.kill_at = -1
+        return recover_views(self.place)
+
+    @property
+    def is_link(self) -> bool:
+        return self.path.is_symlink()
+
+    @property
+    def in_vault(self) -> bool:
+        return self.world.store.holds(TOKEN.encode())
+
+    def assert_as_it_was(self) -> None:
+        assert self.facts() == self.before
+        assert not self.in_vault
+        assert load_viewed(self.world.state / "files") == ()
+        assert load_registry(self.world.state / "tools") == ()
+        assert [path.name for path in self.world.home.iterdir() if "agent-broker" in path.name] == []
+
+
+@pytest.fixture
+def made():
+    world = EnrollWorld("/tmp")
+    yield ViewWorld(world)
+    world.close()
+
+
+def test_the_file_becomes_a_link_and_comes_back_byte_for_byte(made):
+    made.enroll()
+    assert made.path.readlink() == Path(f"/run/views/{UID}/npmrc/.npmrc")
+    assert made.path.lstat().st_uid == UID
+    (viewed,) = load_viewed(made.world.state / "files")
+    decoy = made.world.store.records[viewed.decoy_id].content.decode()
+    assert TOKEN not in decoy
+    assert decoy.startswith("; mine\n//registry.npmjs.org/:_authToken=npm_")
+    assert [each.agent for each in load_registry(made.world.state / "tools")] == ["reader.head"]
+    made.unenroll()
+    made.assert_as_it_was()
+
+
+def test_what_was_written_since_comes_back(made):
+    made.enroll()
+    made.world.store.records[f"file.npmrc/{UID}/content"].content = b"_authToken=npm_newer0123456789"
+    made.unenroll()
+    assert made.facts()[:4] == (b"_authToken=npm_newer0123456789", *made.before[1:4])
+
+
+def test_killed_at_every_step_of_enrolling_it_is_undone(made):
+    made.enroll()
+    steps = list(made.steps)
+    made.unenroll()
+    for number, step in enumerate(steps):
+        made.world.make(made.path, TEXT, mode=0o640)
+        made.steps, made.kill_at = [], number
+        with pytest.raises(Killed):
+            made.enroll()
+        assert made.in_vault or made.path.read_bytes() == TEXT.encode(), step
+        made.recover()
+        if step == "journal: enrolled":
+            assert made.is_link
+            made.unenroll()
+        made.assert_as_it_was()
+        assert made.recover() == ()
+
+
+def test_killed_at_every_step_of_the_way_back_it_is_finished(made):
+    made.enroll()
+    made.steps = []
+    made.unenroll()
+    for number, step in enumerate(list(made.steps)):
+        made.world.make(made.path, TEXT, mode=0o640)
+        made.kill_at = -1
+        made.enroll()
+        made.steps, made.kill_at = [], number
+        with pytest.raises(Killed):
+            made.unenroll()
+        assert made.in_vault or made.path.read_bytes() == TEXT.encode(), step
+        made.recover()
+        made.assert_as_it_was()
+
+
+@pytest.mark.parametrize("what", ["vault", "monitor"])
+def test_what_does_not_answer_leaves_everything_as_it_was(made, what):
+    if what == "vault":
+        made.world.store.kill()
+    else:
+        made.world.watch.alive = False
+    with pytest.raises(Exception, match=r"answer|undone"):
+        made.enroll()
+    made.world.store.restart()
+    made.world.watch.alive = True
+    made.recover()
+    made.assert_as_it_was()
+
+
+def test_a_view_that_is_not_mounted_is_an_error_and_no_link(made, monkeypatch):
+    monkeypatch.setattr("agent_broker.enroll.view_apply._MOUNT_S", 0)
+    made.is_shown = False
+    with pytest.raises(UnavailableError, match="not mounted"):
+        made.enroll()
+    made.assert_as_it_was()
+
+
+def test_a_file_in_the_links_place_stays_and_the_vaults_goes_beside_it(made):
+    made.enroll()
+    made.path.unlink()
+    made.world.make(made.path, "newer")
+    report = made.unenroll()
+    assert made.path.read_text() == "newer"
+    (kept,) = [path for path in made.world.home.iterdir() if ".before-agent-broker-" in path.name]
+    assert kept.read_bytes() == TEXT.encode()
+    assert str(kept) in report.outcomes[0].what
+
+
+def test_a_link_that_its_owner_removed_is_a_file_again(made):
+    made.enroll()
+    made.path.unlink()
+    made.unenroll()
+    made.assert_as_it_was()
+
+
+def test_a_program_is_forgotten_with_the_last_file_that_names_it(made):
+    made.enroll()
+    other = made.world.make(made.world.home / ".netrc", "machine x login y password abcdefgh1234")
+    apply_view(made.plan(other), made.place)
+    made.unenroll()
+    assert [each.agent for each in load_registry(made.world.state / "tools")] == ["reader.head"]
+    unenroll_view("file.netrc", Uid(UID), made.place)
+    assert load_registry(made.world.state / "tools") == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [(".claude/.credentials.json", "enroll claude"), (".docker/config.json", "enroll docker")],
+)
+def test_a_file_whose_program_replaces_links_is_refused_with_the_other_way(made, name, says):
+    with pytest.raises(MisuseError) as caught:
+        made.plan(made.world.home / name)
+    assert says in caught.value.explain()
+
+
+def test_what_can_be_no_view_is_refused(made):
+    made.world.make(made.world.home / ".plain", "color=auto\n")
+    link = made.world.home / ".link"
+    link.symlink_to(made.path)
+    for path, reason in ((made.world.home / ".plain", "looks like a secret"), (link, "symbolic link")):
+        with pytest.raises(MisuseError, match=reason):
+            made.plan(path)
+    with pytest.raises(MisuseError, match="not in the home"):
+        made.plan(Path("/etc/shadow"))
+    with pytest.raises(MisuseError, match="not enrolled"):
+        made.plan(None, "codex")
+    made.enroll()
+    with pytest.raises(MisuseError, match="already"):
+        made.plan()
+
+
+def test_no_journal_and_no_registry_holds_a_secret(made):
+    made.enroll()
+    held = [path for path in made.world.state.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+    assert held == []
+    assert json.loads((made.world.state / "files" / f"file.npmrc-{UID}.json").read_text())["path"] == ".npmrc"
+    assert (made.world.state / "files").stat().st_mode & 0o022 == 0

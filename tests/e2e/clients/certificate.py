@@ -1,0 +1,16 @@
+"""A certificate of its own authority for 127.0.0.1 and localhost."""
+
+from pathlib import Path
+
+from tests.demo.machine import run_tool
+
+
+def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Return the paths of a fresh certificate and its key."""
+    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+    run_tool(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-keyout", str(key), "-out", str(certificate),
+    )  # fmt: skip
+    return certificate, key

@@ -1,0 +1,28 @@
+"""Every client that is measured: a module of this folder each, with its ``CLIENT``."""
+
+from importlib import import_module
+
+from tests.e2e.clients import run_with
+from tests.e2e.clients.row import Client
+
+_MODULES = (
+    "git",
+    "docker",
+    "twine",
+    "pip",
+    "uv",
+    "keyring",
+    "aws",
+    "kubectl",
+    "gcp",
+    "cargo",
+    "azure",
+    "gh",
+    "pnpm",
+)
+
+CLIENTS: tuple[Client, ...] = (
+    *(import_module(f"tests.e2e.clients.{name}").CLIENT for name in _MODULES),
+    run_with.CURL,
+    run_with.NPM,
+)
