@@ -70,7 +70,7 @@ def test_without_a_terminal_it_says_how(stage):
 def test_ctrl_c_at_the_question_changes_nothing(stage):
     terminal = stage.run(agent="codex")
     terminal.until("New value of")
-    terminal.type("\x03")
+    terminal.interrupt()
     assert terminal.end() != 0
     assert stage.held("codex")[3] == b"sk-old"
     assert terminal.is_restored

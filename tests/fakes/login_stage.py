@@ -33,6 +33,8 @@ COMMAND = (sys.executable, "-c", "import sys; from agent_broker.cli.main import 
 UID = 61123  # below those that the rooms take
 KINDS = {"claude": "anthropic-oauth", "codex": "openai-oauth", "gemini": "google-oauth"}
 
+READ = {"x86_64": 0, "aarch64": 63}[os.uname().machine]  # the number of the system call, asm/unistd.h
+
 FRAME = """#!/usr/bin/python3 -I
 import json, os, subprocess, sys, time
 home = os.environ["HOME"]
@@ -76,6 +78,11 @@ class Terminal:
         assert until(lambda: hides_what_is_typed(self._slave)), f"the echo stays on: {self.text[-2000:]}"
         self.type(text)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C once the command reads and no other thread is left to take the signal (gRPC's end late)."""
+        assert until(self._reads), f"it doesn't read: {self.text[-2000:]}"
+        self.type("\x03")
+
     def end(self) -> int:
         """Wait for the command's end; return its exit status. It may take as long as it likes if it says something."""
         end_s = time.monotonic() + PATIENCE_S
@@ -98,6 +105,10 @@ class Terminal:
             self.process.wait()
         os.close(self.master)
         os.close(self._slave)
+
+    def _reads(self) -> bool:
+        threads = list(Path(f"/proc/{self.process.pid}/task").iterdir())
+        return len(threads) == 1 and (threads[0] / "syscall").read_text().startswith(f"{READ} ")
 
     def _read(self, wait_s: float) -> bool:
         if not select.select([self.master], [], [], wait_s)[0]:
