@@ -117,6 +117,14 @@ def test_the_last_minute_slides(ledger, clock):
     assert ledger.uses_last_minute("claude", 1000, KEY) == 0
 
 
+def test_who_comes_after_an_idle_minute_is_counted_and_given_a_grant(ledger, clock):
+    add(ledger)
+    clock.advance_s(61)
+    assert ledger.uses_last_minute("claude", 1000, KEY) == 0
+    assert add(ledger, Holder("epoch-1", 11, 22)).uses == 1
+    assert ledger.uses_last_minute("claude", 1000, KEY) == 1
+
+
 def test_uses_are_counted_over_all_processes_of_one_agent_and_owner(ledger):
     for number in range(3):
         add(ledger, Holder("epoch-1", number, number))

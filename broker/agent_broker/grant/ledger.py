@@ -60,7 +60,7 @@ class Ledger:
         self._clock = clock
         self._grants: dict[_Key, Grant] = {}
         self._uses: dict[_Counted, deque[list[int]]] = {}
-        """(second, uses) of the last minute, oldest first."""
+        """(second, uses) of the last minute, oldest first; never empty."""
         self._next_sweep_ns = clock.boot_ns() + SWEEP_NS
 
     def find(self, holder: Holder, credential: CredentialId, mode: str) -> Grant | None:
@@ -116,13 +116,9 @@ class Ledger:
 
     def uses_last_minute(self, agent: AgentName, owner_uid: Uid, credential: CredentialId) -> int:
         """Return the uses in the last 60 s; what is up to 1 s older may be counted too."""
-        window = self._uses.get((agent, owner_uid, credential))
-        if window is None:
-            return 0
+        window = self._uses.get((agent, owner_uid, credential), ())
         oldest = self._clock.boot_ns() // _SECOND_NS - _WINDOW_S
-        while window and window[0][0] < oldest:
-            window.popleft()
-        return sum(uses for _, uses in window)
+        return sum(uses for second, uses in window if second >= oldest)
 
     def live(self) -> tuple[Grant, ...]:
         """Return all live grants, oldest first."""
