@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -36,7 +37,7 @@ async def broker(root, handle, method=None):
 
 
 async def ask(*arguments, **how):
-    process = shim.start(*arguments, **how)
+    process = await asyncio.to_thread(shim.start, *arguments, **how)  # a shim waits for 2 s, from its own start
     return process.pid, *await asyncio.to_thread(shim.finish, process)
 
 
@@ -66,6 +67,8 @@ async def test_sixty_four_at_once(tmp_path, method):
         await asyncio.sleep(0)
         return ShimAnswer(0, f"{request.argv[0]} {peer.pid}".encode())
 
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))
+    shim.compiled()
     async with broker(tmp_path, handle, method):
         answers = await asyncio.gather(*(ask("get", str(n), root=tmp_path) for n in range(64)))
     assert [out for _, _, out, _ in answers] == [f"{n} {pid}".encode() for n, (pid, *_) in enumerate(answers)]

@@ -160,8 +160,13 @@ async def test_a_request_written_before_the_agent_was_executed_over_the_writer_i
 
 
 async def test_a_thief_that_hangs_up_is_recorded_all_the_same(world, start):
-    thief = await start("end = connect(); end.send(request); time.sleep(0.05); end.close(); tell('gone'); told()")
+    world.issuer.gate.clear()
+    thief = await start("end = connect(); end.send(request); told(); end.close(); tell('gone'); told()")
+    while not world.issuer.asks:
+        await asyncio.sleep(0.005)
+    await thief.say()
     assert await thief.hear() == "gone"
+    world.issuer.gate.set()
     while not (world.issuer.refusals or world.issuer.given):
         await asyncio.sleep(0.005)
     assert world.provider.seen == []

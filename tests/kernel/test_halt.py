@@ -132,7 +132,9 @@ async def test_only_offenders_of_critical_incidents_of_this_monitor_are_stopped(
 
 
 async def test_a_process_that_ended_is_said_to_have(world):
-    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, user=64127)
+    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=64127)
+    os.write(process.stdin.fileno(), b"x")
+    os.read(process.stdout.fileno(), 1)  # its exec is over
     incident = await incident_of(world, process)
     process.communicate()
     assert halt(world).respond(incident).response == f"not stopped: process {process.pid} has ended"

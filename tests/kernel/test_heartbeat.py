@@ -23,7 +23,9 @@ async def world():
 
 @pytest.fixture
 def child():
-    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.write(process.stdin.fileno(), b"x")
+    os.read(process.stdout.fileno(), 1)  # it runs: Popen returns a moment before the kernel side sees the exec
     pidfd = os.pidfd_open(process.pid)
     yield pidfd
     os.close(pidfd)

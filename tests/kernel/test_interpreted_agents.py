@@ -150,12 +150,12 @@ async def test_a_change_while_it_runs_taints_for_good_although_it_was_undone(wor
 
 async def test_a_link_that_was_swapped_and_put_back_taints(world):
     evil = world.folder / "evil.js"
-    evil.write_text("setInterval(() => {}, 1000);\n")
+    evil.write_text("console.log('loaded'); setInterval(() => {}, 1000);\n")
     evil.chmod(0o755)
     world.as_user(
-        f"import os, subprocess, time; link = {str(world.link)!r}; os.rename(link, link + '.old');"
-        f"os.symlink({str(evil)!r}, link); p = subprocess.Popen(['/usr/bin/node', link], stdin=subprocess.DEVNULL);"
-        f"open({str(world.folder / 'pid')!r}, 'w').write(str(p.pid)); time.sleep(0.3);"
+        f"import os, subprocess; link = {str(world.link)!r}; os.rename(link, link + '.old');"
+        f"os.symlink({str(evil)!r}, link); p = subprocess.Popen(['/usr/bin/node', link], stdin=-3, stdout=-1);"
+        f"open({str(world.folder / 'pid')!r}, 'w').write(str(p.pid)); p.stdout.readline();"
         "os.unlink(link); os.rename(link + '.old', link)"
     )
 
@@ -166,11 +166,11 @@ async def test_a_link_that_was_swapped_and_put_back_taints(world):
 
 async def test_a_folder_that_was_swapped_and_put_back_taints(world):
     world.as_user(
-        f"import os, shutil, subprocess, time; modules = {str(world.modules)!r};"
+        f"import os, shutil, subprocess; modules = {str(world.modules)!r};"
         "shutil.copytree(modules, modules + '.evil', symlinks=True);"
         "os.rename(modules, modules + '.old'); os.rename(modules + '.evil', modules);"
-        f"p = subprocess.Popen(['/usr/bin/node', {str(world.link)!r}], stdin=subprocess.DEVNULL);"
-        f"open({str(world.folder / 'pid')!r}, 'w').write(str(p.pid)); time.sleep(0.3);"
+        f"p = subprocess.Popen(['/usr/bin/node', {str(world.link)!r}], stdin=-3, stdout=-1);"
+        f"open({str(world.folder / 'pid')!r}, 'w').write(str(p.pid)); p.stdout.readline();"
         "shutil.rmtree(modules); os.rename(modules + '.old', modules)"
     )
 

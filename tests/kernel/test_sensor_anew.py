@@ -17,7 +17,9 @@ def test_a_sensor_that_is_started_anew_knows_older_processes_and_loses_nothing_u
 
     Full is: it had no room for a fork and none for an exec. A single loss may be one long record's, or an exit's.
     """
-    older = subprocess.Popen(["/bin/sleep", "60"])
+    older = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.write(older.stdin.fileno(), b"x")
+    os.read(older.stdout.fileno(), 1)  # its exec is over: Popen returns a moment before
     watched = Watched(backend, ring_bytes=1 << 18)
     try:
         lineage = watched.lineage(older.pid)
@@ -31,5 +33,5 @@ def test_a_sensor_that_is_started_anew_knows_older_processes_and_loses_nothing_u
         assert watched.lineage(watched.start("/bin/sleep", "60").pid).gap
     finally:
         older.kill()
-        older.wait()
+        older.communicate()
         watched.close()
