@@ -21,7 +21,7 @@ from agent_broker.transport.frame import MAX_FRAME_BYTES, ShimRequest, encode_re
 from tests.bench.figures import CannotMeasureError
 
 _COMMAND = Path(sys.executable).with_name("agent-broker")
-_READY_S = 30
+_READY_S = 90
 _STOP_S = 15
 _ASK_EVERY_S = 0.002
 _PROBE_TIMEOUT_S = 5

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 from tests.bench import drivers
 from tests.bench.daemons import Daemon, make_broker, make_monitor, monitor_status
 from tests.bench.figures import CannotMeasureError
+from tests.fakes.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 SHIM = REPOSITORY / "broker/agent_broker/shim/agent-broker-shim"
@@ -70,7 +70,7 @@ class Stage:
         self.large = folder / "large"
         """A binary of the size of an agent's; part of the enrolment."""
         self.decoys = tuple(folder / f"decoys/{number}.json" for number in range(DECOYS))
-        self.inject_port = _free_port()
+        self.inject_port = free_port()
         self.provider: Provider
         self.monitor: Daemon = make_monitor(self.layout)
         self.broker: Daemon = make_broker(self.layout)
@@ -224,9 +224,3 @@ def _write_large(path: Path) -> None:
     with path.open("wb") as file:
         for _ in range(LARGE_BYTES // len(block)):
             file.write(block)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

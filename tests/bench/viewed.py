@@ -16,7 +16,7 @@ REAL, DECOY = b"REAL" + b"r" * 300, b"FAKE" + b"f" * 300
 _READER = AgentName("reader.bench")
 _VIEWED = ViewedFile(AgentName("file.bench"), OWNER, OWNER, "bench", "/nowhere", "bench", (_READER,))
 _POLICY = '[[rule]]\nsession = "user"\ncredential = "file.bench/{owner}/content"\nmodes = ["view"]\n'
-_MOUNT_S = 10
+_MOUNT_S = 60
 
 
 @contextlib.contextmanager

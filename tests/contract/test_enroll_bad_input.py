@@ -12,6 +12,7 @@ from agent_broker.enroll.apply import apply_plan
 from agent_broker.enroll.owner import owner_of
 from agent_broker.enroll.plan import make_plan
 from agent_broker.errors import AgentBrokerError, MisuseError, UnavailableError
+from tests.fakes.channels import Channels
 from tests.fakes.enroll_world import API_KEY, GID, SETTINGS, UID, URL, EnrollWorld
 
 TARGETS = (".claude/settings.json", ".claude/.credentials.json", ".claude.json")
@@ -363,14 +364,16 @@ def test_the_user_kills_the_process_that_acts_for_them(world, step):
 
 
 def test_the_user_stops_the_process_that_acts_for_them(world, monkeypatch):
-    monkeypatch.setattr(user_channel, "_SILENCE_S", 0.3)
     monkeypatch.setattr(user_channel, "END_S", 0.1)
+    channels, stopped = Channels(monkeypatch), []
     before = world.snapshot()
 
     def stop(name):
         if name == "staged .claude.json":
             for pid, _ in acting_processes():
                 os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
+            channels.grow_impatient()
 
     alive = []
     remove_agent = world.store.remove_agent
@@ -379,6 +382,7 @@ def test_the_user_stops_the_process_that_acts_for_them(world, monkeypatch):
     )
     with pytest.raises(UnavailableError, match="stopped or killed"):
         world.enroll(stop)
+    assert len(stopped) == 1
     assert alive == []  # it has the exchange in its queue: continued later, it would swap the original out
     assert world.snapshot() == before
     assert world.journals() == []

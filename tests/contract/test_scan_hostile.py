@@ -16,6 +16,7 @@ from agent_broker.enroll.inventory import STOPPED, Knowledge, take_inventory
 from agent_broker.enroll.inventory_protocol import Limits
 from agent_broker.enroll.inventory_walk import TOO_LATE, TOO_MANY
 from agent_broker.monitor.catalogue import shipped_catalogue
+from tests.fakes.channels import Channels
 from tests.fakes.enroll_world import UID
 from tests.fakes.scan_world import ScanWorld, places
 
@@ -193,19 +194,20 @@ def test_the_time_is_bounded(world):
     assert found.missed[TOO_LATE] == 1
 
 
-def test_a_process_that_its_user_stops_is_given_up_with_what_was_found(world):
-    stopped = threading.Event()
+def test_a_process_that_its_user_stops_is_given_up_with_what_was_found(world, monkeypatch):
+    stopped, channels = threading.Event(), Channels(monkeypatch)
 
     def stop(_entries):
         if not stopped.is_set():
             (child,) = [pid for pid in children() if b"inventory_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
             os.kill(child, signal.SIGSTOP)
             stopped.set()
+            channels.grow_impatient()
 
     folder = world.make_folder(world.home / "many")
     for number in range(150):
         world.make(folder / f".env.{number}", "API_SECRET=0123456789abcdef\n")
-    found = look(world, on_entries=stop, silence_s=1.0)
+    found = look(world, on_entries=stop)
     assert stopped.is_set()
     assert found.missed[STOPPED] == 1
     deadline = time.monotonic() + 30

@@ -74,10 +74,10 @@ async def test_a_message_that_stays_half_ends_the_connection_and_holds_no_more_t
 
 
 async def test_who_asks_nothing_is_ended_and_who_was_served_is_not(world, monkeypatch):
-    monkeypatch.setattr(connections, "STRANGER_IDLE_S", 0.05)
-    silent, _ = await opened(world)
+    monkeypatch.setattr(connections, "STRANGER_IDLE_S", 1.0)
     reader, writer = await opened(world)
     assert await listed(reader, writer) == 12
+    silent, _ = await opened(world)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
         await silent.readexactly(1)
     assert await listed(reader, writer) == 12

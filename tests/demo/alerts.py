@@ -13,7 +13,7 @@ from tests.demo.processes import BROKER, Background
 _HEAD = re.compile(r"^(CRITICAL|WARNING|INFO)  (\S+ \S+)  (\S+)$")
 _ROW = re.compile(r"^  ([a-z0-9][a-z0-9 ]{0,7}?) {2,}(.*)$")
 _FOLLOWING = "following alerts"
-_WITHIN_S = 10
+_WITHIN_S = 60
 
 
 class Alert(Struct, frozen=True):

@@ -15,7 +15,8 @@ from tests.demo.check import StepFailedError, require
 REPOSITORY = Path(__file__).parents[2]
 BROKER = REPOSITORY / ".venv/bin/agent-broker"
 _TAIL_LINES = 12
-_END_S = 10
+_END_S = 60
+_STREAMS_S = 10
 _COMMAND_S = 60
 
 
@@ -106,7 +107,7 @@ def killed(process: "subprocess.Popen[str]") -> tuple[str, str]:
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     try:
-        return process.communicate(timeout=_END_S)
+        return process.communicate(timeout=_STREAMS_S)
     except subprocess.TimeoutExpired as error:
         for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
             stream.close()

@@ -28,7 +28,7 @@ class Provider:
         eventually(
             lambda: self.process.require_alive() and _READY in self.process.said(),
             "the provider to listen",
-            within_s=20,
+            within_s=60,
             seen=self.process.said,
         )
         self.base_url = self.process.said().partition(_READY)[2].split()[0]

@@ -30,7 +30,7 @@ from tests.demo.snapshot import Snapshot
 
 SCANNER = "project/tools/scanner"
 _SHIM = REPOSITORY / "broker/agent_broker/shim/agent-broker-shim"
-_READY_S = 30
+_READY_S = 90
 
 
 class World:

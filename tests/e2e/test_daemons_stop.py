@@ -48,7 +48,7 @@ def start(root: Path, name: str, socket_name: str) -> Background:
         return "ready" in program.said()
 
     try:
-        eventually(answers, f"the {name} to be ready", within_s=30, seen=program.said)
+        eventually(answers, f"the {name} to be ready", within_s=90, seen=program.said)
     except BaseException:
         program.stop(signal.SIGKILL)
         raise

@@ -12,7 +12,7 @@ from tests.bench.stage import OWNER, SHIM, stage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 
-_PATIENCE_S = 30
+_PATIENCE_S = 60
 MINE = "MINE='of two\nlines'\n"
 ASK = """
 import http.client, sys

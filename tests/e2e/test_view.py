@@ -26,6 +26,7 @@ def test_the_file_becomes_a_link_and_the_secret_is_in_no_file(played):
 
 def test_strangers_read_a_decoy_and_root_reads_nothing(played):
     assert played["enrolled"]["cat"] == "decoy"
+    assert "decoy-opened" in played["enrolled"]["alerts"]
     assert played["enrolled"]["root"] == "Permission denied"
 
 

@@ -15,13 +15,9 @@ import grpc.aio
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as messages
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as services
 
+from tests.fakes.ports import free_port
+
 ROTEL = Path(sysconfig.get_paths()["purelib"]) / "rotel/rotel-agent"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def free_roots_port() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.patience import until
+from tests.fakes.ports import free_port
 
 _CONFIG = """ListenAddress 127.0.0.1
 Port {port}
@@ -59,11 +60,12 @@ def running_sshd(folder: Path, host_key: str = "ed25519") -> Iterator[Sshd]:
     folder.mkdir()
     key = folder / f"host_{host_key}"
     subprocess.run(["ssh-keygen", "-q", "-t", host_key, "-N", "", "-f", key], check=True)
-    made = Sshd(folder, _free_port(), key)
+    made = Sshd(folder, free_port(), key)
     made.authorize()
     config = folder / "config"
     config.write_text(_CONFIG.format(port=made.port, folder=folder, host_key=key.name))
-    with _separation(), (folder / "log").open("wb") as log:
+    have_separation()
+    with (folder / "log").open("wb") as log:
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", config]
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -75,19 +77,12 @@ def running_sshd(folder: Path, host_key: str = "ed25519") -> Iterator[Sshd]:
             server.wait()
 
 
-@contextlib.contextmanager
-def _separation() -> Iterator[None]:
+def have_separation() -> None:
+    """Have the folder that every sshd of the machine needs. It stays: another one may run that needs it too."""
     with contextlib.suppress(FileExistsError):
         _SEPARATION.mkdir(mode=0o755)
-    yield
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,7 @@ import pytest
 from agent_broker.audit.sinks.apprise import apprise_sinks, message_of
 from agent_broker.audit.sinks.private_file import private_lines
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
-from tests.fakes.collector import free_port
+from tests.fakes.ports import free_port
 from tests.fakes.posts import Service
 from tests.fakes.receivers import QUICK, World, a_full_incident, an_incident
 

@@ -8,7 +8,8 @@ import pytest
 
 from agent_broker.audit.sinks.otlp import Otlp, read_headers
 from agent_broker.errors import IntegrityError, MisuseError, RefusedError, UnavailableError
-from tests.fakes.collector import free_port, logs_receiver, rotel, values_of
+from tests.fakes.collector import logs_receiver, rotel, values_of
+from tests.fakes.ports import free_port
 from tests.fakes.receivers import World, a_full_incident, an_incident
 
 SECRET = "Bearer hunter2"

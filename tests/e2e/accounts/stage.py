@@ -194,7 +194,7 @@ class Stage:
         )
         require(all(key not in said for key in self.keys.values()), "no key to be printed", "a key")
         if any(rule not in {"policy", "account"} for rule in seen.refused):
-            eventually(lambda: seen.alerts.extend(self._alerts()) or seen.alerts, "the alert", within_s=20)
+            eventually(lambda: seen.alerts.extend(self._alerts()) or seen.alerts, "the alert", within_s=60)
         else:
             seen.alerts.extend(self._alerts())
         return seen

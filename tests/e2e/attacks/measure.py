@@ -10,7 +10,7 @@ from tests.e2e.attacks.arena import Arena
 from tests.e2e.attacks.row import NOTHING, OUTAGE, SECRET, USE, Outcome, Row
 from tests.e2e.attacks.trial import Trial
 
-_LATE_ALERT_S = 3
+_LATE_ALERT_S = 30
 
 
 def measure(arena: Arena, row: Row) -> Outcome:

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tests.demo.processes import REPOSITORY, broker_command, outcome
 from tests.demo.world import World, private_world, start_broker
 
 PATIENCE_S = 60
-ALERT_S = 15
+ALERT_S = 60
 AGENT, TERMINAL, PROGRAM = "the agent's tool", "a terminal", "another program"
 
 
@@ -99,6 +100,22 @@ class Clients:
             return True
         return False
 
+    def kinds_since(self, before: list[str], count: int = 0) -> list[str]:
+        """Return the kinds of the alerts since ``alert_kinds`` said ``before``; so many may still be on their way."""
+        told: list[str] = []
+
+        def are_told() -> bool:
+            told[:] = sorted((Counter(self.alert_kinds()) - Counter(before)).elements())
+            return len(told) >= count
+
+        with contextlib.suppress(StepFailedError):
+            eventually(are_told, f"{count} alerts", within_s=ALERT_S, seen=lambda: told)
+        return told
+
+    def alert_kinds(self) -> list[str]:
+        """Return the kinds of all alerts so far."""
+        return [str(each["kind"]) for each in self.alerts()]
+
     def journal(self) -> str:
         """Return the audit journal."""
         return (self.world.root / "var/lib/agent-broker/audit/audit.log").read_text()
@@ -168,7 +185,7 @@ def server(clients: Clients, module: str, name: str, *arguments: str) -> Iterato
             command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        eventually(lambda: "serving on" in log.read_text(), f"{module} to serve", within_s=30, seen=log.read_text)
+        eventually(lambda: "serving on" in log.read_text(), f"{module} to serve", within_s=60, seen=log.read_text)
         yield int(log.read_text().splitlines()[0].split()[-1])
     finally:
         process.terminate()

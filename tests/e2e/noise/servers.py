@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.e2e.noise.world import World
 from tests.e2e.patience import until
+from tests.fakes.ports import free_port
+from tests.fakes.sshd import have_separation
 
 _SSHD = """ListenAddress 127.0.0.1
 Port {port}
@@ -17,8 +19,6 @@ PidFile none
 UsePAM yes
 PasswordAuthentication no
 """
-_SEPARATION = Path("/run/sshd")
-"""Where sshd's child that speaks with strangers is locked in; a distribution makes it when it starts its own."""
 
 
 @contextlib.contextmanager
@@ -27,12 +27,13 @@ def ssh_server(made: World) -> Iterator[int]:
     folder = made.folder / "sshd"
     folder.mkdir()
     made.as_root("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "host")
-    port = _free_port()
+    port = free_port()
     (folder / "config").write_text(_SSHD.format(port=port, key=folder / "host"))
     keys = made.home / ".ssh/authorized_keys"
     keys.write_text((made.home / ".ssh/id_ed25519.pub").read_text())
     made.give(keys)
-    with _there(_SEPARATION), _running(folder / "log", "/usr/sbin/sshd", "-D", "-e", "-f", folder / "config") as server:
+    have_separation()
+    with _running(folder / "log", "/usr/sbin/sshd", "-D", "-e", "-f", folder / "config") as server:
         assert until(lambda: _listens(port) or server.poll() is not None)
         assert server.poll() is None, (folder / "log").read_text()
         yield port
@@ -58,16 +59,6 @@ def docker_daemon(made: World) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _there(folder: Path) -> Iterator[None]:
-    """Have a folder, which is gone afterwards if it was not there before."""
-    missing = not folder.exists()
-    folder.mkdir(mode=0o755, exist_ok=True)
-    yield
-    if missing:
-        folder.rmdir()
-
-
-@contextlib.contextmanager
 def _running(log: Path, *command: str | Path) -> Iterator["subprocess.Popen[bytes]"]:
     with log.open("wb") as out:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
@@ -90,9 +81,3 @@ def _answers(made: World, place: Path) -> bool:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,11 +70,6 @@ class Place:
             for path in self.home.rglob("*")
             if path.is_file() and any(secret in path.read_bytes() for secret in self.secrets)
         ]
-
-    def alert_kinds(self, before: list[str] | None = None) -> list[str]:
-        """Return the kinds of all alerts so far, or of those since."""
-        now = Counter(str(each["kind"]) for each in self.clients.alerts())
-        return sorted((now - Counter(before or [])).elements())
 
     @property
     def whose(self) -> tuple[str, ...]:

@@ -38,14 +38,14 @@ def enrolled(made: Place) -> dict[str, object]:
 def logins(made: Place) -> dict[str, object]:
     """Who logs in, before and after a rule lets the agent; with the other key the agent may not."""
     command = made.ssh(made.good)
-    before = made.alert_kinds()
+    before = made.clients.alert_kinds()
     told: dict[str, object] = {who: _said(made, who, command) for who in (PROGRAM, TERMINAL, AGENT)}
     made.allow(_ALLOW_AGENT)
     told["the agent's tool, allowed"] = _said(made, AGENT, command)
     only_work = ("-o IdentitiesOnly=yes", f"-i {made.folder}/work.pem")
     told["the agent's tool, the other key"] = _said(made, AGENT, made.ssh(made.good, *only_work))
     told["the other key"] = _said(made, PROGRAM, made.ssh(made.good, *only_work))
-    told["alerts"] = made.alert_kinds(before)
+    told["alerts"] = made.clients.kinds_since(before, 1)
     return told
 
 
@@ -65,7 +65,7 @@ def git(made: Place) -> dict[str, object]:
 
 def impostors(made: Place) -> dict[str, object]:
     """Who is not the verified ssh, or not alone in it, logs in nowhere."""
-    before = made.alert_kinds()
+    before = made.clients.alert_kinds()
     copied = made.home / "project/ssh"
     shutil.copy("/usr/bin/ssh", copied)
     evil = _library(made, "evil", "-Wl,-z,nodelete")
@@ -86,7 +86,7 @@ def impostors(made: Place) -> dict[str, object]:
         "KRB5_CONFIG": _said(made, PROGRAM, login, KRB5_CONFIG="/nowhere"),
         "PKCS11Provider": _said(made, PROGRAM, made.ssh(made.good, f"-o PKCS11Provider={evil}")),
         "PKCS11Provider, unloaded": _said(made, PROGRAM, made.ssh(made.good, f"-o PKCS11Provider={gone}")),
-        "alerts": made.alert_kinds(before),
+        "alerts": made.clients.kinds_since(before, 5),
     }
 
 
@@ -126,13 +126,13 @@ def forwarding(made: Place) -> dict[str, object]:
 
 def decoy(made: Place) -> dict[str, object]:
     """Somebody reads the decoy; ssh itself does at each login, and that is no news."""
-    before = made.alert_kinds()
+    before = made.clients.alert_kinds()
     made.run(PROGRAM, made.ssh(made.good))
-    own = made.alert_kinds(before)
+    own = made.clients.kinds_since(before)
     made.run(PROGRAM, f"cat {made.folder}/id_ed25519")
-    told = made.alert_kinds(before)
+    told = made.clients.kinds_since(before, 1)
     made.clients.broker("scan", *made.whose)
-    return {"ssh itself": own, "cat": told, "cat and scan": made.alert_kinds(before)}
+    return {"ssh itself": own, "cat": told, "cat and scan": made.clients.kinds_since(before)}
 
 
 def broker_down(made: Place) -> dict[str, object]:

@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,11 +72,6 @@ class Place:
     def alert_texts(self) -> list[str]:
         """Return what all alerts say."""
         return [str(each["what"]) for each in self.clients.alerts()]
-
-    def alert_kinds(self, before: list[str] | None = None) -> list[str]:
-        """Return the kinds of all alerts so far, or of those since."""
-        now = Counter(str(each["kind"]) for each in self.clients.alerts())
-        return sorted((now - Counter(before or [])).elements())
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ _WHOAMI = f"{NPM} whoami"
 
 def enrolled(made: Place) -> dict[str, object]:
     """What enrolment does to the file."""
+    before = made.clients.alert_kinds()
     said = made.enroll(NPM)
-    return {
+    told = {
         "said": said,
         "is link": made.path.is_symlink(),
         "secret in": made.holds_secret(),
@@ -30,23 +31,24 @@ def enrolled(made: Place) -> dict[str, object]:
         "size and owner": made.run(PROGRAM, "stat -Lc '%s %u %a' ~/.npmrc").text.strip(),
         "listed": made.run(PROGRAM, "ls -A $(dirname $(readlink ~/.npmrc))").text.split(),
     }
+    return {**told, "alerts": made.clients.kinds_since(before, 1)}
 
 
 def readers(made: Place) -> dict[str, object]:
     """Who is npm for the registry, before and after a rule lets the agent."""
-    before = made.alert_kinds()
+    before = made.clients.alert_kinds()
     told: dict[str, object] = {who: _whoami(made, who) for who in (PROGRAM, TERMINAL, AGENT)}
     made.clients.allow(_ALLOW_AGENT)
     told["the agent's npm, allowed"] = _whoami(made, AGENT)
     told["the agent's cat, npm allowed"] = made.shown(AGENT, "cat ~/.npmrc")
-    told["alerts"] = made.alert_kinds(before)
+    told["alerts"] = made.clients.kinds_since(before, 1)
     made.clients.allow("")
     return told
 
 
 def impostors(made: Place) -> dict[str, object]:
     """Who is not npm, or not alone in it, gets the decoy."""
-    before = made.alert_kinds()
+    before = made.clients.alert_kinds()
     evil = made.clients.write("project/evil.js", "require('fs').readFileSync(process.env.HOME+'/.npmrc')\n")
     print_it = "console.log(String(require('fs').readFileSync(process.env.HOME+'/.npmrc')))"
     made.clients.write("project/package.json", '{"scripts":{"steal":"cat ~/.npmrc"}}\n')
@@ -63,7 +65,7 @@ def impostors(made: Place) -> dict[str, object]:
         "written": made.run(PROGRAM, "echo x >> ~/.npmrc").text.strip(),
         "temporary beside": made.run(PROGRAM, "touch $(dirname $(readlink ~/.npmrc))/x").text.strip(),
     }
-    return {**told, "alerts": made.alert_kinds(before)}
+    return {**told, "alerts": made.clients.kinds_since(before, 6)}
 
 
 def written(made: Place) -> dict[str, object]:
@@ -71,7 +73,7 @@ def written(made: Place) -> dict[str, object]:
     said = made.run(PROGRAM, f"{NPM} config set --location=user fetch-retries=7").text
     with made.clients.broker_down():
         down = made.run(PROGRAM, "cat ~/.npmrc").text
-    eventually(lambda: made.shown(PROGRAM, "cat ~/.npmrc") == "decoy", "the view to be back", within_s=30)
+    eventually(lambda: made.shown(PROGRAM, "cat ~/.npmrc") == "decoy", "the view to be back", within_s=60)
     return {
         "said": said,
         "down": made.registry.token in down or "my settings" in down,
