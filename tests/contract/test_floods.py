@@ -122,7 +122,8 @@ async def test_a_kept_connection_of_the_agent_is_served_during_a_flood(world, pl
                 async with session.post("/v1/messages", json=WHOLE, headers=world.bearer) as response:
                     assert response.status == 200
                     await response.read()
-        assert len(world.issuer.asks) == world.issuer.given + len(world.issuer.refusals)
+        while len(world.issuer.asks) != world.issuer.given + len(world.issuer.refusals):  # a killed one's is on its way
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", FLOODS)

@@ -1,6 +1,7 @@
 """A real desktop without a screen: Xvfb, dbus-daemon and dunst, all as one user; what dunst showed can be asked for."""
 
 import os
+import socket
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,7 @@ class RealDesktop:
             self._display = f":{said.readline().strip()}"
         (folder / "bus.conf").write_text(_BUS.format(path=folder / "bus"))
         self._run(["dbus-daemon", f"--config-file={folder / 'bus.conf'}", "--nofork"])
-        while not (folder / "bus").exists():
+        while not _listens(folder / "bus"):
             time.sleep(0.01)
 
     @property
@@ -107,6 +108,11 @@ class RealDesktop:
         )  # fmt: skip
         self._processes.append(process)
         return process
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 @contextmanager

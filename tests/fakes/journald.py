@@ -37,7 +37,7 @@ class RealJournald:
     def start(self) -> None:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        while not self.socket.exists():
+        while not self._serves():
             assert self._process.poll() is None
             time.sleep(0.01)
 
@@ -47,6 +47,12 @@ class RealJournald:
         command = self._inside("journalctl", "--directory=/run/log/journal", "--output=json", "--all", *matches)
         found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return [json.loads(line) for line in found.splitlines()]
+
+    def _serves(self) -> bool:
+        """Whether it is past its start: its socket has a name before it asks for who sends."""
+        if not self.socket.exists():
+            return False
+        return subprocess.run(self._inside("journalctl", "--sync"), check=False, capture_output=True).returncode == 0
 
     def _inside(self, *command: str) -> list[str]:
         return ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt", *command]
