@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAY = dt.timedelta(days=1)
+_TURNS = 20
 
 
 class Authority:
@@ -59,27 +60,57 @@ class Proxy:
         self.hosts: list[str] = []
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
+        """End it and every tunnel: what still ran when its loop is closed would end in somebody else's test."""
+        await _turns()  # whoever is just being accepted begins
         if self._server is not None:
             self._server.close()
+        for writer in self._open.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._open)
+        await _turns()  # the other ends live in the same loop, and see it
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii", "replace").split()
-            host = head[1].partition(":")[0]
-            self.hosts.append(host)
-            if head[0] != "CONNECT" or host not in self._known:
-                writer.write(b"HTTP/1.1 502 Nobody there\r\nContent-Length: 0\r\n\r\n")
-                return
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to)
-            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            with contextlib.closing(inner_writer):
-                await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._answer(reader, writer)
+        finally:
+            await _closed(writer)
+            del self._open[task]
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii", "replace").split()
+        host = head[1].partition(":")[0]
+        self.hosts.append(host)
+        if head[0] != "CONNECT" or host not in self._known:
+            writer.write(b"HTTP/1.1 502 Nobody there\r\nContent-Length: 0\r\n\r\n")
+            return
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+        finally:
+            await _closed(inner_writer)
+
+
+async def _turns() -> None:
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
