@@ -48,14 +48,17 @@ class AlertLog:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
         program = self._folder / f"cat-{next(_NUMBERS)}"  # another one each time: another incident
         shutil.copy("/bin/cat", program)
-        reader = subprocess.Popen([program, self.decoy], stdout=subprocess.DEVNULL)
-        reader.wait()
+        subprocess.run([program, self.decoy], stdout=subprocess.DEVNULL, check=False)
         eventually(
-            lambda: any(reader.pid in pids_of(each) for each in self.incidents()),
+            lambda: any(str(program) in _programs_of(each) for each in self.incidents()),  # a pid may come again
             "an alert on a read of the decoy",
             within_s=_WITHIN_S,
             seen=lambda: f"{len(self.incidents())} alerts",
         )
+
+
+def _programs_of(incident: Incident) -> set[str]:
+    return {step["image"]["filename"] for step in incident["lineage"]}
 
 
 def pids_of(incident: Incident) -> set[int]:
