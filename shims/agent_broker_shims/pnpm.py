@@ -3,7 +3,7 @@
 Read from pnpm 12.21. pnpm tells its helper nothing, so each registry has a helper of its own: a link to the shim,
 ``pnpm@UID.NAME``, by whose name the shim sends which credential is meant. Whose it is, the kernel says.
 
-With a helper that fails pnpm goes on without a token; some of its commands show nothing of it.
+With a helper that fails pnpm goes on without a token, and shows nothing of what the helper said.
 """
 
 import re

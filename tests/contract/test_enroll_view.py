@@ -208,6 +208,29 @@ def test_a_file_whose_program_replaces_links_is_refused_with_the_other_way(made,
     assert says in caught.value.explain()
 
 
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("git_protocol: https\nhttp_unix_socket: /run/user/1/evil\n", "http_unix_socket is set"),
+        ('"http_unix_socket": "/run/evil"\n', "http_unix_socket is set"),
+        ("http_unix_socket: [/run/evil\n", "is not known"),
+        ("# A socket\nhttp_unix_socket:\n", ""),
+        ("", ""),
+    ],
+    ids=["set", "quoted", "unreadable", "null", "empty"],
+)
+def test_the_plan_for_gh_tells_of_a_socket_that_its_settings_name(made, config, says):
+    world = made.world
+    for name in (".config", ".config/gh"):
+        world.make_folder(world.home / name)
+    hosts = world.make(world.home / ".config/gh/hosts.yml", "github.com:\n    oauth_token: gho_abcdefgh1234abcdefgh\n")
+    world.make(world.home / ".config/gh/config.yml", config)
+
+    told = made.plan(hosts).warnings[1:]
+
+    assert [says in each for each in told] == ([True] if says else [])
+
+
 def test_what_can_be_no_view_is_refused(made):
     made.world.make(made.world.home / ".plain", "color=auto\n")
     link = made.world.home / ".link"

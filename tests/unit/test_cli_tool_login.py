@@ -129,6 +129,87 @@ def test_a_tool_that_is_not_enrolled_has_no_passwords(ab, world: FakeBroker) -> 
 
 
 @pytest.fixture
+def pnpm(run, home: EnrollWorld):
+    shim, program = home.root / "bin/shim", home.root / "bin/pnpm"
+    for each in (shim, program):
+        shutil.copy("/bin/true", each)
+    home.make(home.home / ".npmrc", f"//npm.example.com/team/:_authToken={OLD}\n")
+    where = ("--home", str(home.home), "--binary", str(program), "--shim", str(shim), "--yes")
+    assert run("enroll", "pnpm", *where)[0] == 0
+    return run
+
+
+TEAM = "npm.example.com-team"
+
+
+def links(home: EnrollWorld) -> dict[str, str]:
+    return {
+        each.name.removeprefix(f"pnpm@{UID}."): str(each.readlink())
+        for each in (home.root / "bin").iterdir()
+        if each.is_symlink()
+    }
+
+
+@pytest.mark.parametrize("host", ["npm.example.com/team", "https://npm.example.com/team/"])
+def test_a_registrys_token_is_renewed_and_its_helper_stays(pnpm, world: FakeBroker, home: EnrollWorld, host) -> None:
+    before = (home.home / ".npmrc").read_bytes()
+
+    code, said = pnpm("login", "pnpm", "--from-stdin", "--host", host, typed=NEW)
+
+    record, value = world.vault[f"pnpm/{UID}/{TEAM}"]
+    assert (code, record.version, value, "tokenHelper" in said) == (0, 2, NEW.encode(), False)
+    assert record.attributes == {"destination": "npm://npm.example.com/team", "profile": TEAM}
+    assert (home.home / ".npmrc").read_bytes() == before
+    assert links(home) == {TEAM: "shim"}
+
+
+def test_a_new_registry_gets_a_helper_of_its_own_until_the_enrolment_is_undone(
+    pnpm, world: FakeBroker, home: EnrollWorld
+) -> None:
+    code, said = pnpm("login", "pnpm", "--from-stdin", "--host", "http://[::1]:4873", typed=NEW)
+
+    name = "1--4873"
+    record, value = world.vault[f"pnpm/{UID}/{name}"]
+    link = home.root / f"bin/pnpm@{UID}.{name}"
+    assert (code, value) == (0, NEW.encode())
+    assert record.attributes == {"destination": "npm://[::1]:4873", "profile": name}
+    assert f"//[::1]:4873/:tokenHelper={link}" in "".join(said.split("\n"))
+    assert links(home) == {TEAM: "shim", name: "shim"}
+    assert pnpm("unenroll", "pnpm", "--yes")[0] == 0
+    assert (links(home), world.vault) == ({}, {})
+
+
+def test_a_helper_is_never_given_to_another_registry(pnpm, world: FakeBroker, home: EnrollWorld) -> None:
+    """Its line may still stand in a file of the user's: pnpm would send what it answers to the place in that line."""
+    assert pnpm("logout", "pnpm", "--host", "npm.example.com/team", "--yes")[0] == 0
+    assert pnpm("login", "pnpm", "--from-stdin", "--host", "npm.example.com-team", typed=NEW)[0] == 0
+
+    (record, _), *others = world.vault.values()
+    assert (record.attributes, others) == (
+        {"destination": "npm://npm.example.com-team", "profile": f"{TEAM}-2"}, [],
+    )  # fmt: skip
+    assert links(home) == {TEAM: "shim", f"{TEAM}-2": "shim"}
+
+
+def test_what_is_in_a_links_place_stays_and_nothing_is_kept(pnpm, world: FakeBroker, home: EnrollWorld) -> None:
+    other = home.root / f"bin/pnpm@{UID}.npm.other.example"
+    other.write_text("mine")
+    before = dict(world.vault)
+
+    code, said = pnpm("login", "pnpm", "--from-stdin", "--host", "npm.other.example", typed=NEW)
+
+    assert (code, "in the way" in said, other.read_text()) == (2, True, "mine")
+    assert world.vault == before
+
+
+@pytest.mark.parametrize("command", ["login", "logout"])
+def test_gh_logs_in_and_out_by_itself(run, command: str) -> None:
+    code, said = run(command, "gh", "--host", "github.com")
+
+    assert (code, f"as its user: gh auth {command}" in said) == (2, True)
+
+
+@pytest.fixture
 def ssh(run, home: EnrollWorld):
     folder = home.make_folder(home.home / ".ssh")
     for name in ("first", "second"):

@@ -36,6 +36,16 @@ def test_anything_else_is_refused_by_its_rule(changes, rule):
     assert refused.value.rule == rule
 
 
+@pytest.mark.parametrize(
+    ("tool", "says"),
+    [("pnpm", "as it was enrolled, with --ignore-scripts and --ignore-pnpmfile"), ("docker", "as it was enrolled")],
+)
+def test_the_refusal_says_what_a_tool_must_have_been_told(tool, says):
+    with pytest.raises(RefusedError) as refused:
+        require_tool(GOOD, tool, 1000)
+    assert refused.value.message == f"the caller was not started by {tool} {says}"
+
+
 def test_for_whom_it_works():
     assert subject_of(replace(GOOD, principal=a_principal())) == ("claude", "")
     assert subject_of(GOOD) == ("", "terminal")

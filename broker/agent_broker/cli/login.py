@@ -18,7 +18,7 @@ from agent_broker.cli.enrolling import require_root, uid_of, user_of
 from agent_broker.cli.new_key import checked_key
 from agent_broker.cli.own_login import new_login
 from agent_broker.cli.terminal import printable, say
-from agent_broker.cli.tool_login import PASSWORDS, keep_password
+from agent_broker.cli.tool_login import PASSWORDS, keep_password, refuse_own_login
 from agent_broker.cli.tool_renewal import RENEWED, renew
 from agent_broker.enroll.login_agents import LOGINS
 from agent_broker.errors import MisuseError
@@ -52,6 +52,7 @@ def login(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Log an agent in again, give it a new key, or a tool a server's password; straight into the vault."""
     state = application.of(context)
     require_root()
+    refuse_own_login(agent, "login")
     if agent in PASSWORDS or agent in RENEWED:
         keep = keep_password if agent in PASSWORDS else renew
         keep(state, agent, uid_of(user_of(user)), host=host, name=account, from_stdin=from_stdin)

@@ -7,7 +7,7 @@ import typer
 from agent_broker.cli import application
 from agent_broker.cli.enrolling import confirm, require_answer, require_root, uid_of, user_of
 from agent_broker.cli.terminal import print_json, printable, say
-from agent_broker.cli.tool_login import PASSWORDS, forget_password
+from agent_broker.cli.tool_login import PASSWORDS, forget_password, refuse_own_login
 
 app = typer.Typer(add_completion=False)
 
@@ -25,6 +25,7 @@ def logout(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Delete a tool's password for a server. Without another copy it is gone."""
     state = application.of(context)
     require_root()
+    refuse_own_login(tool, "logout")
     require_answer(json=json, given=yes)
     confirm(f"Delete the password of {printable(tool)} for {printable(host)}?", yes=yes)
     gone = forget_password(state, tool, uid_of(user_of(user)), host=host, name=name)

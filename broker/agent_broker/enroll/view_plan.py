@@ -102,6 +102,7 @@ def make_view_plan(  # noqa: PLR0913 - what the operator can say, named argument
             raise MisuseError(f"{files.absolute(relative)} does not exist", next_step="log in with the program first")
         _, values = decoy_of_file(content.data)
         files.rehearse(relative, len(content.data), owner.gid)
+        warnings = gh.socket_warnings(files) if relative == str(gh.HOSTS) else ()
     if len(content.data) > MAX_BYTES:
         raise MisuseError(f"{path} is longer than {MAX_BYTES} bytes", next_step="only small files can be views")
     viewed = ViewedFile(
@@ -115,8 +116,8 @@ def make_view_plan(  # noqa: PLR0913 - what the operator can say, named argument
         programs=tuple(each.agent for each in programs),
         enrolled_ns=now_ns,
     )
-    warnings = (f"{len(values)} values in it look like secrets: everybody but {', '.join(names)} reads others there",)
-    return ViewPlan(viewed, owner, _version(content), viewed.target(view_folder), programs, warnings)
+    told = f"{len(values)} values in it look like secrets: everybody but {', '.join(names)} reads others there"
+    return ViewPlan(viewed, owner, _version(content), viewed.target(view_folder), programs, (told, *warnings))
 
 
 def _version(content: Content) -> Expected:

@@ -1,5 +1,6 @@
 """The release rule for a tool: whom it works for, and whether nothing foreign stands on the way. Pure."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from agent_broker.errors import RefusedError
@@ -8,6 +9,8 @@ from agent_broker.ids import AgentName, Uid
 
 TERMINAL: Final = "terminal"
 USER: Final = "user"
+_ENROLLED_AS: Final[Mapping[str, str]] = {"pnpm": ", with --ignore-scripts and --ignore-pnpmfile"}
+"""What a tool must have been told (its role, in enroll), by its name; for people."""
 
 
 def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid) -> None:
@@ -22,7 +25,7 @@ def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid) -> None:
     if used is None or (used.tool, used.owner_uid) != (tool, owner_uid):
         raise RefusedError(
             "tool",
-            f"the caller was not started by {tool} as it was enrolled",
+            f"the caller was not started by {tool} as it was enrolled{_ENROLLED_AS.get(tool, '')}",
             next_step=f"if {tool} was updated or moved: sudo agent-broker unenroll {tool}, then enroll it again",
         )
     if used.problem:
