@@ -45,6 +45,7 @@ PROTOCOLS = (
              {"KUBERNETES_EXEC_INFO": _CLUSTER}, {"username": "bench"}),
     Protocol("azure", ("az", "account", "get-access-token", "--output", "json", "--resource", "https://azure.bench"),
              b"", "", _TOKEN, attributes={"profile": "default"}),
+    Protocol("pnpm", ("pnpm", "1000.bench"), b"", "npm://pnpm.bench", attributes={"profile": "bench"}),
     Protocol("keyring", ("keyring", "get", "https://keyring.bench/simple", "alice"), b"", "https://keyring.bench",
              attributes=_LOGIN),
 )  # fmt: skip
