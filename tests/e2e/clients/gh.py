@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent_broker.enroll.view_plan import name_of
@@ -38,8 +38,9 @@ def stand(clients: Clients) -> Iterator[Stand]:
             ports[name] = undo.enter_context(server(clients, "github_server", f"github-{name}", *options))
             undo.enter_context(_believed(f"agent-broker-test-{ports[name]}", certificate))
         host = f"localhost:{ports['first']}"
+        clients.write(".config/gh/config.yml", "git_protocol: https\n")
         clients.write(HOSTS, f"# mine\n{host}:\n    user: alice\n    oauth_token: {token}\n    git_protocol: https\n")
-        log = world.root / "logs/github-first.jsonl"
+        logs = [world.root / f"logs/github-{name}.jsonl" for name in ports]
         yield Stand(
             "gh", run_tool(GH, "--version").split()[2],
             {
@@ -48,9 +49,14 @@ def stand(clients: Clients) -> Iterator[Stand]:
                 "other": f"localhost:{ports['second']}",
             },
             (token,),
-            lambda: sum(json.loads(line)["presented"] == token for line in log.read_text().splitlines()),
+            lambda: _presented(token, logs),
             (HOSTS,),
         )  # fmt: skip
+
+
+def _presented(token: str, logs: Iterable[Path]) -> int:
+    lines = [line for each in logs for line in each.read_text().splitlines()]
+    return sum(json.loads(line)["presented"] == token for line in lines)
 
 
 @contextlib.contextmanager

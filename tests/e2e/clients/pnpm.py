@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 
 from tests.demo.machine import run_tool
 from tests.e2e.agents_generic.installed import pnpm
@@ -38,7 +39,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
         mine = "".join(f"//{hosts[name]}/:_authToken={token}\n" for name, token in tokens.items())
         clients.write(".npmrc", f"; mine\n{mine}fund=false\nregistry=http://{hosts['first']}/\n")
         clients.write("project/package.json", '{"name":"mine","version":"1.0.0"}\n')
-        log = world.root / "logs/pnpm-first.jsonl"
+        logs = [world.root / f"logs/pnpm-{name}.jsonl" for name in tokens]
         name = hosts["first"].replace(":", "-")
         yield Stand(
             "pnpm", run_tool(str(program), "--version").strip(),
@@ -48,9 +49,14 @@ def stand(clients: Clients) -> Iterator[Stand]:
                 "helper": str(world.shim.with_name(f"pnpm@{clients.uid}.{name}")),
             },
             tuple(tokens.values()),
-            lambda: sum(json.loads(line)["presented"] == tokens["first"] for line in log.read_text().splitlines()),
+            lambda: _presented(tokens.values(), logs),
             (".npmrc",),
         )  # fmt: skip
+
+
+def _presented(tokens: Collection[str], logs: Iterable[Path]) -> int:
+    lines = [line for each in logs for line in each.read_text().splitlines()]
+    return sum(json.loads(line)["presented"] in tokens for line in lines)
 
 
 _VIEW = "{pnpm} view {safe} {package} version"
@@ -85,7 +91,7 @@ CLIENT = Client(
             "not started by pnpm"),
         Row("a folder's script is not run", AGENT, _EMULATED + "{pnpm} add {safe} {package} && test ! -e ran"),
         Row("a folder's hooks may run", AGENT, "{pnpm} view --ignore-scripts {package} version", REFUSED,
-            tells="not started by pnpm"),
+            tells="with --ignore-scripts and --ignore-pnpmfile"),
         Row("a folder's setting runs the helper as a shell", AGENT,
             _PLAIN + "echo script-shell={helper} > .npmrc && {pnpm} run {safe} nothing; {pnpm} exec -c nothing; false",
             REFUSED),
