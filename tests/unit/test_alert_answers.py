@@ -136,6 +136,22 @@ async def test_no_such_alert_and_an_endless_reason_are_misuse(parts):
     assert (await stored(parts))[0].acked is None
 
 
+async def test_a_follower_gets_the_same_bytes_as_who_asks_for_the_stored_one(parts):
+    one = incident(parts, 1)
+    stream = alert_answers.alerts(parts, 0, ALL_ALERTS, follow=True)
+    assert await anext(stream) is None
+    await parts.alerts.record(one)
+    assert await anext(stream) == msgspec.json.encode(Alert.of(one, None))
+    acked = (await acknowledge(parts, one)).acked
+    assert acked is not None
+    again = replace(one, revision=1)
+    await parts.alerts.record(again)
+    told = await anext(stream)
+    assert told == msgspec.json.encode(Alert.of(again, acked))
+    assert [each async for each in alert_answers.alerts(parts, 1, ALL_ALERTS, follow=False)] == [told]
+    await stream.aclose()
+
+
 async def test_a_slow_follower_is_told_what_it_missed(parts, monkeypatch):
     monkeypatch.setattr("agent_broker.audit.alerts.QUEUE", 2)
     following = Following(parts)

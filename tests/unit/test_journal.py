@@ -165,6 +165,19 @@ async def test_a_disk_that_can_not_begin_early_is_waited_for_as_ever(path, reope
     assert len(syncs) == 1
 
 
+async def test_the_disk_begins_early_but_not_before_who_was_told_had_a_turn(path, reopen, syncs, monkeypatch):
+    happened = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: happened.append("begun early"))
+    journal = reopen()
+    assert await journal.append("test", {}) == 1
+    assert happened == ["begun early"]
+    happened.clear()
+    asyncio.get_running_loop().call_soon(lambda: happened.append(("another's turn", len(syncs))))
+    assert await journal.begin("test", Body(0), lambda: happened.append(("told", len(syncs)))) == 2
+    assert happened == [("told", 1), ("another's turn", 1)]
+    assert len(syncs) == 2
+
+
 async def test_what_is_begun_is_told_then_durable_and_what_comes_meanwhile_follows_in_order(path, reopen, syncs):
     journal = reopen()
     told = []

@@ -47,6 +47,11 @@ class Alert(Incident, frozen=True):
         return cls(**fields, acked=ack)
 
 
+def joined(incident: bytes, ack: bytes | None) -> bytes:
+    """Return JSON of an Alert from JSON of its parts, as msgspec encodes them, without making one: readers wait."""
+    return b"".join((incident[:-1], b',"acked":', ack or b"null", b"}"))
+
+
 def is_settled(incident: Incident, ack: Ack | None) -> bool:
     """Tell whether an acknowledgement covers the incident as it is now: one that grew in severity is open again."""
     return ack is not None and rank(ack.severity) >= rank(incident.severity)

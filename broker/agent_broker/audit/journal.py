@@ -6,7 +6,7 @@ The law of this module:
 2. Entries that are appended in one iteration of the event loop share one write and one fdatasync, in the order in
    which they were handed over. Between both lies one turn of the loop, in which the disk works already.
 3. ``begin`` says of an entry that it is written (the process may die from then on, the machine not yet), gives whoever
-   that was said to one turn of the event loop, and makes it durable then (docs/adr/0010).
+   that was said to one turn of the event loop, and makes it durable then (docs/adr/0010). The disk waits for that turn.
 4. Each line holds the hash of the line before it. The file ``NAME.head`` beside the journal holds number and hash of
    the last line; it is written after the journal is durable, but not itself synced at each entry.
 
@@ -194,7 +194,8 @@ class Journal:
             tell()
         if error is None and not here:
             self._syncing = batch
-            _begin_sync(self._fd, self._end_of(self._head), self._end_of(head))
+            if all(each.written is None for each in waiting):  # it takes 0.1 ms: who was told goes first
+                _begin_sync(self._fd, self._end_of(self._head), self._end_of(head))
             asyncio.get_running_loop().call_soon(self._sync_next, batch)  # behind those that were told
             return None
         return self._settle(batch, error or _sync(self._fd))

@@ -133,7 +133,7 @@ class AlertStore:
         wanted = msgspec.json.encode(ids).decode()
         with self._lock:
             rows = self._whole(lambda: self._connection.execute(_FETCH, (wanted,)).fetchall())
-        return [Found(seq, id_, revision, _joined(*records)) for seq, id_, revision, *records in rows]
+        return [Found(seq, id_, revision, acks.joined(*records)) for seq, id_, revision, *records in rows]
 
     def find(self, prefix: str) -> acks.Alert:
         """Return the incident whose id begins so.
@@ -264,11 +264,6 @@ class AlertStore:
                 self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
-
-
-def _joined(record: bytes, ack: bytes | None) -> bytes:
-    """Return JSON of an Alert without decoding it: both parts were encoded here."""
-    return b"".join((record[:-1], b',"acked":', ack or b"null", b"}"))
 
 
 def _as(entry: Entry, shape: type[_T]) -> _T:

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncGenerator
 
-from agent_broker.audit.acks import MAX_REASON_CHARS, Ack, Alert, is_settled
+import msgspec
+
+from agent_broker.audit.acks import MAX_REASON_CHARS, Ack, Alert, is_settled, joined
 from agent_broker.audit.alerts import Follower
 from agent_broker.audit.alerts import Missed as MissedByFollower
 from agent_broker.audit.store import Query
@@ -64,13 +66,13 @@ def _query(limit: int, wanted: AlertFilter) -> Query:
 
 async def _live(
     parts: Parts, follower: Follower, wanted: AlertFilter, told: dict[str, int]
-) -> AsyncGenerator[Incident | Missed]:
-    acks = parts.stored_alerts.store
+) -> AsyncGenerator[bytes | Missed]:
+    store = parts.stored_alerts.store
     async for each in follower:
         if isinstance(each, MissedByFollower):
             yield Missed(each.count)
-        elif each.revision > told.get(each.id, -1) and _is_wanted(each, acks.acks.get(each.id), wanted):
-            yield Alert.of(each, acks.acks.get(each.id))
+        elif each.revision > told.get(each.id, -1) and _is_wanted(each, ack := store.acks.get(each.id), wanted):
+            yield joined(msgspec.json.encode(each), None if ack is None else msgspec.json.encode(ack))
 
 
 def _is_wanted(incident: Incident, ack: Ack | None, wanted: AlertFilter) -> bool:
