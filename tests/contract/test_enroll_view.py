@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_broker.enroll.curl import LINES
 from agent_broker.enroll.view_apply import ViewSite, apply_view, recover_views, unenroll_view
 from agent_broker.enroll.view_plan import Known, make_view_plan
 from agent_broker.errors import MisuseError, UnavailableError
@@ -105,6 +106,23 @@ def test_the_file_becomes_a_link_and_comes_back_byte_for_byte(made):
     assert [each.agent for each in load_registry(made.world.state / "tools")] == ["reader.head"]
     made.unenroll()
     made.assert_as_it_was()
+
+
+def test_curl_reads_a_netrc_and_no_other_file(made):
+    netrc = made.world.make(made.world.home / ".netrc", "machine h login a password abcdefgh1234")
+    (curl,) = made.plan(netrc, "/usr/bin/curl").programs
+    assert curl.role.lines == LINES
+    assert curl.role.home == str(made.world.home)
+    with pytest.raises(MisuseError, match="whatever file it is told to"):
+        made.plan(made.path, "/usr/bin/curl")
+
+
+@pytest.mark.parametrize("part", ["/usr/bin/git", "/usr/lib/git-core/git-remote-https"])
+def test_git_is_a_reader_once_it_is_enrolled(made, part):
+    netrc = made.world.make(made.world.home / ".netrc", "machine h login a password abcdefgh1234")
+    with pytest.raises(MisuseError, match="is not enrolled") as caught:
+        made.plan(netrc, part)
+    assert "enroll git" in (caught.value.next_step or "")
 
 
 def test_what_was_written_since_comes_back(made):

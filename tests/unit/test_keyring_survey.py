@@ -22,9 +22,13 @@ class Files:
 
     def __init__(self, **files: str) -> None:
         self.files = {name: text.encode() for name, text in files.items()}
+        self.links = {}
 
     def read(self, path):
         return Content(self.files[path]) if path in self.files else None
+
+    def link_target(self, path):
+        return self.links.get(path)
 
     def absolute(self, path):
         return f"/home/alice/{path}"
@@ -110,6 +114,23 @@ def test_what_can_not_be_moved_is_told_and_left(path, text, says):
     assert survey.secrets == ()
     assert survey.files == ()
     assert any(says in each for each in survey.warnings)
+
+
+@pytest.mark.parametrize(
+    "netrc",
+    ["machine\n  i.example\n  login a password b", "default login a password b", '#x\nmachine "i.example" password b'],
+)
+def test_a_netrc_is_read_as_its_readers_read_it(netrc):
+    survey = survey_of(**{UV: 'index-url = "https://alice:s3cret@i.example/simple"\n', ".netrc": netrc})
+
+    assert any("enroll --file /home/alice/.netrc --for keyring" in each for each in survey.warnings)
+
+
+@pytest.mark.parametrize("netrc", ["machine i.example login a", "nothing", ""])
+def test_a_netrc_without_a_password_is_not_told(netrc):
+    survey = survey_of(**{UV: 'index-url = "https://alice:s3cret@i.example/simple"\n', ".netrc": netrc})
+
+    assert not any(".netrc" in each for each in survey.warnings)
 
 
 @pytest.mark.parametrize(

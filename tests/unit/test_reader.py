@@ -16,11 +16,11 @@ READERS = (AgentName("codex"), AgentName("reader.npm"))
 HASH = Sha256("0" * 64)
 
 
-def evidence(agent="", tool="", *, is_caller=True, owner=OWNER, taints=(), **use):
+def evidence(agent="", tool="", *, is_caller=True, itself=True, owner=OWNER, taints=(), **use):
     found = ProcMonitor().evidence(os.getpid())
     ids = (ProcId(1), ExecId(1), HASH)
     principal = Principal(AgentName(agent), owner, *ids, is_caller=is_caller, depth=0) if agent else None
-    used = ToolUse(AgentName(tool), owner, *ids, **use) if tool else None
+    used = ToolUse(AgentName(tool), owner, *ids, is_caller=itself, **use) if tool else None
     return msgspec.structs.replace(found, principal=principal, tool=used, taints=taints)
 
 
@@ -32,6 +32,7 @@ def evidence(agent="", tool="", *, is_caller=True, owner=OWNER, taints=(), **use
         (evidence(tool="reader.npm"), ("", "terminal")),
         (evidence("claude", "reader.npm", is_caller=False), ("claude", "")),
         (evidence("codex", "git"), ("codex", "")),
+        (evidence(tool="reader.npm", problem="it does not ask through the shim", no_terminal="-c"), ("", "user")),
     ],
 )
 def test_a_reader_passes_and_a_rule_is_about_whom_it_works_for(who, subject):
@@ -48,7 +49,8 @@ def test_a_reader_passes_and_a_rule_is_about_whom_it_works_for(who, subject):
         (evidence(tool="git"), "reader"),
         (evidence("codex", owner=Uid(OWNER + 1)), "owner"),
         (evidence(tool="reader.npm", owner=Uid(OWNER + 1)), "tool"),
-        (evidence(tool="reader.npm", problem="asks in its place"), "tool"),
+        (evidence(tool="reader.npm", problem="asks in its place", itself=False), "tool"),
+        (evidence(tool="reader.npm", itself=False), "tool"),  # its shim, as it was enrolled
         (evidence("codex", taints=("LD_PRELOAD",)), "taint"),
         (evidence(tool="reader.npm", taints=("NODE_OPTIONS",)), "taint"),
         (msgspec.structs.replace(evidence("codex"), uid=Uid(OWNER + 1)), "owner"),

@@ -104,6 +104,17 @@ async def test_a_person_who_types_git_is_a_terminal(world):
     assert (verdict.principal, verdict.taints) == (None, ())
 
 
+async def test_a_tool_with_a_shim_that_asks_itself_is_told_apart_and_its_start_is_looked_into(world):
+    typed = (await world.look(world.git())).tool
+    by_script = (await world.look(world.git(world.run(world.shell, "/bin/sh", "sh", "-c", "git", file=SHELL)))).tool
+
+    assert (typed.is_caller, typed.no_terminal) == (True, "")
+    assert "shim" in typed.problem
+    assert by_script.is_caller
+    assert by_script.no_terminal
+    assert not (await world.look(world.asks(world.git()))).tool.is_caller
+
+
 async def test_what_the_distribution_said_is_asked_again_once_packages_changed(world):
     asks = world.asks(world.git())
     await world.look(asks)

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from agent_broker.enroll.block_document import OURS
 from agent_broker.enroll.document import open_document
+from agent_broker.enroll.netrc_file import netrc_warnings
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import NotEditableError
 from agent_broker.enroll.recipe import Decoy, FoundSecret, ReplaceFile, Row, SetMember, Survey, SurveyedFile
@@ -31,7 +32,7 @@ from agent_broker.policy.destination import Destination
 from agent_broker.vault.record import DESTINATION_ATTRIBUTE, USERNAME_ATTRIBUTE
 from agent_broker.vault.secret import Secret
 
-_TOOL: Final = AgentName("git")
+TOOL: Final = AgentName("git")
 KIND: Final = "git-password"
 WIRING: Final = ".gitconfig.agent-broker"
 _STORES: Final = (".git-credentials", ".config/git/credentials")
@@ -41,7 +42,7 @@ _SHIM_PATH = re.compile(r"/[A-Za-z0-9._/+-]+")
 _HELPER = re.compile(r"^[ \t]*helper[ \t]*=[ \t]*(?P<value>[^\r\n#;]*)", re.MULTILINE | re.IGNORECASE)
 _STORE_FILE = re.compile(r"store[ \t]+.*--file[= \t]+['\"]?~/(?P<path>[^'\"\s]+)")
 
-_ROLE: Final = RoleRule(
+ROLE: Final = RoleRule(
     argv0_names=("git-remote-http", "git-remote-https", "git-remote-ftp", "git-remote-ftps"),
     runtimes=("loader", "git-http"),
 )
@@ -64,8 +65,8 @@ class GitRecipe:
     """See ToolRecipe."""
 
     shim: Path
-    agent: AgentName = _TOOL
-    role: RoleRule = _ROLE
+    agent: AgentName = TOOL
+    role: RoleRule = ROLE
     is_script: bool = False
 
     @property
@@ -119,6 +120,7 @@ class _Survey:
         for path in (*_STORES, *self._other_stores(configs.values())):
             self._store(path)
         self._wire(configs)
+        self.warnings += netrc_warnings(self.files, "git uses", TOOL)
         names = names_for(str(line.to).partition("://")[2] for line in self.lines)
         secrets = tuple(_secret(name, line) for name, line in zip(names, self.lines, strict=True))
         return Survey(

@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from agent_broker.enroll.document_file import DocumentFile
+from agent_broker.enroll.netrc_file import netrc_warnings
 from agent_broker.enroll.pointer import Format, Pointer
 from agent_broker.enroll.recipe import Edit, FoundSecret, RemoveMember, Row, SetMember, Survey, SurveyedFile
 from agent_broker.enroll.tool_plan import names_for
@@ -28,7 +29,6 @@ from agent_broker.vault.secret import Secret
 
 KIND: Final = "keyring-password"
 PYPIRC: Final = ".pypirc"
-NETRC: Final = ".netrc"
 _PIP: Final = (".config/pip/pip.conf", ".pip/pip.conf")
 _UV: Final = ".config/uv/uv.toml"
 _PYPI: Final = "https://upload.pypi.org/legacy/"
@@ -69,7 +69,7 @@ class KeyringSurvey:
         for path in _PIP:
             self._indexes(path, "ini")
         self._indexes(_UV, "toml")
-        self.warnings += [*self._netrc(), *self._link()]
+        self.warnings += [*netrc_warnings(self.files, "pip, uv and twine use", "keyring"), *self._link()]
         names = names_for(str(each.to).partition("://")[2] for each in self.found)
         secrets = tuple(_secret(name, each) for name, each in zip(names, self.found, strict=True))
         return Survey(
@@ -144,13 +144,6 @@ class KeyringSurvey:
         self.changed.append(SurveyedFile(file.path, file.content, tuple(edits), format=file.format))
         count = sum(each.file == file.path for each in self.found)
         self.rows.append(Row(file.name, f"{count} password" + ("s" if count > 1 else ""), will))
-
-    def _netrc(self) -> Iterator[str]:
-        content = self.files.read(NETRC)
-        text = "" if content is None else content.data.decode("utf-8", "replace")
-        for host in dict.fromkeys(each.to.host for each in self.found):
-            if re.search(rf"^\s*machine\s+{re.escape(host)}\s", text, re.MULTILINE):
-                yield f"{self.files.absolute(NETRC)} has a password of {host}, which pip and uv prefer: take it out"
 
     def _link(self) -> Iterator[str]:
         found = shutil.which("keyring")

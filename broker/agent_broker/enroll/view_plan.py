@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent_broker.enroll import gh
+from agent_broker.enroll import curl, gh, git
 from agent_broker.enroll.file_state import Expected
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.plan import version_of
@@ -42,7 +42,10 @@ _REPLACED: Final = {
     ),
 }
 _PRINTS: Final = {"aws": ("configure", "export-credentials")}
-"""Words that make a program print what the file holds; gh's are in enroll.gh."""
+"""Words that make a program print what the file holds; gh's are in enroll.gh, curl's in enroll.curl."""
+_NETRC: Final = ".netrc"
+_READ_NETRC: Final = ("git", "keyring")
+"""Tools that ask through a shim, and read this file beside it, before they ask: git, pip, uv, twine."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def make_view_plan(  # noqa: PLR0913 - what the operator can say, named argument
     """
     relative = relative_to_home(path, owner)
     _require_free(relative, owner, known)
-    names, programs = _readers(tuple(readers), owner, known, tuple(search_path), now_ns)
+    names, programs = _readers(tuple(readers), relative, owner, known, tuple(search_path), now_ns)
     with UserFiles(owner) as files:
         content = files.read(relative)
         if content is None:
@@ -167,8 +170,8 @@ def _require_free(relative: str, owner: Owner, known: Known) -> None:
         raise MisuseError(f"{absolute} holds a decoy of an enrolment", next_step="there is no secret in it any more")
 
 
-def _readers(
-    wanted: tuple[str, ...], owner: Owner, known: Known, search_path: tuple[Path, ...], now_ns: int
+def _readers(  # noqa: PLR0913, PLR0917 - what a plan is made of
+    wanted: tuple[str, ...], relative: str, owner: Owner, known: Known, search_path: tuple[Path, ...], now_ns: int
 ) -> tuple[tuple[AgentName, ...], tuple[Enrollment, ...]]:
     """Return the readers' names, and the programs among them that are to be enrolled."""
     if not wanted:
@@ -177,19 +180,19 @@ def _readers(
     programs: list[Enrollment] = []
     for each in wanted:
         if "/" in each:
-            program = _program(Path(each), owner, known, search_path, now_ns)
+            program = _program(Path(each), relative, owner, known, search_path, now_ns)
             names[program.agent] = None
             if program not in known.tools and program.agent not in [made.agent for made in programs]:
                 programs.append(program)
         else:
-            names[_enrolled(each, owner, known)] = None
+            names[_enrolled(each, owner, known, relative)] = None
     return tuple(names), tuple(programs)
 
 
-def _enrolled(name: str, owner: Owner, known: Known) -> AgentName:
+def _enrolled(name: str, owner: Owner, known: Known, relative: str) -> AgentName:
     for enrollment in (*known.agents, *known.tools):
         if (enrollment.agent, enrollment.owner_uid) == (name, owner.uid):
-            if enrollment.serving is not None and enrollment.serving.shim:
+            if not _may_read(enrollment, relative):
                 raise MisuseError(f"{name} asks through a shim: it has no need of the file", next_step="name another")
             return enrollment.agent
     raise MisuseError(
@@ -197,7 +200,15 @@ def _enrolled(name: str, owner: Owner, known: Known) -> AgentName:
     )
 
 
-def _program(path: Path, owner: Owner, known: Known, search_path: tuple[Path, ...], now_ns: int) -> Enrollment:
+def _may_read(tool: Enrollment, relative: str) -> bool:
+    """Tell whether a tool has a use for the file: one that asks through a shim has none, or just for netrc."""
+    asks = tool.serving is not None and bool(tool.serving.shim)
+    return not asks or (relative == _NETRC and tool.agent in _READ_NETRC)
+
+
+def _program(  # noqa: PLR0913, PLR0917 - what a plan is made of
+    path: Path, relative: str, owner: Owner, known: Known, search_path: tuple[Path, ...], now_ns: int
+) -> Enrollment:
     """Return the enrolment of a program: the one that there is, or a new one."""
     found = find_program(path, owner, search_path)
     binary = package_of(found.found).enrolled
@@ -207,12 +218,12 @@ def _program(path: Path, owner: Owner, known: Known, search_path: tuple[Path, ..
             one.path == binary.path and (one.script.path if one.script else None) == script for one in each.binaries
         ]
         if each.owner_uid == owner.uid and any(same):
-            if each.serving is not None and each.serving.shim:
+            if not _may_read(each, relative):
                 raise MisuseError(f"{path} is enrolled as {each.agent}, which asks through a shim")
             return each
     base = path.name
-    if base == gh.TOOL and script is None:
-        return _reader(base, owner, binary, gh.role_for(owner.home), now_ns)
+    if script is None and (special := _special_role(base, relative, owner)):
+        return _reader(base, owner, binary, special, now_ns)
     role = found.role or found.found.role or RoleRule(argv0_names=(base,), runtimes=("loader", "git-http"))
     role = RoleRule(
         argv0_names=role.argv0_names,
@@ -223,6 +234,21 @@ def _program(path: Path, owner: Owner, known: Known, search_path: tuple[Path, ..
         leading_options=role.leading_options,
     )
     return _reader(base, owner, binary, role, now_ns)
+
+
+def _special_role(base: str, relative: str, owner: Owner) -> RoleRule | None:
+    """Return the role of a program that is known by its name; None: it has none of its own."""
+    if base == gh.TOOL:
+        return gh.role_for(owner.home)
+    if base == curl.TOOL and relative == _NETRC:
+        return curl.role_for(owner.home)
+    if base == curl.TOOL:
+        raise MisuseError(
+            "curl prints and sends whatever file it is told to", next_step="only ~/.netrc can be for curl"
+        )
+    if base == git.TOOL or base in git.ROLE.argv0_names:
+        raise MisuseError(f"{base} is not enrolled", next_step="agent-broker enroll git, then name it: --for git")
+    return None
 
 
 def _reader(base: str, owner: Owner, binary: EnrolledBinary, role: RoleRule, now_ns: int) -> Enrollment:

@@ -16,7 +16,8 @@ def require_reader(evidence: Evidence, readers: tuple[AgentName, ...], owner_uid
     if evidence.uid != owner_uid:
         raise RefusedError("owner", "the file belongs to another user")
     if _is_tool(evidence, readers):
-        require_tool(evidence, evidence.tool.tool if evidence.tool is not None else AgentName(""), owner_uid)
+        name = evidence.tool.tool if evidence.tool is not None else AgentName("")
+        require_tool(evidence, name, owner_uid, itself=True)
         return
     principal = evidence.principal
     if principal is None or not principal.is_caller or principal.agent not in readers:

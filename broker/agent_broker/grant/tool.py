@@ -13,8 +13,10 @@ _ENROLLED_AS: Final[Mapping[str, str]] = {"pnpm": ", with --ignore-scripts and -
 """What a tool must have been told (its role, in enroll), by its name; for people."""
 
 
-def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid) -> None:
+def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid, *, itself: bool = False) -> None:
     """Let pass a caller that serves this enrolled tool of this owner, untouched on its whole way.
+
+    ``itself``: the caller must be the tool's own process, whether or not it has a shim to ask through.
 
     Raises:
         RefusedError: ``owner``, ``tool``, ``principal`` or ``taint``.
@@ -28,8 +30,9 @@ def require_tool(evidence: Evidence, tool: AgentName, owner_uid: Uid) -> None:
             f"the caller was not started by {tool} as it was enrolled{_ENROLLED_AS.get(tool, '')}",
             next_step=f"if {tool} was updated or moved: sudo agent-broker unenroll {tool}, then enroll it again",
         )
-    if used.problem:
-        raise RefusedError("tool", f"{tool} does not ask as it was enrolled: {used.problem}")
+    problem = used.problem if not itself else "" if used.is_caller else used.problem or "another process asks for it"
+    if problem:
+        raise RefusedError("tool", f"{tool} does not ask as it was enrolled: {problem}")
     if agent is not None and agent.owner_uid != owner_uid:
         raise RefusedError("principal", "the agent that started it is another user's")
     if evidence.taints:

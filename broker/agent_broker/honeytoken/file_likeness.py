@@ -1,14 +1,16 @@
 """A whole file that looks like another one, and holds none of its secrets. Pure.
 
 The law: every value that a known token's form, or the name before it, gives away as a secret is replaced by one of the
-same shape, and so is every long word that mixes letters and digits, whatever it is. Everything else stays, so that the
-file parses as it did. The same value becomes the same decoy wherever it stands.
+same shape, and so is every long word that mixes letters and digits, whatever it is. Of a netrc it is each password,
+however short, and wherever its line breaks. Everything else stays, so that the file parses as it did. The same value
+becomes the same decoy wherever it stands.
 """
 
 import re
 
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import login_token_like
+from agent_broker.honeytoken.netrc import netrc_secrets
 
 _NAMED = re.compile(
     r"(?i)(?:secret|token|passw\w*|passphrase|credential|api_?key|access_?key|auth|private_?key|login-data)"
@@ -46,8 +48,10 @@ def decoy_of_file(data: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 def _spans(text: str) -> list[tuple[int, int]]:
     """Return where the secrets are, in order, none inside another."""
+    known = [(each.start, each.end) for each in netrc_secrets(text)]
     named = [match.span("value") for pattern in (_NAMED, _URL) for match in pattern.finditer(text)]
-    spans = _apart(sorted(named))
+    free = [each for each in sorted(named) if not any(each[0] < end and start < each[1] for start, end in known)]
+    spans = sorted((*known, *_apart(free)))
     long = [match.span("value") for match in _LONG.finditer(text) if _is_random(match["value"])]
     rest = [each for each in long if not any(each[0] < end and start < each[1] for start, end in spans)]
     return sorted((*spans, *_apart(rest)))[:_MOST]

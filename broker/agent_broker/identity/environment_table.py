@@ -252,7 +252,8 @@ FAMILIES = (
     Family(
         "tls",
         ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_*", "SSLKEYLOGFILE"),
-        "a program in Python believes another server, or writes down how to read what it sends (requests, ssl)",
+        "a program in Python, or curl, believes another server, or writes down how to read what it sends (requests, "
+        "curl(1))",
     ),
     Family(
         "desktop",

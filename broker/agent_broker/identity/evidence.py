@@ -42,6 +42,8 @@ class ToolUse(Struct, frozen=True):
     """Why what stands between the caller and the tool is not to be believed; empty: it is."""
     no_terminal: str = ""
     """Why it was not typed into a terminal of the user's; empty: it was. Means nothing below an agent."""
+    is_caller: bool = False
+    """The caller is the tool's own image, and nothing stands between; ``problem`` is about what asks through a shim."""
 
 
 class Evidence(Struct, frozen=True, tag="evidence"):

@@ -76,13 +76,15 @@ class ToolJudge:
         tool = found.tool
         no_terminal = ""
         problem = _caller_problem(steps[: tool.place], tool)
-        if not problem:  # who does not ask through the shim is not looked into any further
+        is_caller = tool.place == 0
+        if not problem:
             problem = self._links_problem(steps[1 : tool.place], tool, looking)
+        if not problem or is_caller:  # who else does not ask through the shim is not looked into any further
             no_terminal = "" if found.principal is not None else self._no_terminal(steps[tool.place + 1 :], looking)
         if looking.missing:
             return None, Needed(None, packages=tuple(dict.fromkeys(looking.missing)))
         who = tool.principal
-        use = ToolUse(who.agent, who.owner_uid, who.proc_id, who.exec_id, who.sha256, problem, no_terminal)
+        use = ToolUse(who.agent, who.owner_uid, who.proc_id, who.exec_id, who.sha256, problem, no_terminal, is_caller)
         return use, None
 
     async def look_up(self, files: Iterable[tuple[str, FileFacts]]) -> None:

@@ -2,13 +2,12 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from agent_broker.enroll.view_plan import name_of
 from tests.demo.machine import run_tool
-from tests.e2e.clients.certificate import make_certificate
+from tests.e2e.clients.certificate import believed, make_certificate
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients, new_password, server
 
@@ -36,7 +35,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             certificate, key = make_certificate(world.root / "logs", f"github-{name}")
             options = (f"--token={token}", f"--log={log}", f"--certificate={certificate}", f"--key={key}")
             ports[name] = undo.enter_context(server(clients, "github_server", f"github-{name}", *options))
-            undo.enter_context(_believed(f"agent-broker-test-{ports[name]}", certificate))
+            undo.enter_context(believed(certificate))
         host = f"localhost:{ports['first']}"
         clients.write(".config/gh/config.yml", "git_protocol: https\n")
         clients.write(HOSTS, f"# mine\n{host}:\n    user: alice\n    oauth_token: {token}\n    git_protocol: https\n")
@@ -57,17 +56,6 @@ def stand(clients: Clients) -> Iterator[Stand]:
 def _presented(token: str, logs: Iterable[Path]) -> int:
     lines = [line for each in logs for line in each.read_text().splitlines()]
     return sum(json.loads(line)["presented"] == token for line in lines)
-
-
-@contextlib.contextmanager
-def _believed(name: str, certificate: Path) -> Iterator[None]:
-    """Have programs in Go believe a server's certificate, as root does it: a file beside the authorities'."""
-    place = Path("/etc/ssl/certs") / f"{name}.pem"
-    shutil.copyfile(certificate, place)
-    try:
-        yield
-    finally:
-        place.unlink()
 
 
 _SET = "GH_HOST={host} {gh} "

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from tests.e2e.clients import run_with
+from tests.e2e.clients import netrc_first, run_with
 from tests.e2e.clients.row import Client
 
 _MODULES = (
@@ -19,10 +19,15 @@ _MODULES = (
     "azure",
     "gh",
     "pnpm",
+    "npm",
+    "dotenv",
+    "netrc",
 )
 
 CLIENTS: tuple[Client, ...] = (
     *(import_module(f"tests.e2e.clients.{name}").CLIENT for name in _MODULES),
+    netrc_first.GIT,
+    netrc_first.PIP,
     run_with.CURL,
     run_with.NPM,
 )
