@@ -93,7 +93,7 @@ def _restart(place: Place, client: Client, restart: Callable[[], None]) -> str:
     with place.waiting_agent(client) as live:
         asked = len(place.requests())
         restart()
-        place.follow()
+        place.alerts.follow_again()
     after = [each for each in place.requests()[asked:] if client.asks_model(each["target"])]
     require(asked > before, "a request before the restart", "none")
     served = live.code == 0 and after and all(each["auth"] == place.login.sent for each in after)

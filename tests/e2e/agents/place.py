@@ -160,7 +160,7 @@ class Place:
         return said
 
     def follow(self) -> None:
-        """Follow the alerts, anew if the broker was restarted."""
+        """Follow the alerts, once; ``alerts.follow_again`` does when the broker was restarted."""
         log = AlertLog(self.world.root, self.world.root / "logs", self._decoy)
         self._undo.callback(log.close)
         self.alerts = log
