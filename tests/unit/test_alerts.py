@@ -9,7 +9,7 @@ import pytest
 from agent_broker.audit import alerts
 from agent_broker.audit.alerts import AlertLog, Missed
 from agent_broker.audit.chain import EMPTY
-from agent_broker.audit.journal import Journal, verify
+from agent_broker.audit.journal import GIVE_WAY_S, Journal, verify
 from agent_broker.audit.tail import entries_after
 from agent_broker.errors import IntegrityError, UnavailableError
 from agent_broker.monitor.incident import new_incident
@@ -108,6 +108,24 @@ async def test_a_follower_has_it_when_it_is_written_and_record_returns_when_it_i
     order.append("recorded")
     await following
     assert order == [("told", [1]), "durable", "recorded"]
+
+
+async def test_the_disk_gives_way_to_a_follower_and_not_without_one(reopen, order):
+    log, loop = reopen(), asyncio.get_running_loop()
+    order.clear()
+
+    async def record():
+        meanwhile = loop.create_future()
+        loop.call_later(GIVE_WAY_S / 2, lambda: meanwhile.set_result(order.append("meanwhile")))
+        await log.record(an_incident())
+        await meanwhile
+
+    await record()
+    assert order == ["durable", "meanwhile"]
+    follower = log.follow()
+    await record()
+    assert order[2:] == ["meanwhile", "durable"]
+    follower.close()
 
 
 async def test_a_sink_is_called_when_it_is_durable(reopen, order):

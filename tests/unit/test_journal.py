@@ -7,7 +7,7 @@ import os
 import msgspec
 import pytest
 
-from agent_broker.audit.journal import Journal, read, verify
+from agent_broker.audit.journal import GIVE_WAY_S, Journal, read, verify
 from agent_broker.errors import MisuseError, UnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.journals import bodies, reopening, write
@@ -165,26 +165,28 @@ async def test_a_disk_that_can_not_begin_early_is_waited_for_as_ever(path, reope
     assert len(syncs) == 1
 
 
-async def test_the_disk_begins_early_but_not_before_who_was_told_had_a_turn(path, reopen, syncs, monkeypatch):
+@pytest.mark.parametrize("tells", [True, False])
+async def test_the_disk_gives_way_to_who_was_told_and_to_nobody_else(path, reopen, syncs, monkeypatch, tells):
     happened = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda *_: happened.append("begun early"))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: happened.append("disk begins"))
     journal = reopen()
-    assert await journal.append("test", {}) == 1
-    assert happened == ["begun early"]
-    happened.clear()
-    asyncio.get_running_loop().call_soon(lambda: happened.append(("another's turn", len(syncs))))
-    assert await journal.begin("test", Body(0), lambda: happened.append(("told", len(syncs)))) == 2
-    assert happened == [("told", 1), ("another's turn", 1)]
-    assert len(syncs) == 2
+    meanwhile = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(GIVE_WAY_S / 2, lambda: meanwhile.set_result(len(syncs)))
+    durable = journal.begin("test", Body(0), lambda: happened.append(("told", len(syncs))) or tells)
+    assert happened == [("told", 0), *([] if tells else ["disk begins"])]
+    assert await meanwhile == (0 if tells else 1)
+    assert await durable == 1
+    assert len(syncs) == 1
+    assert len(happened) == (1 if tells else 2)
 
 
 async def test_what_is_begun_is_told_then_durable_and_what_comes_meanwhile_follows_in_order(path, reopen, syncs):
     journal = reopen()
     told = []
-    first = journal.begin("test", Body(0), lambda: told.append(len(syncs)))
+    first = journal.begin("test", Body(0), lambda: told.append(len(syncs)) or True)
     assert (told, len(syncs), first.done()) == ([0], 0, False)
     assert bodies(path) == [{"number": 0}]
-    second = journal.begin("test", Body(1), lambda: told.append(len(syncs)))
+    second = journal.begin("test", Body(1), lambda: told.append(len(syncs)) or False)
     third = asyncio.ensure_future(journal.append("test", {"number": 2}))
     assert told == [0]  # the second is not even written: a failure of the first can still take that back
     assert await asyncio.gather(first, second, third) == [1, 2, 3]
@@ -195,16 +197,16 @@ async def test_what_is_begun_is_told_then_durable_and_what_comes_meanwhile_follo
 
 async def test_append_now_and_close_wait_for_what_was_begun(path, reopen, syncs):
     journal = reopen()
-    first = journal.begin("test", Body(0), lambda: None)
-    waiting = journal.begin("test", Body(1), lambda: None)
+    first = journal.begin("test", Body(0), lambda: True)
+    waiting = journal.begin("test", Body(1), lambda: True)
     assert journal.append_now("test", {"number": 2}) == 3
     assert (first.result(), waiting.result()) == (1, 2)
-    last = journal.begin("test", Body(3), lambda: None)
+    last = journal.begin("test", Body(3), lambda: True)
     count = len(syncs)
     journal.close()
     assert (last.result(), len(syncs) - count) == (4, 1)
     assert bodies(path) == [{"number": number} for number in range(4)]
-    await asyncio.sleep(0)  # what was planned for the next turn finds nothing to do
+    await asyncio.sleep(2 * GIVE_WAY_S)  # what was planned for then finds nothing to do
     assert len(syncs) - count == 1
 
 

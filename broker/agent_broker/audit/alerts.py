@@ -131,9 +131,12 @@ class AlertLog:
             follower.close()
         self._journal.close()
 
-    def _tell(self, incident: Incident) -> None:
-        for follower in tuple(self._followers):
+    def _tell(self, incident: Incident) -> bool:
+        """Return whether anybody follows."""
+        followers = tuple(self._followers)
+        for follower in followers:
             follower.offer(incident)
+        return bool(followers)
 
     def _stored(self, incident: Incident, done: asyncio.Future[int]) -> None:
         """Runs once the journal answered, even if the task that recorded was cancelled meanwhile."""

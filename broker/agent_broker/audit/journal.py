@@ -5,8 +5,8 @@ The law of this module:
 1. ``append`` returns when the entry is durable (fdatasync), or raises and the entry counts as not written.
 2. Entries that are appended in one iteration of the event loop share one write and one fdatasync, in the order in
    which they were handed over. Between both lies one turn of the loop, in which the disk works already.
-3. ``begin`` says of an entry that it is written (the process may die from then on, the machine not yet), gives whoever
-   that was said to one turn of the event loop, and makes it durable then (docs/adr/0010). The disk waits for that turn.
+3. ``begin`` says of an entry that it is written (the process may die from then on, the machine not yet), gives way to
+   whoever was told for GIVE_WAY_S, and makes it durable then (docs/adr/0010); at once, as above, if nobody was told.
 4. Each line holds the hash of the line before it. The file ``NAME.head`` beside the journal holds number and hash of
    the last line; it is written after the journal is durable, but not itself synced at each entry.
 
@@ -46,6 +46,8 @@ from agent_broker.errors import IntegrityError, UnavailableError
 __all__ = ["Entry", "Journal", "Limits", "Verification", "read", "verify"]
 
 REPAIRED: Final = "journal-repaired"
+GIVE_WAY_S: Final = 0.001
+"""From a follower's being told to the work of the disk: it would take the processor that the follower needs."""
 DEFAULT_LIMITS: Final = Limits()
 _LOG = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class _Waiting:
     kind: str
     body: msgspec.Raw
     done: asyncio.Future[int] | None
-    written: Callable[[], None] | None = None
+    written: Callable[[], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -130,14 +132,14 @@ class Journal:
         self._waiting.append(entry)
         return await done
 
-    def begin(self, kind: str, body: msgspec.Struct, written: Callable[[], None]) -> "asyncio.Future[int]":
+    def begin(self, kind: str, body: msgspec.Struct, written: Callable[[], bool]) -> "asyncio.Future[int]":
         """Append an entry; return what will be its number when it is durable.
 
         Args:
             kind: of the entry.
             body: of the entry.
             written: called when the entry is in the file, before it is durable; in here, if nothing is under way. If
-                the disk then refuses, the entry is taken out again. Must not raise.
+                the disk then refuses, the entry is taken out again. Returns whether it told anybody. Must not raise.
 
         Raises:
             MisuseError: the body is not JSON, or too long.
@@ -190,15 +192,20 @@ class Journal:
             head = head.after(lines[-1])
         batch = _Batch(waiting, head)
         error = self._write(b"".join(lines))
-        for tell in [each.written for each in waiting if each.written is not None and error is None]:
-            tell()
+        told = [each.written() for each in waiting if each.written is not None and error is None]
         if error is None and not here:
             self._syncing = batch
-            if all(each.written is None for each in waiting):  # it takes 0.1 ms: who was told goes first
-                _begin_sync(self._fd, self._end_of(self._head), self._end_of(head))
-            asyncio.get_running_loop().call_soon(self._sync_next, batch)  # behind those that were told
+            self._sync_soon(batch, someone_was_told=any(told))
             return None
         return self._settle(batch, error or _sync(self._fd))
+
+    def _sync_soon(self, batch: _Batch, *, someone_was_told: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if someone_was_told:
+            loop.call_later(GIVE_WAY_S, self._sync_next, batch)
+        else:
+            _begin_sync(self._fd, self._end_of(self._head), self._end_of(batch.head))
+            loop.call_soon(self._sync_next, batch)
 
     def _settle(self, batch: _Batch, error: OSError | UnavailableError | None) -> UnavailableError | None:
         """Take a batch as durable, or take it back; tell the waiters; return what went wrong."""
@@ -248,7 +255,7 @@ class Journal:
         return None
 
     def _sync_next(self, batch: _Batch) -> None:
-        """Wait for the disk, now that whoever was told had a turn of the event loop, and write what came meanwhile."""
+        """Wait for the disk, and write what came meanwhile."""
         if self._syncing is batch:  # else it is settled: _finish
             self._finish()
             self._commit()
