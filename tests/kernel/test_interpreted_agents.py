@@ -284,11 +284,11 @@ async def test_a_start_is_looked_at_before_anybody_asks(world):
     look = world.store.on_captured
     world.store.on_captured = lambda event: (look(event), seen.append((event.proc_id, event.exec_id)))
     process = world.start("/usr/bin/node", world.link)
-    for _ in range(1000):
+    verdict = None
+    while not hasattr(verdict, "principal"):
         world.sensor.consume()
         await asyncio.sleep(0.001)
-        if seen and (verdict := world.attestor.recall(TaskRecord(*seen[0], 0))) and hasattr(verdict, "principal"):
-            break
+        verdict = world.attestor.recall(TaskRecord(*seen[0], 0)) if seen else None
 
     assert is_agent(verdict)
     assert process.poll() is None

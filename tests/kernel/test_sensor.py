@@ -46,7 +46,7 @@ class Watched:
 
     def ran(self, pid, name):
         """The lineage once the process runs ``name``: Popen returns when the exec closed its pipe, a moment before."""
-        for _ in range(1000):
+        for _ in range(10_000):
             lineage = self.lineage(pid)
             if lineage.steps[0].image.argv0 == name:
                 break
