@@ -143,10 +143,18 @@ def flush_marks(pid):
     library = ctypes.CDLL(None, use_errno=True)
     library.fanotify_mark.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p]
     pidfd = os.pidfd_open(pid)
-    groups = [each for each in Path(f"/proc/{pid}/fd").iterdir() if str(each.readlink()) == "anon_inode:[fanotify]"]
+    groups = [each for each in Path(f"/proc/{pid}/fd").iterdir() if is_group(each)]
     assert groups
     for each in groups:
         taken = library.syscall(438, pidfd, int(each.name), 0)
         assert library.fanotify_mark(taken, 0x80, 0, -100, None) == 0
         os.close(taken)
     os.close(pidfd)
+
+
+def is_group(descriptor):
+    """Whether it is one of fanotify's; the monitor's others come and go."""
+    try:
+        return str(descriptor.readlink()) == "anon_inode:[fanotify]"
+    except FileNotFoundError:
+        return False

@@ -16,7 +16,10 @@ SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes
 def ring_of(pid):
     """Return the kernel's number of a process's ring, as /proc tells it."""
     for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except FileNotFoundError:  # others of its descriptors come and go
+            continue
         if re.search(rf"^map_type:\s*{RINGBUF}$", text, re.MULTILINE):
             return int(re.search(r"^map_id:\s*(\d+)$", text, re.MULTILINE)[1])
     raise SystemExit(f"process {pid} has no ring")

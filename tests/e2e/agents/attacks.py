@@ -43,11 +43,19 @@ def debug(place: Place, client: Client) -> str:
     with place.waiting_agent(client) as live:
         asked = len(place.requests())
         program = client.executable(place.program)
-        pids = [pid for pid in place.world.user_processes() if Path(f"/proc/{pid}/exe").readlink() == program]
+        pids = [pid for pid in place.world.user_processes() if _runs(pid, program)]
         place.run("/usr/bin/python3", "-I", place.tool("seize.py"), str(min(pids, key=_started)))
     after = [each for each in place.requests()[asked:] if client.asks_model(each["target"])]
     served = live.code == 0 or after
     return f"{'SERVED' if served else 'refused'}, alert {', '.join(place.kinds_since(alerts)) or 'none'}"
+
+
+def _runs(pid: int, program: Path) -> bool:
+    """Whether a process runs a program; the tool's own come and go while it waits."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink() == program
+    except FileNotFoundError:
+        return False
 
 
 def _started(pid: int) -> int:
