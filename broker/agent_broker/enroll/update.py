@@ -93,12 +93,13 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
         progress: told how far a hash is.
 
     Raises:
-        MisuseError: not enrolled; nothing new; not an executable.
+        MisuseError: not enrolled; nothing new; not an executable; run by an interpreter that could not be the agent.
         IntegrityError: the file changes while it is hashed.
         UnavailableError: another transaction is at work, or the monitor does not answer.
     """
     enrollment, owner = _enrolled(recipe.agent, owner_uid, site)
     old, new = _changed(enrollment, owner, recipe, given, progress)
+    _require_role(enrollment, new)
     sha256 = new.enrolled.sha256 if new.enrolled.script is None else new.enrolled.script.sha256
     caches = (Path(owner.home) / ".npm/_cacache", Path("/root/.npm/_cacache"))
     program = program_path(new.enrolled)
@@ -241,6 +242,18 @@ def _examine(place: str, owner: Owner, old: EnrolledBinary, progress: Progress |
     if old.script is None:
         return examine(Path(place), owner, progress)
     return find_program(Path(place), owner, (Path(old.path).parent,), progress).found
+
+
+def _require_role(enrollment: Enrollment, new: FoundBinary) -> None:
+    """Python finds its environment by the name that it is started by; by another name it would never be the agent."""
+    accepted = [each for each in enrollment.role.argv0_names if Path(each).is_absolute()]
+    names = () if new.role is None else new.role.argv0_names
+    if accepted and names and not any(each in accepted for each in names):
+        program = program_path(new.enrolled)
+        raise MisuseError(
+            f"{program} is started by {names[0]}, and {enrollment.agent} is enrolled with {accepted[0]}",
+            next_step=f"agent-broker unenroll {enrollment.agent}, then enroll it anew",
+        )
 
 
 def _elsewhere(recipe: Recipe, owner: Owner, enrollment: Enrollment) -> Iterable[str]:
