@@ -185,13 +185,24 @@ class Issuer:
 
     def _told(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> RefusedError:
         """Return the refusal, or one that says more if the agent was updated. The no stays."""
-        if not isinstance(verdict, Evidence) or refusal.rule != ("taint" if verdict.principal else "principal"):
-            return refusal
         agent, _, _ = parts_of(ask.credential)
+        if isinstance(verdict, Unknown):
+            return self._told_of_writer(ask, refusal, verdict.writer, agent)
+        if refusal.rule != ("taint" if verdict.principal else "principal"):
+            return refusal
         found = find_updated(verdict, agent, self._enrollments())
         # below the new program may be anybody, and its tools get nothing by injection in any case
         if found is None or (ask.mode == INJECT and not found.is_caller):
             return self._with_interpreter(refusal, verdict, agent)
+        return RefusedError("updated", found.sentence, detail=refusal.detail, next_step=found.next_step)
+
+    def _told_of_writer(
+        self, ask: Ask, refusal: RefusedError, writer: Evidence | None, agent: AgentName
+    ) -> RefusedError:
+        """Return what to do if all that was asked came from the updated agent, although others hold its connection."""
+        found = None if writer is None else find_updated(writer, agent, self._enrollments())
+        if found is None or ask.mode != INJECT or not found.is_caller:
+            return refusal
         return RefusedError("updated", found.sentence, detail=refusal.detail, next_step=found.next_step)
 
     def _with_interpreter(self, refusal: RefusedError, verdict: Evidence, agent: AgentName) -> RefusedError:

@@ -19,6 +19,7 @@ from agent_broker.identity.enrolled_files import read_enrolled_files, register_f
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from agent_broker.identity.executable import hash_open_file
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, RoleRule
+from agent_broker.identity.updated import find_updated
 from tests.fakes.puppet import Puppet
 from tests.kernel.test_attest_real import World
 
@@ -66,6 +67,7 @@ class Stage(World):
         binary = EnrolledBinary(str(self.agent), hash_open_file(fd), os.fstat(fd).st_size)
         os.close(fd)
         enrollment = Enrollment("agent", USER, "me", (binary,), RoleRule(("agent",)), (), (), 0)
+        self.enrollments = (enrollment,)
         table, problems = await read_enrolled_files([enrollment], self.sensor, self.hashes)
         register_files(self.sensor, self.attestor.agents, table)
         self.attestor.agents = table
@@ -225,6 +227,66 @@ async def test_a_waiting_call_of_a_process_with_one_thread_hides_no_copy(stage, 
     assert not stolen or "more than its process's descriptors" in verdict.reason
     stage.accepted.send(b"x")
     await waiting
+
+
+FORK = "[p or __import__('time').sleep(600) for p in [os.fork()]][0]"
+
+
+async def another_version(stage):
+    """A program in the agent's place that nobody approved, as after an update."""
+    new = stage.folder / "downloaded"
+    shutil.copy(stage.agent, new)
+    with new.open("ab") as file:
+        file.write(b"another version")
+    new.replace(stage.agent)
+    return await stage.puppet(stage.agent)
+
+
+async def test_what_an_updated_agent_wrote_is_its_own_although_its_child_is_on_the_way_to_an_exec(stage):
+    """Between fork and exec the child has the connection, and may be kept waiting longer than is looked again."""
+    updated = await another_version(stage)
+    connection = await stage.connect(agent=updated)
+    await updated.do("s.send(b'GET')")
+    child = await updated.do(FORK)
+
+    verdict = await connection.judge()
+    os.kill(child, signal.SIGKILL)
+
+    assert "2 processes hold" in verdict.reason
+    assert (verdict.writer.caller.pid, verdict.steps) == (updated.pid, verdict.writer.steps)
+    assert find_updated(verdict.writer, "agent", stage.enrollments).is_caller
+
+
+@pytest.mark.parametrize("does", ["holds", "writes"])
+async def test_a_stranger_with_an_updated_agents_connection_leaves_it_nobodys(stage, does):
+    updated = await another_version(stage)
+    connection = await stage.connect(agent=updated)
+    await updated.do("s.send(b'GET')")
+    thief = await stage.puppet()
+    borrowed = await thief.do(BORROW.format(pid=updated.pid, fd=connection.fd))
+    if does == "writes":
+        await thief.do(f"os.write({borrowed}, b'POST')")
+
+    verdict = await connection.judge()
+
+    assert "2 processes hold" in verdict.reason
+    assert verdict.writer is None
+
+
+async def test_a_child_that_wrote_for_an_updated_agent_leaves_the_connection_nobodys(stage):
+    updated = await another_version(stage)
+    connection = await stage.connect(agent=updated)
+    await updated.do("s.send(b'GET')")
+    child = await updated.do(FORK.replace("p or ", "p or s.send(b'POST') and "))
+    sent = b""
+    while b"POST" not in sent:
+        sent += stage.accepted.recv(9)
+
+    verdict = await connection.judge()
+    os.kill(child, signal.SIGKILL)
+
+    assert "2 processes hold" in verdict.reason
+    assert verdict.writer is None
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from agent_broker.errors import RefusedError
+from agent_broker.identity.evidence import Unknown
 from agent_broker.identity.registry import (
     Approval,
     Bundle,
@@ -75,7 +76,8 @@ def test_an_interpreted_agent_is_told_by_its_script():
     script = EnrolledScript("/opt/g/cli.js", "b" * 64, Bundle("/opt/g", "c" * 64, 1, 1))
     interpreted = enrollment(script, "/usr/bin/node")
     as_node = started("/usr/bin/node", argv0="node", args_head=("/opt/g/cli.js",))
-    assert "(2.1.330)" in find_updated(evidence(as_node), "claude", (interpreted,)).sentence
+    found = find_updated(evidence(as_node), "claude", (interpreted,))
+    assert found.sentence == "claude at /opt/g/cli.js is not what was enrolled (2.1.330)"
     other = started("/usr/bin/node", argv0="node", args_head=("--require", "/tmp/x.js", "/opt/g/cli.js"))
     assert find_updated(evidence(other), "claude", (interpreted,)) is None
 
@@ -176,6 +178,39 @@ async def test_an_updated_agent_reads_what_to_do_and_nothing_is_frozen(world):
     assert "sudo agent-broker approve claude" in caught.value.explain()
     (alert,) = world.alerts
     assert (alert.kind, alert.severity) == ("agent-updated", "warning")
+
+
+SHARED = "2 processes hold the connection, and exactly one process must"
+
+
+async def refused_although_unknown(world, mode=INJECT, **facts):
+    verdict = Unknown(SHARED, uid=OWNER, steps=(started(NEW),), **facts)
+    with pytest.raises(RefusedError) as caught:
+        await world.issuer.issue(Ask(ScriptedCaller(verdict), KEY, mode, "inject tcp"))
+    return caught.value, world.alerts[0]
+
+
+async def test_an_updated_agent_whose_child_holds_its_connection_is_no_replay_if_it_alone_wrote(world):
+    refusal, alert = await refused_although_unknown(world, writer=evidence(started(NEW)))
+
+    assert (refusal.rule, alert.kind, alert.severity) == ("updated", "agent-updated", "warning")
+    assert SHARED in refusal.detail
+    assert "sudo agent-broker approve claude" in refusal.explain()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"writer": evidence(started("/tmp/claude"))},
+        {"writer": evidence(BASH, Step(5, started(NEW).image, "fork", exited=False))},
+    ],
+    ids=["nobody knows who wrote", "a stranger wrote", "a tool of it wrote"],
+)
+async def test_whoever_else_shares_a_connection_presented_a_phantom_that_is_not_its_own(world, facts):
+    refusal, alert = await refused_although_unknown(world, **facts)
+
+    assert (refusal.rule, alert.kind) == ("lineage", "phantom-replayed")
 
 
 async def test_a_tool_below_the_updated_agent_is_still_an_intruder_by_injection(world):

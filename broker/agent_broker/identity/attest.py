@@ -20,7 +20,15 @@ import msgspec
 from msgspec import Struct
 
 from agent_broker.identity.agent import AgentTable
-from agent_broker.identity.connection import Shared, only_holder, other_writer, pids_of, record_of, refusal
+from agent_broker.identity.connection import (
+    Shared,
+    only_holder,
+    other_writer,
+    pids_of,
+    record_of,
+    refusal,
+    refuse_shared,
+)
 from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.identity.executable import HashCache, hash_running
@@ -136,7 +144,7 @@ class Attestor:
                 return verdict
             verdict = self._attest_holder(inode, known)
         if isinstance(verdict, Shared):
-            return self._refuse_shared(verdict)
+            return refuse_shared(verdict, self._sensor, self.recall)
         return Unknown("the process changed while it was looked at") if verdict is None else verdict
 
     def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
@@ -186,16 +194,6 @@ class Attestor:
             return None
         reason = "another program than the one that holds the connection has written on it"
         return refusal(reason, self.recall(TaskRecord(*other, 0)), hostile=True)
-
-    def _refuse_shared(self, shared: Shared) -> Unknown:
-        """Return the refusal of a connection that stayed shared; who is not the agent and had a hand in it is named."""
-        records = [record for pid in sorted(shared.pids) if (record := record_of(self._sensor, pid)) is not None]
-        records += [TaskRecord(*each, 0) for each in shared.writers]
-        for record in records:
-            who = self.recall(record)
-            if isinstance(who, Evidence) and (who.principal is None or not who.principal.is_caller):
-                return refusal(shared.why, who)
-        return Unknown(shared.why)
 
     async def _wait_for_holder(self, inode: int) -> Unknown | None:
         """Wait for what is not known yet about the holder of a socket; return why that can't be known, or nothing."""

@@ -12,9 +12,10 @@ shared may pass by itself, so it is looked at again before it is refused.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 from msgspec import Struct
 
 from agent_broker.identity.evidence import Evidence, Freshness, Unknown
@@ -98,3 +99,23 @@ def refusal(reason: str, who: Evidence | Unknown | None, *, next_step: str = "",
     if who is None or not who.steps:
         return Unknown(reason, next_step, hostile=hostile)
     return Unknown(reason, next_step, who.uid, who.steps, hostile)
+
+
+def refuse_shared(shared: Shared, sensor: Sensor, recall: Callable[[TaskRecord], Evidence | Unknown]) -> Unknown:
+    """Return the refusal of a connection that stayed shared; who is not the agent and had a hand in it is named.
+
+    A program that wrote everything, and whose own children alone hold the connection beside it, is named before them:
+    between fork and exec they run its image.
+    """
+    records = [record for pid in sorted(shared.pids) if (record := record_of(sensor, pid)) is not None]
+    writers = [TaskRecord(*each, 0) for each in shared.writers]
+    all_run_one_image = len({each.exec_id for each in (*writers, *records)}) == 1
+    if len(writers) == 1 < len(records) == len(shared.pids) and all_run_one_image:
+        writer = recall(writers[0])
+        if isinstance(writer, Evidence) and (writer.principal is None or writer.is_updated):
+            return msgspec.structs.replace(refusal(shared.why, writer), writer=writer)
+    for record in (*records, *writers):
+        who = recall(record)
+        if isinstance(who, Evidence) and (who.principal is None or not who.principal.is_caller):
+            return refusal(shared.why, who)
+    return Unknown(shared.why)

@@ -85,6 +85,9 @@ class Unknown(Struct, frozen=True, tag="unknown"):
     steps: tuple[Step, ...] = ()
     hostile: bool = False
     """Somebody reached for what is the agent's; ``steps`` are that process's."""
+    writer: Evidence | None = None
+    """The one program that wrote all that came on a connection, which others hold as well. It grants nothing; it says
+    what a person is told."""
 
 
 class Unchanged(Struct, frozen=True, tag="unchanged"):

@@ -45,7 +45,8 @@ def find_updated(evidence: Evidence, agent: AgentName, enrollments: tuple[Enroll
                 continue
             for binary in enrollment.binaries:
                 if _has_place(step.image, enrollment, binary):
-                    return _updated(step.image.filename, enrollment, binary, is_caller=step is evidence.steps[0])
+                    place = _place_of(step.image, enrollment, binary)
+                    return _updated(place, enrollment, binary, is_caller=step is evidence.steps[0])
     return None
 
 
@@ -60,6 +61,13 @@ def _has_place(image: Image, enrollment: Enrollment, binary: EnrolledBinary) -> 
     if posixpath.basename(image.argv0) not in enrollment.role.argv0_names:
         return False
     return image.filename in (binary.path, *binary.launchers) or _is_sibling_version(image.filename, binary.path)
+
+
+def _place_of(image: Image, enrollment: Enrollment, binary: EnrolledBinary) -> str:
+    """Return the path that a person knows it by: of an interpreted agent its script's, not its interpreter's."""
+    if binary.script is None or image.filename != binary.path:
+        return image.filename
+    return _script_of(image.args_head, enrollment.role.interpreter_options)
 
 
 def other_interpreter(evidence: Evidence, agent: AgentName, enrollments: tuple[Enrollment, ...]) -> str:
