@@ -85,8 +85,10 @@ def test_a_broken_recipe_is_shown_with_its_problem(layout, recipe, capsys):
 
 
 def test_the_shape_of_a_recipe_is_the_documented_one():
-    """Every key of the page's example is one that a recipe may have, and the example is a recipe."""
+    """Every key of the page's examples is one that a recipe may have, and each example is a recipe."""
     page = (Path(__file__).parents[2] / "docs/agents/recipes.md").read_text()
-    example = page.partition("```toml\n")[2].partition("```")[0]
-    parsed = parse_recipe(example.encode(), "recipes.md", store_of(Layout())._kinds)
-    assert msgspec.to_builtins(parsed)["need"][0]["variable"] == "MY_AGENT_NO_PLUGINS"
+    examples = [each.partition("```")[0] for each in page.split("```toml\n")[1:]]
+    kinds = store_of(Layout())._kinds
+    whole, unproven = (parse_recipe(each.encode(), "recipes.md", kinds) for each in examples)
+    assert msgspec.to_builtins(whole)["need"][0]["variable"] == "MY_AGENT_NO_PLUGINS"
+    assert unproven.name == "cursor"
