@@ -104,10 +104,15 @@ def update(place: Place, client: Client) -> str:
     """Another version comes into its place, by its own user: nothing is given to it until root approves."""
     place.update(client)
     refused = refuse_turn(place, client)
+    return f"{refused.told}; approved: {approve(place, client)}"
+
+
+def approve(place: Place, client: Client) -> str:
+    """Root approves what came into its place, and it takes a turn."""
     place.broker("approve", client.name, "--user", place.world.user.pw_name, "--yes")
     place.answers("the next version works")
     require_well(place.turn(client), client, place.login.sent)
-    return f"{refused.told}; approved: {WORKS}"
+    return WORKS
 
 
 class Refusal(Struct, frozen=True):
@@ -127,7 +132,8 @@ def refuse_turn(place: Place, client: Client, **environment: str) -> Refusal:
     used = [each for each in turn.requests if any(value in str(each["auth"]) for value in real)]
     kinds = ", ".join(place.kinds_since(before)) or "none"
     require(turn.said.strip(), "the agent to say why", "nothing")
-    served = bool(used) or turn.code == 0
+    asked = [each for each in turn.requests if client.asks_model(each["target"])]
+    served = bool(used) or (turn.code == 0 if client.fails_when_refused else bool(asked))
     return Refusal(f"{'SERVED' if served else REFUSED}, alert {kinds}", turn.said)
 
 

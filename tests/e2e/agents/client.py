@@ -52,6 +52,12 @@ class Client:
     """Variables of its user's that lead it past the broker, to where nobody answers."""
     loses_output = False
     """Of a tool that ends at once it may get nothing: a tool has to stay until what it printed was read."""
+    is_roots = False
+    """Root has installed it and puts the next version beside it; its user can't."""
+    fails_when_refused = True
+    """Its exit code tells that it was not served."""
+    tells_why = True
+    """It shows what the broker says when it refuses."""
     hold_after = 1
     """So many events of a streamed answer of several pieces have one piece in them."""
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from agent_broker.cli.run_others import WAYS
 from tests.demo.agent import REAL
 from tests.demo.check import StepFailedError, eventually, require
-from tests.demo.machine import end_processes_of
+from tests.demo.machine import end_processes_of, run_tool
 from tests.demo.memory import Searched, search_processes
 from tests.demo.processes import broker_command, killed, outcome
 from tests.demo.world import World, private_world
@@ -138,9 +138,9 @@ class Place:
         self.settle()
 
     def update(self, client: Client) -> None:
-        """Have its user put another version in the agent's place, as its updater does."""
+        """Have whose it is, its user or root, put another version in the agent's place, as its updater does."""
         for command in client.update(self.program, self.tool):
-            self.run(*command)
+            (run_tool if client.is_roots else self.run)(*command)
         self._intact = ""
         self.settle()
 

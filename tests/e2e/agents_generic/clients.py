@@ -95,14 +95,27 @@ def _linked(world: World, name: str, program: Path) -> Path:
     return link
 
 
+def _environment(world: World) -> Path:
+    """As root makes it for all users: an environment of the world's own, which can be updated."""
+    old, new = installed.aider().parents[1], world.root / "aider"
+    if new.exists():
+        shutil.rmtree(new)
+    shutil.copytree(old, new, symlinks=True)
+    script = new / "bin/aider"
+    script.write_text(script.read_text().replace(str(old), str(new), 1))  # its first line names its interpreter
+    return _linked(world, "aider", script)
+
+
 class Aider(Client):
     """See the module."""
 
     name = "aider"
     title = "Aider"
     version = installed.AIDER
+    is_roots = True
+    fails_when_refused = False
     decoy = ".env"
-    layouts: Mapping[str, Callable[[World], Path]] = {"venv": lambda world: _linked(world, "aider", installed.aider())}
+    layouts: Mapping[str, Callable[[World], Path]] = {"venv": _environment}
     ways: Mapping[str, Callable[[], Login]] = {"OPENAI_API_KEY, ~/.env": _aider_login}
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
@@ -126,6 +139,11 @@ class Aider(Client):
     def asks_model(self, target: str) -> bool:
         """See Client."""
         return target.startswith("/v1/chat/completions")
+
+    def update(self, program: Path, tool: Callable[[str], str]) -> Iterable[tuple[str, ...]]:
+        """See Client: pip replaces modules in the environment."""
+        (module,) = program.resolve().parents[1].glob("lib/python3*/site-packages/aider/__init__.py")
+        yield "/usr/bin/python3", "-I", tool("other_version.py"), str(module), str(module)
 
     def phantom(self, home: Path) -> str:
         """See Client."""
@@ -179,6 +197,8 @@ class Copilot(_ByNode):
     name = "copilot"
     title = "GitHub Copilot CLI"
     version = installed.COPILOT
+    is_roots = True
+    tells_why = False
     decoy = ".profile"
     layouts: Mapping[str, Callable[[World], Path]] = {
         "unpacked by root": lambda world: _linked(world, "copilot", installed.copilot() / "app.js")
@@ -196,6 +216,14 @@ class Copilot(_ByNode):
     def directly(self, url: str) -> Mapping[str, str]:
         """See Client."""
         return {"DIRECT": f"{url}/v1"}
+
+    def update(self, program: Path, tool: Callable[[str], str]) -> Iterable[tuple[str, ...]]:
+        """See Client: root unpacks the next version beside the old one."""
+        script = program.resolve()
+        new = program.parents[3] / "copilot-next"  # beside HOME, of HOME/.local/bin/copilot: gone with the world
+        yield "/bin/cp", "-r", str(script.parent), str(new)
+        yield "/usr/bin/python3", "-I", tool("other_version.py"), str(new / script.name), str(new / script.name)
+        yield "/bin/ln", "-sfn", str(new / script.name), str(program)
 
     def phantom(self, home: Path) -> str:
         """See Client."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from tests.demo.check import require
 from tests.e2e.agents import acts
 from tests.e2e.agents.client import Client
 from tests.e2e.agents.place import Place
@@ -17,6 +18,16 @@ class Deed(Struct, frozen=True):
     expected: str
 
 
+def _update(place: Place, client: Client) -> str:
+    """As acts.update; and what the agent says tells its user what to do, unless it keeps that to itself."""
+    place.update(client)
+    refused = acts.refuse_turn(place, client)
+    said = " ".join(refused.said.split())
+    for words in (f"{client.name} at ", " is not what was enrolled", f"sudo agent-broker approve {client.name}"):
+        require((words in said) == client.tells_why, f"it to show {words!r}: {client.tells_why}", said[-2000:])
+    return f"{refused.told}; approved: {acts.approve(place, client)}"
+
+
 _STREAM = Deed("its answer is streamed", acts.stream, "piece by piece")
 _WHOLE = Deed("its answer is streamed (it shows whole parts only)", acts.stream, "only as a whole")
 _TOOL = Deed("it runs a tool and tells the model what came of it", acts.run_tool, "works")
@@ -24,14 +35,21 @@ _BROKER = Deed("the broker is restarted in the middle of a turn", acts.restart_b
 _MONITOR = Deed(
     "the monitor is restarted in the middle of a turn", acts.restart_monitor, "refused; started anew: works"
 )
-_UPDATE = Deed("it is updated", acts.update, "refused, alert agent-updated; approved: works")
+_UPDATED = "it is updated"
+_UPDATE = Deed(_UPDATED, _update, "refused, alert agent-updated; approved: works")
+_WATCHED = Deed(_UPDATED, _update, "refused, alert agent-updated, decoy-opened; approved: works")
+"""Its login is watched, and a version that was not approved is a stranger there."""
+_CONFIG = Deed(
+    "it is updated (it says only: HTTP 403)",
+    _update,
+    "refused, alert agent-updated, credential-opened; approved: works",
+)
+"""As above: the file may hold GitHub's login."""
 
 DEEDS: Mapping[str, tuple[Deed, ...]] = {
-    "opencode": (_WHOLE, _TOOL, _BROKER, _MONITOR),
-    "aider": (_STREAM,),
-    "copilot": (_STREAM, _TOOL, _BROKER, _MONITOR),
+    "opencode": (_WHOLE, _TOOL, _BROKER, _MONITOR, _WATCHED),
+    "aider": (_STREAM, _UPDATE),
+    "copilot": (_STREAM, _TOOL, _BROKER, _MONITOR, _CONFIG),
     "qwen": (_STREAM, _TOOL, _BROKER, _MONITOR, _UPDATE),
 }
-"""By agent. Aider has no tools; it and Copilot are root's own here, so their user can't update them. OpenCode's update
-is refused, and works when approved, but its alerts differ: agent-updated, decoy-opened, and at times phantom-replayed.
-"""
+"""By agent. Aider has no tools."""

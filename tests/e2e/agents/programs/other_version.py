@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 _PADDING = 15
+_COMMENTS = {".py": b"\n# another version"}
 _COMMENT = b"\n// another version"
 
 source, target = Path(sys.argv[1]), Path(sys.argv[2])
@@ -15,7 +16,8 @@ content = source.read_bytes()
 if content.startswith(b"\x7fELF"):
     content = content[:_PADDING] + bytes([content[_PADDING] ^ 1]) + content[_PADDING + 1 :]
 else:
-    content = content.removesuffix(_COMMENT) if content.endswith(_COMMENT) else content + _COMMENT
+    comment = _COMMENTS.get(source.suffix, _COMMENT)
+    content = content.removesuffix(comment) if content.endswith(comment) else content + comment
 if "in-place" in sys.argv:
     with target.open("r+b") as file:
         file.write(content)
