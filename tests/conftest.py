@@ -10,7 +10,7 @@ import pytest
 from tests.hangs import AGAIN_S, Hangs
 from tests.lanes import Lanes, by_length
 
-WHOLE_WORLD_S = 1200
+WHOLE_WORLD_S = 2000
 """Of tests whose fixture plays a whole table of scenarios before the first of them runs: some last minutes."""
 
 
