@@ -6,7 +6,7 @@ import pytest
 
 from agent_broker.enroll.document import open_document
 from agent_broker.enroll.keyring_survey import KeyringSurvey
-from agent_broker.enroll.recipe import RemoveMember, SetMember
+from agent_broker.enroll.recipe import RemoveMember, ReplaceFile, SetMember
 
 PIP = ".config/pip/pip.conf"
 UV = ".config/uv/uv.toml"
@@ -41,6 +41,8 @@ def survey_of(**files: str):
 def after(survey, path: str) -> str:
     """The file as enrolment leaves it."""
     (file,) = (each for each in survey.files if each.path == path)
+    if isinstance(file.edits[0], ReplaceFile):
+        return file.edits[0].data.decode()
     document = open_document(file.format, file.content.data)
     for edit in file.edits:
         if isinstance(edit, SetMember):
@@ -96,6 +98,30 @@ def test_uv_is_told_to_ask():
     assert 'keyring-provider = "subprocess"' in left
 
 
+def test_an_index_table_of_uv_loses_its_password_where_it_is_written():
+    text = (
+        '# mine\nindex-url = "https://dave:pw0@k.example/simple"\nextra-index-url = ["https://carol:pw3@j.example/s"]\n'
+        '[[index]]\nname = "one"  # first\nurl = "https://alice:pw1@i.example/simple"\n\n'
+        "[[index]]\nname = 'two'\nurl = 'https://bob:pw2@i.example/two'\nexplicit = true\n"
+    )
+    survey = survey_of(**{UV: text})
+
+    assert moved(survey) == [
+        ("https://i.example/simple", "alice", b"pw1"),
+        ("https://i.example/two", "bob", b"pw2"),
+        ("https://j.example/s", "carol", b"pw3"),
+        ("https://k.example/simple", "dave", b"pw0"),
+    ]
+    left = after(survey, UV)
+    assert left.replace('keyring-provider = "subprocess"\n', "") == (
+        '# mine\nindex-url = "https://dave@k.example/simple"\nextra-index-url = ["https://carol@j.example/s"]\n'
+        '[[index]]\nname = "one"  # first\nurl = "https://alice@i.example/simple"\n\n'
+        "[[index]]\nname = 'two'\nurl = 'https://bob@i.example/two'\nexplicit = true\n"
+    )
+    assert open_document("toml", left.encode()).value["keyring-provider"] == "subprocess"
+    assert not any("password" in each for each in survey.warnings)
+
+
 @pytest.mark.parametrize(
     ("path", "text", "says"),
     [
@@ -104,7 +130,8 @@ def test_uv_is_told_to_ask():
             "[global]\nextra-index-url =\n    https://a:b@i.example/simple\n    https://c:d@j.example\n",
             "can't be moved",
         ),
-        (UV, '[[index]]\nurl = "https://a:b@i.example/simple"\n', "index has a password"),
+        (UV, '[[index]]\nurl = "https://a:b@i.example/\\u0073imple"\n', "index[0].url has a password"),
+        (UV, 'index = [{url = "https://a:b@i.e/s"}, {url = "https://a:b@i.e/s"}]\n', "index[1].url has a password"),
         (".pypirc", "[other]\nusername = a\npassword = b\n", "is for no address"),
     ],
 )

@@ -3,8 +3,9 @@
 A password in one of these files beats keyring, so none may stay, not even a decoy: pip or twine would use it instead.
 ``~/.pypirc`` keeps its servers and user names, and gets a section of a server that no upload uses, whose password is
 worthless (whoever else reads the file is told by the catalogue, as of any file of credentials). pip and uv keep their
-addresses with the user's name, so that they ask keyring, as they are told to. What is said in a way that can't be
-edited safely, and what another tool's file says, is told and left.
+addresses with the user's name, so that they ask keyring, as they are told to. An address in one of TOML's arrays
+(uv's ``[[index]]``) is edited where its text is, if that is there once; the file is replaced as a whole then. What is
+said in a way that can't be edited safely, and what another tool's file says, is told and left.
 """
 
 import re
@@ -18,7 +19,17 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from agent_broker.enroll.document_file import DocumentFile
 from agent_broker.enroll.netrc_file import netrc_warnings
 from agent_broker.enroll.pointer import Format, Pointer
-from agent_broker.enroll.recipe import Edit, FoundSecret, RemoveMember, Row, SetMember, Survey, SurveyedFile
+from agent_broker.enroll.recipe import (
+    Edit,
+    FoundSecret,
+    RemoveMember,
+    ReplaceFile,
+    Row,
+    SetMember,
+    Survey,
+    SurveyedFile,
+)
+from agent_broker.enroll.rewrite import rewritten
 from agent_broker.enroll.tool_plan import names_for
 from agent_broker.enroll.user_files import UserFiles
 from agent_broker.errors import MisuseError
@@ -111,6 +122,7 @@ class KeyringSurvey:
     def _indexes(self, path: str, file_format: Format) -> None:
         file = DocumentFile.load(self.files, path, file_format)
         edits: list[Edit] = []
+        data = self._listed(file)
         for pointer in _addresses(file):
             text = _plain(file, pointer)
             parts = _login_of(text)
@@ -123,22 +135,29 @@ class KeyringSurvey:
             user, password, to, without = parts
             self.found.append(_Found(path, pointer, user, password, to))
             edits.append(SetMember(pointer, without))
-        if not edits:
-            self._tell_of_lists(file)
+        if not edits and data is None:
             return
-        if file_format == "toml":
-            edits.append(SetMember((_PROVIDER,), "subprocess"))
-        else:
-            edits.append(SetMember(("global", _PROVIDER), "subprocess"))
-        self._tell_of_lists(file)
+        edits.append(SetMember((_PROVIDER,) if file_format == "toml" else ("global", _PROVIDER), "subprocess"))
+        if data is not None:
+            edits = [ReplaceFile(rewritten(data, tuple(edits), {}, file_format)[0])]
         self._change(file, edits, "to the vault; the address keeps the user's name, and keyring is asked")
 
-    def _tell_of_lists(self, file: DocumentFile) -> None:
-        """Warn of addresses in TOML's arrays, which are not edited."""
-        for key in ("index", "extra-index-url", "find-links"):
-            value = file.value((key,))
-            if isinstance(value, list) and _LOGIN.search(str(value)):
-                self.warnings.append(f"{file.name}: {key} has a password, and stays; take it out of there")
+    def _listed(self, file: DocumentFile) -> bytes | None:
+        """Take the passwords out of addresses in arrays; return the file's bytes then, None: nothing was done."""
+        data = b"" if file.content is None else file.content.data
+        count = len(self.found)
+        for place, text in _listed_addresses(file):
+            parts = _login_of(text)
+            quoted = [quote + text.encode() + quote for quote in (b'"', b"'")]
+            if parts is None or sum(data.count(each) for each in quoted) != 1:
+                if _LOGIN.search(text):
+                    self.warnings.append(f"{file.name}: {place} has a password, and stays; take it out of there")
+                continue
+            user, password, to, without = parts
+            for each in quoted:
+                data = data.replace(each, each[:1] + without.encode() + each[:1])
+            self.found.append(_Found(file.path, (place,), user, password, to))
+        return data if len(self.found) > count else None
 
     def _change(self, file: DocumentFile, edits: list[Edit], will: str) -> None:
         self.changed.append(SurveyedFile(file.path, file.content, tuple(edits), format=file.format))
@@ -162,6 +181,17 @@ def _addresses(file: DocumentFile) -> Iterator[Pointer]:
                 file.has((section, key)) or file.is_refused((section, key))
             ):
                 yield (section, key)
+
+
+def _listed_addresses(file: DocumentFile) -> Iterator[tuple[str, str]]:
+    """Yield the addresses in TOML's arrays, and where they are."""
+    for key in ("index", *_PLACES):
+        value = file.value((key,))
+        for number, each in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(each, str):
+                yield f"{key}[{number}]", each
+            elif isinstance(each, dict):
+                yield from ((f"{key}[{number}].{name}", text) for name, text in each.items() if isinstance(text, str))
 
 
 def _plain(file: DocumentFile, pointer: Pointer) -> str | None:

@@ -105,6 +105,8 @@ class Restorer:
         return self._clean(record, current, original)
 
     def _clean(self, record: FileRecord, current: Content, original: bytes) -> str:
+        if not record.edits:  # it was replaced as a whole: nothing says what of it is ours
+            return f"left as it is, changed since; as it was before enrolment: {self._keep(record, original)}"
         try:
             reversal = reverse_edits(current.data, original, record.edits, record.made_objects, record.format)
         except NotEditableError as error:

@@ -17,7 +17,7 @@ from tests.demo.check import StepFailedError
 from tests.e2e.clients.measure import measure
 from tests.e2e.clients.row import Outcome
 from tests.e2e.clients.show import DOCUMENT, document, print_outcome
-from tests.e2e.clients.table import CLIENTS
+from tests.e2e.clients.table import BY_HAND, CLIENTS
 from tests.e2e.clients.world import clients
 from tests.e2e.measured import keep
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(only: Sequence[str] | None) -> tuple[str, list[Outcome]]:
     outcomes = []
     wanted = [each for each in CLIENTS if not only or each.tool in only]
+    wanted += [each for each in BY_HAND if only and each.tool in only]
     for prepare in dict.fromkeys(each.prepare for each in wanted if each.prepare is not None):
         prepare()
     with clients() as made:

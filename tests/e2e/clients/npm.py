@@ -76,8 +76,6 @@ CLIENT = Client(
         Row("is told to print the token", AGENT, "{npm} config get //{first}/:_authToken; {npm} config ls -l; false",
             REFUSED, "protected"),
         Row("the attacker's registry is asked", AGENT, "{use} --registry=http://{second}/", REFUSED),
-        Row("a folder's own registry is asked", AGENT,
-            _FOLDER + "echo registry=http://{second}/ > .npmrc && {use}", REFUSED),
         Row("a copy of npm", AGENT, "cp -r $(dirname $(dirname $(readlink -f {npm}))) own-npm && "
             "node own-npm/bin/npm-cli.js view {package} version", REFUSED, tells=_STRANGER),
         Row("NODE_OPTIONS is the attacker's", AGENT, "{use}", REFUSED, tells="sets NODE_OPTIONS",
@@ -86,4 +84,5 @@ CLIENT = Client(
     enroll=enroll,
     unenroll=unenroll,
     used="{soon}",
+    name="npm-view",
 )  # fmt: skip

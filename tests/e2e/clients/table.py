@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from tests.e2e.clients import netrc_first, run_with
+from tests.e2e.clients import maven, netrc_first, run_with
 from tests.e2e.clients.row import Client
 
 _MODULES = (
@@ -31,3 +31,6 @@ CLIENTS: tuple[Client, ...] = (
     run_with.CURL,
     run_with.NPM,
 )
+
+BY_HAND: tuple[Client, ...] = (maven.CLIENT,)
+"""Measured where they are named, and in no document: what they need is too heavy for every run."""
