@@ -1,8 +1,8 @@
 """What servers on loopback that demand a token have in common: what was presented is noted, answers are JSON.
 
 A module with a Handler ends with ``serve(Handler)``: it takes ``--token TOKEN --log FILE``, with ``--certificate FILE
---key FILE`` it speaks TLS, and it prints its port. Each request is one line of JSON in the log: path, and what was
-presented (empty: nothing).
+--key FILE`` it speaks TLS, with ``--port PORT`` it has that one, and it prints its port. Each request is one line of
+JSON in the log: path, and what was presented (empty: nothing).
 """
 
 import argparse
@@ -60,11 +60,12 @@ def serve(handler: type[TokenHandler]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--token", required=True)
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--certificate", type=Path)
     parser.add_argument("--key", type=Path)
     options = parser.parse_args()
     handler.token, handler.log = options.token, options.log
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", options.port), handler)
     if options.certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.certificate, options.key)

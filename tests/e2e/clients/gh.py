@@ -24,21 +24,23 @@ modes = ["view"]
 
 @contextlib.contextmanager
 def stand(clients: Clients) -> Iterator[Stand]:
-    """Two servers with one login each, as gh auth login keeps them; one is the attacker's, who has no login there."""
+    """Two servers and one login, as ``gh auth login --with-token`` keeps it; one is the attacker's, and has none."""
     world = clients.world
     token = new_password("gho_")
     with contextlib.ExitStack() as undo:
         ports = {}
-        for name in ("first", "second"):
+        for name, wanted in (("first", 443), ("second", 0)):  # gh logs in at hosts without a port
             log = world.root / f"logs/github-{name}.jsonl"
             log.touch()
             certificate, key = make_certificate(world.root / "logs", f"github-{name}")
-            options = (f"--token={token}", f"--log={log}", f"--certificate={certificate}", f"--key={key}")
+            login = (f"--port={wanted}", f"--token={token}", f"--log={log}")
+            options = (*login, f"--certificate={certificate}", f"--key={key}")
             ports[name] = undo.enter_context(server(clients, "github_server", f"github-{name}", *options))
             undo.enter_context(believed(certificate))
-        host = f"localhost:{ports['first']}"
+        host = "localhost"
         clients.write(".config/gh/config.yml", "git_protocol: https\n")
-        clients.write(HOSTS, f"# mine\n{host}:\n    user: alice\n    oauth_token: {token}\n    git_protocol: https\n")
+        clients.write("login", token)
+        clients.write(HOSTS, f"{host}:\n    oauth_token: {token}\n")
         logs = [world.root / f"logs/github-{name}.jsonl" for name in ports]
         yield Stand(
             "gh", run_tool(GH, "--version").split()[2],
@@ -73,6 +75,9 @@ CLIENT = Client(
             "{gh} config set --host {host} git_protocol ssh && {gh} config get --host {host} git_protocol && {use}",
             says="ssh"),
         Row("changes it back", PROGRAM, "{gh} config set --host {host} git_protocol https && {use}"),
+        Row("logs out, and in again, which is kept", PROGRAM,
+            "{gh} auth logout --hostname {host} && ! {use} && "
+            "{gh} auth login --hostname {host} --with-token < ~/login && {use}"),
         Row("another program reads the file", AGENT, "cat ~/{hosts}; false", REFUSED, "oauth_token: gho_"),
         Row("another program writes the file", AGENT, "echo mine >> ~/{hosts}", REFUSED, "Permission denied"),
         Row("a copy of gh", AGENT, "cp {gh} ~/gh && GH_HOST={host} ~/gh api user", REFUSED, "401"),
