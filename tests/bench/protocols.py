@@ -16,7 +16,7 @@ class Protocol(NamedTuple):
     """What the shim is given: the protocol's name, and arguments."""
     stdin: bytes
     to: str
-    """What the credential is for (vault.record.DESTINATION_ATTRIBUTE)."""
+    """What the credential is for (vault.record.DESTINATION_ATTRIBUTE); empty: it is bound to no place."""
     secret: bytes = b"a password of the bench, worth nothing"
     environment: Mapping[str, str] = {}
     attributes: Mapping[str, str] = {}

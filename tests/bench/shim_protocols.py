@@ -79,10 +79,10 @@ def _store(stage: Stage, protocol: Protocol) -> None:
     from agent_broker.vault.record import DESTINATION_ATTRIBUTE  # noqa: PLC0415
     from agent_broker.vault.secret import Secret  # noqa: PLC0415
 
-    attributes = {**protocol.attributes, DESTINATION_ATTRIBUTE: protocol.to}
+    to = {DESTINATION_ATTRIBUTE: protocol.to} if protocol.to else {}
     name = CredentialId(f"{protocol.tool}/{OWNER}/bench")
     with ControlClient(stage.layout.admin_socket) as client:
-        client.put_credential(name, f"{protocol.tool}-password", Secret(protocol.secret), attributes)
+        client.put_credential(name, f"{protocol.tool}-password", Secret(protocol.secret), {**protocol.attributes, **to})
         client.reload()
 
 
