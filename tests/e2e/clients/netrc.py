@@ -48,6 +48,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             ),
             (".netrc",),
         )  # fmt: skip
+        (clients.home / ".netrc").unlink()  # git, pip and uv would find it
 
 
 CLIENT = Client(

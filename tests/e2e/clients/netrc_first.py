@@ -28,6 +28,7 @@ def git_stand(clients: Clients) -> Iterator[Stand]:
         soon = f"timeout -s KILL 5 {found.names['use']}"
         names = {**found.names, "soon": soon, "file": ".netrc", "for": "--for git"}
         yield Stand("git (~/.netrc)", found.version, names, found.secrets, found.served, (".netrc", ".gitconfig"))
+        (clients.home / ".netrc").unlink()
 
 
 @contextlib.contextmanager
@@ -43,6 +44,7 @@ def pip_stand(clients: Clients) -> Iterator[Stand]:
             "pip (~/.netrc)", version_of("pip"), {**given, **uses, "file": ".netrc", "for": "--for keyring"},
             (first.password,), first.served, (".netrc", ".config/pip/pip.conf"),
         )  # fmt: skip
+        (clients.home / ".netrc").unlink()
 
 
 def _enroll(clients: Clients, stand: Stand, tool: str, *options: str) -> None:

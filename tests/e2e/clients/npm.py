@@ -76,6 +76,8 @@ CLIENT = Client(
         Row("is told to print the token", AGENT, "{npm} config get //{first}/:_authToken; {npm} config ls -l; false",
             REFUSED, "protected"),
         Row("the attacker's registry is asked", AGENT, "{use} --registry=http://{second}/", REFUSED),
+        Row("a folder's own registry is asked", AGENT,
+            _FOLDER + "echo '{}' > package.json && echo registry=http://{second}/ > .npmrc && {use}", REFUSED),
         Row("a copy of npm", AGENT, "cp -r $(dirname $(dirname $(readlink -f {npm}))) own-npm && "
             "node own-npm/bin/npm-cli.js view {package} version", REFUSED, tells=_STRANGER),
         Row("NODE_OPTIONS is the attacker's", AGENT, "{use}", REFUSED, tells="sets NODE_OPTIONS",

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from tests.e2e.clients import maven, netrc_first, run_with
+from tests.e2e.clients import maven, netrc_first, run_with, uv
 from tests.e2e.clients.row import Client
 
 _MODULES = (
@@ -26,6 +26,7 @@ _MODULES = (
 
 CLIENTS: tuple[Client, ...] = (
     *(import_module(f"tests.e2e.clients.{name}").CLIENT for name in _MODULES),
+    uv.TABLES,
     netrc_first.GIT,
     netrc_first.PIP,
     run_with.CURL,

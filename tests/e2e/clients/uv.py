@@ -35,6 +35,26 @@ def stand(clients: Clients) -> Iterator[Stand]:
         )
 
 
+@contextlib.contextmanager
+def table_stand(clients: Clients) -> Iterator[Stand]:
+    """Two indexes with a password each, in uv.toml's tables; the package is asked of the first."""
+    with indexes(clients) as (first, second):
+        tables = "".join(
+            f'[[index]]\nname = "{name}"  # mine\nurl = "http://alice:{index.password}@{index.host}/simple"\n{more}\n'
+            for name, index, more in (("first", first, "default = true\n"), ("second", second, "explicit = true\n"))
+        )
+        clients.write(".config/uv/uv.toml", tables)
+        given = names(clients, first, second)
+        yield Stand(
+            "uv ([[index]])",
+            version_of("uv"),
+            {**given, "use": f"rm -rf fetched; {given['bin']}/uv {OPTIONS}"},
+            (first.password, second.password),
+            lambda: first.served() + second.served(),
+            (".config/uv/uv.toml",),
+        )
+
+
 _UV = "rm -rf fetched; {bin}/uv " + OPTIONS
 
 CLIENT = Client(
@@ -58,4 +78,23 @@ CLIENT = Client(
     ("--binary", "{bin}/uv"),
     prepare=install,
     name="uv",
+)  # fmt: skip
+
+TABLES = Client(
+    "keyring",
+    table_stand,
+    RULES,
+    (
+        Row("uv installs, and its file has no password", PROGRAM,
+            "! grep -q 'alice:' ~/.config/uv/uv.toml && " + _UV),
+        Row("uv installs", TERMINAL, _UV),
+        Row("uv installs where the rule says", AGENT, _UV),
+        Row("uv asks the other index", AGENT,
+            _UV + " --no-config --keyring-provider subprocess --index-url http://alice@{second_host}/simple", REFUSED),
+        Row("another process asks as uv does", AGENT, "keyring get {first}/simple alice", REFUSED,
+            "not started by keyring"),
+    ),
+    ("--binary", "{bin}/uv"),
+    prepare=install,
+    name="uv-tables",
 )  # fmt: skip
