@@ -47,7 +47,8 @@ class ToolMonitor(ProcMonitor):
         evidence = msgspec.structs.replace(evidence, freshness=freshness)
         if os.path.realpath(f"/proc/{pid}/exe") not in self.tools:
             return evidence
-        tool = ToolUse(AGENT, evidence.uid, freshness.proc_id, freshness.exec_id, Sha256("0" * 64))
+        which = (freshness.proc_id, freshness.exec_id, Sha256("0" * 64))
+        tool = ToolUse(AGENT, evidence.uid, *which, is_caller=True)
         return msgspec.structs.replace(evidence, tool=tool)
 
 
