@@ -103,6 +103,14 @@ async def test_a_changed_file_at_the_same_inode_is_nobody_when_its_bytes_differ(
     assert (await world.attest(world.claude(file=changed))).principal is None
 
 
+async def test_a_file_that_grew_where_it_lies_is_nobody_and_is_not_hashed(world):
+    """Its owner could make it endless; there is no such executable here that could be hashed."""
+    verdict = await world.attest(world.claude(file=a_file(42, ctime_ns=99, size_bytes=1 << 50)))
+
+    assert isinstance(verdict, Evidence)
+    assert verdict.principal is None
+
+
 async def test_another_user_running_the_same_file_is_nobody(world):
     stranger = world.kernel.boot(uid=1001)
 

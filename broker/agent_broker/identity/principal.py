@@ -138,7 +138,8 @@ class PrincipalSearch:
 
     def _first(self, step: Step, candidates: tuple[KnownFile, ...], depth: int) -> Found | None:
         """Return the first candidate that the step's image is, or what keeps that from being told."""
-        judged = (self._judge(step, known, depth) for known in candidates)
+        length = step.image.file.size_bytes  # its owner may have made it endless: then it is not hashed
+        judged = (self._judge(step, known, depth) for known in candidates if known.binary.size_bytes == length)
         return next((found for found in judged if found is not None), None)
 
     def _judge(self, step: Step, known: KnownFile, depth: int) -> Found | None:
