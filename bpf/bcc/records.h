@@ -3,7 +3,7 @@
  * What the programs of the bcc backend share: maps, records, and how a kernel field is read.
  *
  * There is no CO-RE here: the loader passes each field's offset in the running kernel as -DOFFSET_struct__field
- * (kernel/bcc/offsets.py), so no definition of a kernel structure is compiled in. There is no task storage either: a
+ * (kernel/bcc/fields.py), so no definition of a kernel structure is compiled in. There is no task storage either: a
  * record lies in a hash map, under its thread group's number and start time, which no other one ever has.
  */
 #include "events.h"

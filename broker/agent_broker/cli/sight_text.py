@@ -29,7 +29,8 @@ _NOT_OF_OPENS = (
 )
 BCC_IS_WEAKER = (
     "backend bcc, compiled on this machine: the same lineage, but nothing is denied by the kernel itself, and neither "
-    "who writes on an agent's connection nor who signals our daemons is seen"
+    "who writes on an agent's connection nor who signals our daemons is seen; beyond 131,072 processes at a time, new "
+    "ones are unknown and refused"
 )
 BCC_NEXT = 'set [sensor] backend = "core" where it can be loaded'
 HEADERS_ARE_WEAKER = (
