@@ -10,7 +10,7 @@ import pytest
 
 from agent_broker.enroll.binaries import running_pids
 from agent_broker.enroll.owner import Owner
-from agent_broker.enroll.program import find_program, find_programs, npm_package
+from agent_broker.enroll.program import find_program, find_programs, is_isolated, npm_package
 from agent_broker.errors import IntegrityError, MisuseError
 from agent_broker.identity.bundle import digest_of, hash_files
 from agent_broker.identity.tree import Bounds, scan_tree
@@ -84,6 +84,22 @@ def test_a_manifest_inside_a_package_is_not_its_own(modules):
     (modules / "@scope/tool/dist/package.json").write_text('{"type": "module", "name": "something"}')
 
     assert npm_package(modules / "@scope/tool/dist/cli.js") == str(modules / "@scope/tool")
+
+
+@pytest.mark.parametrize("name", ["package.json", "pyvenv.cfg"])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: Path(path).symlink_to(f"{path}.elsewhere")], ids=["FIFO", "link"]
+)
+def test_what_a_user_puts_in_the_place_of_a_settings_file_is_not_opened(tmp_path, name, make):
+    """Root reads it: it does not wait at a FIFO, and goes where no link leads."""
+    environment = tmp_path / "venv"
+    (environment / "bin").mkdir(parents=True)
+    (environment / f"{name}.elsewhere").write_text('{"name": "venv", "is": "include-system-site-packages = false"}')
+    make(environment / name)
+
+    assert not is_isolated(environment / "bin/python")
+    with pytest.raises(MisuseError, match="no npm package"):
+        npm_package(environment / "cli.js")
 
 
 def test_a_script_outside_of_any_package_is_refused(tmp_path, node):

@@ -8,6 +8,7 @@ is still there to be looked at. Python wraps neither.
 import ctypes
 import errno
 import os
+import stat
 
 _OPENAT2 = 437  # the same number on every architecture, asm-generic/unistd.h
 _RESOLVE_NO_MAGICLINKS = 0x02  # linux/openat2.h
@@ -44,6 +45,21 @@ def open_without_links(path: str, flags: int) -> int:
         OSError: see open_beneath.
     """
     return _openat2(-100, path, flags, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)  # -100: AT_FDCWD
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading by an absolute path without links; whatever else lies there is not opened.
+
+    Raises:
+        OSError: see open_beneath; EINVAL: it is no regular file.
+    """
+    found = open_without_links(path, os.O_PATH)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def exchange(folder_fd: int, name: str, other: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent_broker.enroll.beneath import open_regular
 from agent_broker.enroll.binaries import FoundBinary, Progress, examine, find_binaries, may_replace
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.roles import Interpreter, interpreter_of, rule_for
@@ -27,6 +28,7 @@ from agent_broker.ids import Sha256
 
 _FIRST_LINE_BYTES = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
 _MAX_MANIFEST_BYTES = 1024 * 1024
+_MAX_SETTINGS_BYTES = 64 * 1024
 _VERSIONED_PYTHON = re.compile(r"python[0-9]+\.[0-9]+")
 _SITE = "site-packages"
 """``site.USER_SITE`` is ``~/.local/lib/pythonX.Y/site-packages``; what lies there runs at each start without ``-I``."""
@@ -185,8 +187,7 @@ def _content(root: str, path: bytes) -> bytes:
 def _shebang_of(place: str) -> _Shebang | None:
     """Return what the kernel reads in a script's first line; None: it is no script."""
     try:
-        with open(place, "rb") as file:  # noqa: PTH123 - a resolved name, read once
-            head = file.read(_FIRST_LINE_BYTES) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+        head = _start_of(Path(place), _FIRST_LINE_BYTES)
     except OSError as error:
         raise MisuseError(f"{place} can't be opened: {error.strerror}", next_step="name it with --binary") from error
     if not head.startswith(b"#!"):
@@ -256,10 +257,10 @@ def _user_modules(
 def is_isolated(interpreter: Path) -> bool:
     """Tell whether a Python is a virtual environment's that has neither the user's nor the system's site-packages."""
     try:
-        settings = (interpreter.parent.parent / "pyvenv.cfg").read_text("utf-8", "replace")
+        settings = _start_of(interpreter.parent.parent / "pyvenv.cfg", _MAX_SETTINGS_BYTES)
     except OSError:
         return False
-    return "include-system-site-packages = false" in settings.lower()
+    return b"include-system-site-packages = false" in settings.lower()
 
 
 def _argv0(kind: Interpreter, interpreter: Path) -> tuple[str, ...]:
@@ -307,8 +308,17 @@ def _names(value: object) -> list[str]:
 def _manifest(folder: Path) -> dict[str, object]:
     """Return a folder's package.json; empty if it has none."""
     try:
-        with (folder / "package.json").open("rb") as file:
-            value = json.loads(file.read(_MAX_MANIFEST_BYTES))
-    except (OSError, ValueError):
+        value = json.loads(_start_of(folder / "package.json", _MAX_MANIFEST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _start_of(path: Path, most_bytes: int) -> bytes:
+    """Return how a file begins that the user may have put there: links to its folder are followed, none of its own.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+    """
+    with os.fdopen(open_regular(f"{os.path.realpath(path.parent)}/{path.name}"), "rb") as file:
+        return file.read(most_bytes)
