@@ -11,11 +11,11 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
-from agent_broker.disk import replace_file, require_root_owned, sync_folder
+from agent_broker.disk import require_root_owned
 from agent_broker.errors import MisuseError
+from agent_broker.identity.records import load_record, remove_record, save_record
 from agent_broker.ids import Sha256
 
 MAX_REASON_CHARS = 500
@@ -67,8 +67,7 @@ def allow(folder: Path, record: AllowedProgram) -> None:
     """
     if problem := _problem(record):
         raise MisuseError(problem, next_step="allow a program of its own for one path, with a reason")
-    content = msgspec.json.format(msgspec.json.encode(record), indent=2)
-    replace_file(folder / record.file_name, content, mode=0o644)
+    save_record(folder / record.file_name, record)
 
 
 def load_allowed(folder: Path) -> tuple[AllowedProgram, ...]:
@@ -87,8 +86,7 @@ def load_allowed(folder: Path) -> tuple[AllowedProgram, ...]:
 
 def remove_allowed(folder: Path, record: AllowedProgram) -> None:
     """Delete one record durably; a missing file is fine."""
-    (folder / record.file_name).unlink(missing_ok=True)
-    sync_folder(folder)
+    remove_record(folder / record.file_name)
 
 
 def _problem(record: AllowedProgram) -> str:
@@ -104,8 +102,4 @@ def _problem(record: AllowedProgram) -> str:
 
 
 def _load(path: Path) -> AllowedProgram:
-    require_root_owned(path, path.lstat())
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=AllowedProgram)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MisuseError(f"{path} is not an allowed program: {error}", next_step=f"remove it: rm {path}") from error
+    return load_record(path, AllowedProgram, "an allowed program", f"remove it: rm {path}")

@@ -22,7 +22,6 @@ from msgspec import Struct
 from agent_broker.errors import RefusedError
 from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.executable import hash_open_file
-from agent_broker.ids import Uid
 from agent_broker.kernel.events import FileFacts
 
 _FIRST_LINE_BYTES: Final = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
@@ -109,7 +108,7 @@ def _look_at(fd: int, path: str, named: Mapping[str, str], packages: Distributio
     if facts.st_mode & (stat.S_ISUID | stat.S_ISGID):
         raise _refused(path, "it changes its user")
     numbers = numbers_of(facts)
-    owner = packages.owner_of(path, _file_facts(facts))
+    owner = packages.owner_of(path, FileFacts.by_stat(facts))
     if (owner is None or not owner.intact) and (path not in named or hash_open_file(fd) != named[path]):
         changed = "was changed since it was named" if path in named else "is no package's, and root did not name it"
         raise _refused(path, f"it {changed}", "sudo agent-broker secret add NAME --for PROGRAM")
@@ -147,21 +146,6 @@ def numbers_of(facts: os.stat_result) -> str:
     seconds, nanoseconds = divmod(facts.st_ctime_ns, 10**9)
     device = facts.st_dev
     return f"{os.major(device)} {os.minor(device)} {facts.st_ino} {facts.st_size} {seconds} {nanoseconds}"
-
-
-def _file_facts(facts: os.stat_result) -> FileFacts:
-    return FileFacts(
-        dev=facts.st_dev,
-        ino=facts.st_ino,
-        generation=0,
-        size_bytes=facts.st_size,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-        mode=facts.st_mode,
-        owner_uid=Uid(facts.st_uid),
-        nlink=facts.st_nlink,
-        fs_magic=0,
-    )
 
 
 def _refused(path: str, why: str, next_step: str = "") -> RefusedError:

@@ -6,11 +6,10 @@ One JSON file a decoy in ``registry/decoys``, owned by root and writable by root
 import hashlib
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
 
-from agent_broker.disk import replace_file, require_root_owned, sync_folder
-from agent_broker.errors import MisuseError
+from agent_broker.disk import require_root_owned
+from agent_broker.identity.records import load_record, remove_record, save_record
 from agent_broker.ids import Sha256, Uid
 
 
@@ -63,18 +62,13 @@ def save_planted(folder: Path, decoy: PlantedDecoy) -> None:
     Raises:
         UnavailableError: the disk refuses.
     """
-    replace_file(folder / decoy.file_name, msgspec.json.format(msgspec.json.encode(decoy), indent=2), mode=0o644)
+    save_record(folder / decoy.file_name, decoy)
 
 
 def remove_planted(folder: Path, decoy: PlantedDecoy) -> None:
     """Delete one record durably; a missing file is fine."""
-    (folder / decoy.file_name).unlink(missing_ok=True)
-    sync_folder(folder)
+    remove_record(folder / decoy.file_name)
 
 
 def _load(path: Path) -> PlantedDecoy:
-    require_root_owned(path, path.lstat())
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=PlantedDecoy)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MisuseError(f"{path} is not a planted decoy: {error}", next_step="plant the decoy again") from error
+    return load_record(path, PlantedDecoy, "a planted decoy", "plant the decoy again")

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
 
-import msgspec
 from msgspec import Struct
 
-from agent_broker.disk import replace_file, require_root_owned, sync_folder
-from agent_broker.errors import MisuseError
+from agent_broker.disk import require_root_owned
+from agent_broker.identity.records import load_record, remove_record, save_record
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 
 ONLY_ACCOUNT: Final = "main"
@@ -209,19 +208,13 @@ def save_enrollment(folder: Path, enrollment: Enrollment) -> None:
     Raises:
         UnavailableError: the disk refuses.
     """
-    content = msgspec.json.format(msgspec.json.encode(enrollment), indent=2)
-    replace_file(folder / enrollment.file_name, content, mode=0o644)
+    save_record(folder / enrollment.file_name, enrollment)
 
 
 def remove_enrollment(folder: Path, enrollment: Enrollment) -> None:
     """Delete one enrolment durably; a missing file is fine."""
-    (folder / enrollment.file_name).unlink(missing_ok=True)
-    sync_folder(folder)
+    remove_record(folder / enrollment.file_name)
 
 
 def _load(path: Path) -> Enrollment:
-    require_root_owned(path, path.lstat())
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Enrollment)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MisuseError(f"{path} is not an enrolment: {error}", next_step="enroll the agent again") from error
+    return load_record(path, Enrollment, "an enrolment", "enroll the agent again")

@@ -6,11 +6,10 @@ One JSON file a view in ``registry/files``, owned by root and writable by root a
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
-from agent_broker.disk import replace_file, require_root_owned, sync_folder
-from agent_broker.errors import MisuseError
+from agent_broker.disk import require_root_owned
+from agent_broker.identity.records import load_record, remove_record, save_record
 from agent_broker.ids import AgentName, CredentialId, Sha256, Uid
 
 PREFIX: Final = "file."
@@ -92,18 +91,13 @@ def save_viewed(folder: Path, viewed: ViewedFile) -> None:
     Raises:
         UnavailableError: the disk refuses.
     """
-    replace_file(folder / viewed.file_name, msgspec.json.format(msgspec.json.encode(viewed), indent=2), mode=0o644)
+    save_record(folder / viewed.file_name, viewed)
 
 
 def remove_viewed(folder: Path, viewed: ViewedFile) -> None:
     """Delete one record durably; a missing file is fine."""
-    (folder / viewed.file_name).unlink(missing_ok=True)
-    sync_folder(folder)
+    remove_record(folder / viewed.file_name)
 
 
 def _load(path: Path) -> ViewedFile:
-    require_root_owned(path, path.lstat())
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ViewedFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MisuseError(f"{path} is not a view: {error}", next_step="enroll the file again") from error
+    return load_record(path, ViewedFile, "a view", "enroll the file again")

@@ -1,5 +1,8 @@
 """What the kernel side said, as frozen records. Layouts: kernel.wire; meaning: bpf/events.h."""
 
+import os
+from typing import Self
+
 from msgspec import Struct
 
 from agent_broker.ids import ExecId, Pid, ProcId, Uid
@@ -25,6 +28,22 @@ class FileFacts(Struct, frozen=True):
     """0: deleted, or never had a name (memfd, O_TMPFILE)."""
     fs_magic: int
     """``s_magic`` of its file system, numbers of linux/magic.h."""
+
+    @classmethod
+    def by_stat(cls, facts: os.stat_result) -> Self:
+        """Return what stat says of a file: not comparable with the kernel's records."""
+        return cls(
+            dev=facts.st_dev,
+            ino=facts.st_ino,
+            generation=0,
+            size_bytes=facts.st_size,
+            mtime_ns=facts.st_mtime_ns,
+            ctime_ns=facts.st_ctime_ns,
+            mode=facts.st_mode,
+            owner_uid=Uid(facts.st_uid),
+            nlink=facts.st_nlink,
+            fs_magic=0,
+        )
 
 
 class Fork(Struct, frozen=True, gc=False):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError, IntegrityError
-from agent_broker.ids import Sha256, Uid
+from agent_broker.ids import Sha256
 from agent_broker.kernel.events import FileFacts
 
 MAX_HASHED_BYTES = 1 << 30  # about 1 s; interpreters and agents have up to 400 MB
@@ -71,19 +71,7 @@ def is_alive(pidfd: int) -> bool:
 
 def facts_by_stat(fd: int) -> FileFacts:
     """Return what stat says of an open file, for hosts without BPF: not comparable with the kernel's records."""
-    facts = os.fstat(fd)
-    return FileFacts(
-        dev=facts.st_dev,
-        ino=facts.st_ino,
-        generation=0,
-        size_bytes=facts.st_size,
-        mtime_ns=facts.st_mtime_ns,
-        ctime_ns=facts.st_ctime_ns,
-        mode=facts.st_mode,
-        owner_uid=Uid(facts.st_uid),
-        nlink=facts.st_nlink,
-        fs_magic=0,
-    )
+    return FileFacts.by_stat(os.fstat(fd))
 
 
 class Fingerprints:
