@@ -1,8 +1,8 @@
 """Every backend of the root key passes keyring's own contract suite, and ours on top."""
 
 import contextlib
-import multiprocessing
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from keyring.errors import PasswordDeleteError
@@ -17,6 +17,16 @@ from agent_broker.vault.root_key_session import SessionKeyring
 from agent_broker.vault.root_key_systemd import SystemdCredsKeyring
 from tests.fakes.session import session_with_keyring
 
+LOADS = """
+import sys
+from pathlib import Path
+from agent_broker.vault.root_key import load_root_key
+from agent_broker.vault.root_key_systemd import SystemdCredsKeyring
+choice, key_file, *SystemdCredsKeyring.command = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+print(load_root_key(choice, key_file=Path(key_file)).reveal().hex())
+"""
 every_choice = pytest.mark.parametrize("choice", ["file", "systemd-creds", "secret-service"], indirect=True)
 
 
@@ -94,9 +104,16 @@ def test_what_is_kept_but_no_key_is_refused_not_replaced(choice, key_file, kept)
 
 @every_choice
 def test_two_first_uses_at_once_end_with_one_key(choice, key_file):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        keys = pool.starmap(_loaded, [(choice, key_file, *SystemdCredsKeyring.command)] * 8)
-    assert len(set(keys)) == 1
+    command = [sys.executable, "-c", LOADS, choice, str(key_file), *SystemdCredsKeyring.command]
+    with contextlib.ExitStack() as stack:
+        daemons = [stack.enter_context(_piped(command)) for _ in range(4)]
+        for daemon in daemons:
+            assert daemon.stdout.readline() == "ready\n"
+        for daemon in daemons:
+            daemon.stdin.write("\n")
+            daemon.stdin.flush()
+        keys = [daemon.communicate()[0] for daemon in daemons]
+    assert keys == [load_root_key(choice, key_file=key_file).reveal().hex() + "\n"] * 4
 
 
 @every_choice
@@ -122,6 +139,5 @@ def test_its_file_is_private(choice, key_file):
     path.chmod(0o600)
 
 
-def _loaded(choice: str, key_file: Path, *command: str) -> bytes:
-    SystemdCredsKeyring.command = command
-    return load_root_key(choice, key_file=key_file).reveal()
+def _piped(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
