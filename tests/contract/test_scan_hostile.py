@@ -205,8 +205,8 @@ def test_a_process_that_its_user_stops_is_given_up_with_what_was_found(world, mo
             channels.grow_impatient()
 
     folder = world.make_folder(world.home / "many")
-    for number in range(150):
-        world.make(folder / f".env.{number}", "API_SECRET=0123456789abcdef\n")
+    for number in range(3000):  # more than a socket holds: it is not over before the stop
+        (folder / f".env.{number}.{'x' * 200}").write_text("API_SECRET=0123456789abcdef\n")
     found = look(world, on_entries=stop)
     assert stopped.is_set()
     assert found.missed[STOPPED] == 1
