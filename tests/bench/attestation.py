@@ -1,8 +1,9 @@
 """How long the broker waits for the monitor's word on a process: everything cached, and at growing lineage depth.
 
 The broker's own client asks the running monitor, from this process; so the round trip over the socket, both ends'
-encoding and both processes' scheduling are part of the figure. Peers are chains of processes below this one that only
-wait: each is forked by the one above it and executes a program of its own.
+encoding and both processes' scheduling are part of the figure. The warm peer is an enrolled agent that sends request
+after request on a kept connection (agent_connection.py). For the depth, peers are chains of processes below this one
+that only wait: each is forked by the one above it and executes a program of its own.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ import time
 
 from agent_broker.identity.evidence import Evidence, Unchanged
 from agent_broker.monitor.client import MonitorClient
-from tests.bench.figures import CannotMeasureError, Figure, p50, us
+from tests.bench.agent_connection import attested
+from tests.bench.figures import CannotMeasureError, Figure, p50, p99, us
 from tests.bench.stage import Stage
 
 _DEPTHS = (2, 16, 64)
@@ -65,9 +67,14 @@ def run(stage: Stage) -> list[Figure]:
             peer.close()
     few, some, many = (p50(peer.samples) for peer in peers)
     held = [p50(peer.known) for peer in peers]
-    every = [sample for peer in peers for sample in peer.samples]
+    agent = asyncio.run(attested(stage))
     return [
-        Figure("attest-warm", few / 1e3, f"depth 2; slowest of {len(every):,}: {us(max(every))}"),
+        Figure(
+            "attest-warm",
+            p50(agent.held) / 1e3,
+            f"p99 {us(p99(agent.held))} of {len(agent.held):,}; told whole to who holds no evidence: "
+            f"{us(p50(agent.told))}; a process that is nobody, by pidfd: {us(few)}",
+        ),
         Figure(
             "attest-depth",
             held[-1] / held[0],

@@ -41,6 +41,7 @@ BENCHES = (
     "forced_loss",
     "tracked_processes",
     "cold_hash",
+    "bundle_check",
 )
 """The first two before anything else is imported that the daemons use too (tests.bench.daemons)."""
 

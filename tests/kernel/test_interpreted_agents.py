@@ -295,7 +295,7 @@ async def test_a_start_is_looked_at_before_anybody_asks(world):
 
 
 async def test_a_warm_answer_takes_microseconds(world):
-    """No limit here: the bench has one. It must not wait."""
+    """No limit here, it must not wait. What a new start costs, with a large package, is the bench's (bundle-start)."""
     process = world.start(world.link)
     await world.attest(process)
     await asyncio.sleep(0.3)
