@@ -182,6 +182,17 @@ async def test_an_incident_does_not_wait_for_ever_and_the_descriptor_is_closed_i
     assert is_closed(fd)
 
 
+async def test_what_a_user_answers_for_is_not_read_since_that_may_never_end(program):
+    def on_fuse(fd):
+        return msgspec.structs.replace(facts_by_stat(fd), fs_magic=0x65735546)
+
+    hashes = Stuck()
+    found = await Fingerprints(hashes, on_fuse).of(held(program), None)
+
+    assert found.sha256 is None
+    assert "a user can answer for" in found.problem
+
+
 def test_a_running_program_is_held_until_it_ended():
     child = subprocess.Popen(["sleep", "1000"])
     pidfd = os.pidfd_open(child.pid)

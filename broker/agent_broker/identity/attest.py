@@ -7,7 +7,8 @@ In this order, and no step is skipped:
 4. The nearest image that may be an enrolled agent's main process is searched: the enrolled file by the kernel's
    numbers, under an accepted name, executed by the process itself, of the owner.
 5. Its file is what was enrolled: the hash of exactly these kernel numbers. A hash not taken yet is taken from the
-   process's own executable, opened through /proc and compared with the kernel's numbers.
+   process's own executable, opened through /proc and compared with the kernel's numbers, when it is its lineage's
+   turn (identity.look_turns).
 6. The record is looked up again: other numbers than in step 1, and everything starts over; twice, and it is unknown.
 7. The process still lives, as the user who executed its image: one that changed its user since is unknown.
 
@@ -31,8 +32,9 @@ from agent_broker.identity.connection import (
 )
 from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
-from agent_broker.identity.executable import HashCache, hash_running
+from agent_broker.identity.executable import HashCache
 from agent_broker.identity.folder import folder_of
+from agent_broker.identity.looks import Looks
 from agent_broker.identity.mappings import Mappings
 from agent_broker.identity.memory import Memory
 from agent_broker.identity.principal import Found, Needed, PrincipalSearch, ScriptChecks
@@ -78,8 +80,8 @@ class Attestor:
         self._sensor = sensor
         self._store = store
         self._sockets = Sockets(sensor)
-        self._scripts = scripts
         self._tools = ToolJudge(packages or Distribution())
+        self._looks = Looks(sensor, hashes, scripts, self._tools)
         self._search = PrincipalSearch(store, hashes, scripts)
         self._mappings = Mappings(sensor, scripts)
         self._memory = Memory(self._search, self._mappings, self._touches)
@@ -218,9 +220,10 @@ class Attestor:
             for _ in range(_LOOKS):
                 if not isinstance(verdict, _Needs):
                     break
-                problem = await self._look(verdict.needed)
+                evidence = verdict.evidence
+                problem = await self._looks.look(verdict.needed, evidence.steps)
                 if problem:
-                    return Unknown(problem, "restart the agent", verdict.evidence.uid, verdict.evidence.steps)
+                    return Unknown(problem, "restart the agent", evidence.uid, evidence.steps)
                 verdict = self._judge(record, touches)
             if self._still(pidfd, record, touches) and not isinstance(verdict, _Needs):
                 return self._settle(pidfd, record, verdict)
@@ -375,16 +378,6 @@ class Attestor:
         told = self._store.taints_of(record.proc_id, record.exec_id)
         sentences = [] if told == record.taints else list(tampering(record.taints))
         return (*sentences, *self._mappings.problems_of(found))
-
-    async def _look(self, needed: Needed) -> str:
-        """Take a hash, or look at a script; return why it can't be done, or nothing."""
-        if needed.image is None:
-            await self._tools.look_up(needed.packages)
-            return ""
-        if needed.known is None or needed.captured is None or self._scripts is None:
-            return await hash_running(needed.image, self._sensor, self.hashes)
-        await self._scripts.examine(needed.image, needed.captured, needed.known)
-        return ""
 
     def _freshness(self, record: TaskRecord) -> Freshness:
         return Freshness(self.epoch, record.proc_id, record.exec_id, record.taints)

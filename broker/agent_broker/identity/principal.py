@@ -23,12 +23,10 @@ from agent_broker.identity.agent import AgentTable, KnownFile
 from agent_broker.identity.environment import MAX_ARGUMENTS_BYTES, injected
 from agent_broker.identity.evidence import Principal
 from agent_broker.identity.executable import HashCache
-from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.events import FUSE_MAGIC, FileFacts
 from agent_broker.lineage.image import own_image
 from agent_broker.lineage.record import Captured, Image, Step
 from agent_broker.lineage.store import Store
-
-_FUSE_MAGIC = 0x65735546  # linux/magic.h: FUSE_SUPER_MAGIC
 
 
 class ScriptVerdict(Struct, frozen=True):
@@ -226,7 +224,7 @@ def _taints_of(image: Image, captured: Captured, known: KnownFile) -> tuple[str,
         found.append(f"its HOME is not {home}, so that it reads other settings")
     if image.user_namespace:
         found.append("it was started in a user namespace, where its user decides which libraries it gets")
-    if image.user_mounted or image.file.fs_magic == _FUSE_MAGIC:
+    if image.user_mounted or image.file.fs_magic == FUSE_MAGIC:
         found.append("its executable lies on a file system that a user can answer for")
     return tuple(found)
 

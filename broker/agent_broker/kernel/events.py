@@ -1,11 +1,14 @@
 """What the kernel side said, as frozen records. Layouts: kernel.wire; meaning: bpf/events.h."""
 
 import os
-from typing import Self
+from typing import Final, Self
 
 from msgspec import Struct
 
 from agent_broker.ids import ExecId, Pid, ProcId, Uid
+
+FUSE_MAGIC: Final = 0x65735546
+"""Of a file system whose user answers for every byte, or does not answer (linux/magic.h: FUSE_SUPER_MAGIC)."""
 
 
 class FileFacts(Struct, frozen=True):

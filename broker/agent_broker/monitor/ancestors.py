@@ -41,7 +41,7 @@ class Ancestors:
         looks = []
         for step in list(self._unknown(steps))[:AT_ONCE]:
             self._tried[step.image.file] = None
-            looks.append(asyncio.ensure_future(self._fingerprints.of(hold(step.image.pid), step.image.file)))
+            looks.append(asyncio.ensure_future(self._fingerprints.of(hold(step.image.pid), step.image.file, steps)))
         while len(self._tried) > _REMEMBERED:
             self._tried.popitem(last=False)
         if looks:

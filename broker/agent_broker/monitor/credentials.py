@@ -221,7 +221,7 @@ class Credentials:
         learning = mark.role == "credential" and self._learning is not None and self._learning.is_on
         if actor.exe_fd is None or not (records or learning):
             return Opener(is_allowed=False, program=program)
-        sha256 = await self._programs.hash_of(facts, actor.exe_fd)
+        sha256 = await self._programs.hash_of(facts, actor.exe_fd, steps_of(verdict))
         allowed = any(each.sha256 == sha256 for each in records) and not is_interpreter(program.path)
         return Opener(is_allowed=allowed, program=program, sha256=sha256)
 

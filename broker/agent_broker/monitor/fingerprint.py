@@ -7,8 +7,9 @@ a marked decoy can't make the monitor wait for itself. Opening it for reading, a
 What is compared: the link can be pointed elsewhere by its owner (PR_SET_MM_MAP in a user namespace), so the file
 must be the one that the kernel recorded at exec: device, inode, generation, size and mtime.
 
-Bounds: files over MAX_HASHED_BYTES are not hashed, MAX_AT_ONCE at a time, and an incident waits for its hash no
-longer than DEADLINE_S. The hash is finished all the same, so that the next incident of the file has it.
+Bounds: files over MAX_HASHED_BYTES are not hashed, nor files of a user's own file system (FUSE), whose read may never
+end. MAX_AT_ONCE are hashed at a time; whose turn it is, the lineage decides (identity.look_turns). An incident waits
+for its hash no longer than DEADLINE_S; the hash is finished all the same, so that the next one of the file has it.
 """
 
 import asyncio
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError, IntegrityError
+from agent_broker.identity.look_turns import LookTurns
 from agent_broker.ids import Sha256
-from agent_broker.kernel.events import FileFacts
+from agent_broker.kernel.events import FUSE_MAGIC, FileFacts
+from agent_broker.lineage.record import Step
 
 MAX_HASHED_BYTES = 1 << 30  # about 1 s; interpreters and agents have up to 400 MB
 MAX_AT_ONCE = 2  # of the event loop's worker threads, which the attestation needs too
@@ -87,7 +90,7 @@ class Fingerprints:
         """
         self._hashes = hashes
         self._facts_of = facts_of
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._turns = LookTurns(MAX_AT_ONCE)
         self._running: set[asyncio.Task[Fingerprint]] = set()
 
     def known(self, recorded: FileFacts | None) -> Fingerprint | None:
@@ -95,16 +98,17 @@ class Fingerprints:
         sha256 = self._hashes.get(recorded) if recorded is not None else None
         return Fingerprint(sha256) if sha256 is not None else None
 
-    async def of(self, exe_fd: int | None, recorded: FileFacts | None) -> Fingerprint:
+    async def of(self, exe_fd: int | None, recorded: FileFacts | None, steps: tuple[Step, ...] = ()) -> Fingerprint:
         """Return the fingerprint of an executable; never raises for what a file or an attacker does.
 
         Args:
             exe_fd: from ``hold``; closed here, in any case.
             recorded: the file of the image that the kernel recorded at exec; None if that is unknown.
+            steps: the lineage of who is the cause, as far as it is known.
         """
         if exe_fd is None:
             return Fingerprint(None, "its executable could not be opened")
-        task = asyncio.create_task(self._hash(exe_fd, recorded))
+        task = asyncio.create_task(self._hash(exe_fd, recorded, steps))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -116,10 +120,10 @@ class Fingerprints:
         """Wait until no descriptor is in use any more."""
         await asyncio.gather(*self._running)
 
-    async def _hash(self, exe_fd: int, recorded: FileFacts | None) -> Fingerprint:
+    async def _hash(self, exe_fd: int, recorded: FileFacts | None, steps: tuple[Step, ...]) -> Fingerprint:
         try:
-            async with self._slots:
-                return await self._hash_file(exe_fd, recorded)
+            async with self._turns.turn(steps) as refused:
+                return Fingerprint(None, refused) if refused else await self._hash_file(exe_fd, recorded)
         except (AgentBrokerError, OSError) as error:
             return Fingerprint(None, f"its executable could not be hashed: {error}")
         finally:
@@ -131,6 +135,8 @@ class Fingerprints:
             return Fingerprint(None, "its executable is not, or no longer, what it executed")
         if facts.size_bytes > MAX_HASHED_BYTES:
             return Fingerprint(None, f"its executable is too large to hash ({facts.size_bytes} bytes)")
+        if FUSE_MAGIC in {facts.fs_magic, recorded.fs_magic if recorded is not None else 0}:
+            return Fingerprint(None, "its executable lies on a file system that a user can answer for")
         # In a thread: the file may be a decoy itself, and then this open waits for our own event loop's answer.
         fd = await asyncio.to_thread(os.open, f"/proc/self/fd/{exe_fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:

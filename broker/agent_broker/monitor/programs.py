@@ -25,14 +25,13 @@ from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.allowed import is_interpreter
 from agent_broker.identity.distribution import Package
 from agent_broker.ids import Sha256
-from agent_broker.kernel.events import FileFacts
-from agent_broker.lineage.record import Image
+from agent_broker.kernel.events import FUSE_MAGIC, FileFacts
+from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.actor import Actor
 from agent_broker.monitor.fingerprint import Fingerprints
 
 _MAX_KNOWN = 1024
 _GROUP_OR_OTHERS_WRITE = 0o022
-_FUSE = 0x65735546  # FUSE_SUPER_MAGIC, linux/magic.h: its user answers, or does not
 
 
 class PackageOwners(Protocol):
@@ -134,10 +133,13 @@ class Programs:
         except (AgentBrokerError, OSError):
             return None
 
-    async def hash_of(self, facts: FileFacts, exe_fd: int) -> Sha256 | None:
-        """Return the hash of the file behind a descriptor, if it is the recorded one; None: it could not be taken."""
+    async def hash_of(self, facts: FileFacts, exe_fd: int, steps: tuple[Step, ...]) -> Sha256 | None:
+        """Return the hash of the file behind a descriptor, if it is the recorded one; None: it could not be taken.
+
+        ``steps``: the lineage of who opened something, as far as it is known.
+        """
         known = self._fingerprints.known(facts)
-        fingerprint = known if known is not None else await self._fingerprints.of(os.dup(exe_fd), facts)
+        fingerprint = known if known is not None else await self._fingerprints.of(os.dup(exe_fd), facts, steps)
         return None if fingerprint.problem else fingerprint.sha256
 
     async def script_of(self, image: Image, interpreter: Program) -> tuple[str, Program]:
@@ -157,7 +159,7 @@ class Programs:
 
     async def _look_up(self, path: str, facts: FileFacts) -> Program:
         is_roots = facts.owner_uid == 0 and not facts.mode & _GROUP_OR_OTHERS_WRITE and facts.nlink > 0
-        if not is_roots or facts.fs_magic == _FUSE or self._facts_at(path) != facts:
+        if not is_roots or facts.fs_magic == FUSE_MAGIC or self._facts_at(path) != facts:
             return Program(path)
         try:
             package = await asyncio.to_thread(self._owners.owner_of, path, facts)

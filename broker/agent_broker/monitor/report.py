@@ -227,7 +227,7 @@ class Reporter:
         if exe_fd is not None and recorded is None and not is_alive(actor.pidfd):
             os.close(exe_fd)  # nothing says that the pid was still its own
             exe_fd = None
-        return await self._fingerprints.of(exe_fd, recorded)
+        return await self._fingerprints.of(exe_fd, recorded, steps_of(event.verdict))
 
     def _known_package(self, event: Event) -> tuple[Package | None] | None:
         recorded = _recorded_file(event.verdict)
