@@ -66,6 +66,8 @@ case "${1:-}" in
     want have git -- git git-core
     want have curl -- curl curl
     want have setfacl -- acl acl
+    want have perl -- perl perl
+    want have ruby -- ruby ruby
     want have stow -- stow stow
     want have ssh-keygen -- openssh-client openssh
     want have mkfs.ext4 -- e2fsprogs e2fsprogs

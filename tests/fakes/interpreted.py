@@ -16,7 +16,7 @@ from agent_broker.identity.bundle import digest_of, hash_files
 from agent_broker.identity.enrolled_files import read_enrolled_files, register_files
 from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
-from agent_broker.identity.registry import Bundle, EnrolledBinary, EnrolledScript, Enrollment, Outside
+from agent_broker.identity.registry import Bundle, EnrolledBinary, EnrolledScript, Enrollment, Outside, RoleRule
 from agent_broker.identity.scripts import SLACK_NS
 from agent_broker.identity.tree import Bounds, scan_tree
 from agent_broker.identity.wanted import lookup_folders
@@ -25,6 +25,12 @@ from agent_broker.lineage.store import Store
 from agent_broker.monitor.script_starts import ScriptStarts
 
 OWNER = 1500
+# Each says that it has loaded the other file of its package, and stays.
+SCRIPTS = {
+    "perl": '#!/usr/bin/perl\nrequire "{package}/part";\n$| = 1; print "loaded\\n"; sleep;\n',
+    "ruby": '#!/usr/bin/env ruby\nload "{package}/part"\n$stdout.sync = true; puts "loaded"; sleep\n',
+    "sh": "#!/bin/sh\n. {package}/part\necho loaded; read -r word < {folder}/fifo\n",
+}
 _IDLE = "setInterval(() => {}, 1000);\n"
 _NODE_SCRIPT = '#!/usr/bin/env node\nrequire("./part.js");\nconsole.log("loaded");\n' + _IDLE
 
@@ -32,9 +38,12 @@ _NODE_SCRIPT = '#!/usr/bin/env node\nrequire("./part.js");\nconsole.log("loaded"
 class InterpretedWorld:
     """``package`` holds main.js, which loads part.js; ``link`` is what people start. Files are the user's."""
 
+    interpreter = "node"
+    role = GEMINI
+
     def __init__(self, folder: Path):
         self.folder = folder
-        self.node = Path(shutil.which("node")).resolve()
+        self.node = Path(shutil.which(self.interpreter)).resolve()
         self.modules = folder / "lib/node_modules"
         self.package = self.modules / "sample"
         self.script = self.package / "main.js"
@@ -75,18 +84,20 @@ class InterpretedWorld:
     async def enroll(self):
         tree = scan_tree(str(self.package), Bounds())
         digest = digest_of(tree, hash_files(str(self.package), tree, {}))
-        folders = lookup_folders(str(self.package), str(self.folder), str(self.node))
-        outside = Outside(("optional", "@a/b"), folders, str(self.folder))
-        bundle = Bundle(str(self.package), digest, tree.files, tree.size_bytes, outside)
+        bundle = Bundle(str(self.package), digest, tree.files, tree.size_bytes, self._outside())
         script = EnrolledScript(str(self.script), _sha256(self.script), bundle)
         binary = EnrolledBinary(str(self.node), _sha256(self.node), self.node.stat().st_size, script=script)
-        enrollment = Enrollment("sample", OWNER, "me", (binary,), GEMINI, (), (), 0)
+        enrollment = Enrollment("sample", OWNER, "me", (binary,), self.role, (), (), 0)
         table, problems = await read_enrolled_files([enrollment], self.sensor, self.attestor.hashes)
         register_files(self.sensor, self.attestor.agents, table)
         self.attestor.agents = table
         problems += await self.starts.take_over(table)
         await self.rest()
         return problems
+
+    def _outside(self):
+        folders = lookup_folders(str(self.package), str(self.folder), str(self.node))
+        return Outside(("optional", "@a/b"), folders, str(self.folder))
 
     def start(self, *argv, **options):
         """Start a program as the user."""
@@ -173,13 +184,38 @@ class InterpretedWorld:
         self.sensor.close()
 
 
+class ScriptWorld(InterpretedWorld):
+    """The same of another interpreter: ``package`` holds main, which loads part. Nothing is known of its modules."""
+
+    def __init__(self, folder: Path, interpreter: str):
+        self.interpreter = interpreter
+        names = (interpreter, Path(shutil.which(interpreter)).resolve().name)
+        runtimes = ("loader", "shell" if interpreter == "sh" else interpreter)
+        self.role = RoleRule(names, runtimes=runtimes)
+        super().__init__(folder)
+
+    def _make_package(self):
+        self.package.mkdir(parents=True)
+        self.link.parent.mkdir()
+        self.script = self.package / "main"
+        self.script.write_text(SCRIPTS[self.interpreter].format(package=self.package, folder=self.folder))
+        self.script.chmod(0o755)
+        (self.package / "part").write_text("true;\n")  # of all three
+        self.link.symlink_to("../lib/node_modules/sample/main")
+        os.mkfifo(self.folder / "fifo")
+        self.owned(*self.folder.rglob("*"), self.folder)
+
+    def _outside(self):
+        return None
+
+
 @asynccontextmanager
-async def enrolled_world():
+async def enrolled_world(make=InterpretedWorld):
     """Make the world, enrolled; in the end nothing of it is left."""
     folder = Path(tempfile.mkdtemp(prefix="interpreted-", dir="/tmp"))
     try:
         folder.chmod(0o755)
-        world = InterpretedWorld(folder)
+        world = make(folder)
         try:
             await world.rest()
             assert await world.enroll() == ()
