@@ -68,6 +68,7 @@ case "${1:-}" in
     want have setfacl -- acl acl
     want have perl -- perl perl
     want have ruby -- ruby ruby
+    want have fuse2fs -- fuse2fs fuse2fs
     want have stow -- stow stow
     want have ssh-keygen -- openssh-client openssh
     want have mkfs.ext4 -- e2fsprogs e2fsprogs
