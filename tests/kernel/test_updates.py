@@ -10,6 +10,7 @@ import pytest
 from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.update import approve, find_update
 from agent_broker.identity.updated import find_updated
+from agent_broker.monitor import preapproval
 from tests.fakes.updating import PYTHON, USER, Updating
 
 pytestmark = pytest.mark.kernel
@@ -261,6 +262,23 @@ async def test_an_update_that_is_open_for_writing_is_not_approved(made):
     await world.judge()
 
     assert world.enrolled() == world.enrollment()
+
+
+async def test_an_update_that_is_larger_than_is_hashed_is_not_approved_and_that_is_said(made, monkeypatch, caplog):
+    world = await made("own-updater")
+    agent = await world.agent()
+    await asyncio.sleep(BORN_LATER_S)
+    await agent.do(world.write())
+    await agent.do(world.flip())
+    monkeypatch.setattr(preapproval, "MAX_HASHED_BYTES", world.new.stat().st_size - 1)
+
+    await world.judge()
+
+    assert world.enrolled() == world.enrollment()
+    assert f"{world.new} is not approved unasked: it is too large to hash" in caplog.text
+    monkeypatch.setattr(preapproval, "MAX_HASHED_BYTES", world.new.stat().st_size)
+    await world.judge()
+    assert [each.how for each in world.enrolled().history] == ["enroll", "own-updater"]
 
 
 async def test_a_process_that_writes_and_then_becomes_the_agent_is_not_the_agent(made):

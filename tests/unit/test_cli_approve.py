@@ -25,6 +25,7 @@ from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import UID, EnrollWorld
+from tests.fakes.npm_install import Npm, enrolled
 
 PROGRAM = "import sys; from agent_broker.cli.main import main; sys.exit(main())"
 ITSELF = Writer("/home/u/.local/bin/claude", 77, UID, ("/home/u/.local/bin/claude", "/bin/bash"), "claude", True, "", 1)
@@ -186,6 +187,63 @@ def test_a_new_package_of_an_interpreted_agent_is_approved_as_a_whole(served: Se
     assert new.script.bundle.digest != old.script.bundle.digest
     assert new.script.bundle.digest in {each.sha256 for each in registered(served).history}
     assert approve("--yes") == 2  # nothing new
+
+
+def test_what_of_a_package_is_not_in_its_vendors_tarballs_is_named_in_eighty_columns(
+    served: ServedBroker, home: EnrollWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npm = Npm(home.home)
+    path = home.root / "path"
+    path.mkdir()
+    shutil.copy("/bin/true", path / "node")
+    files = {"cli.js": b"#!/usr/bin/env node\n", **{f"lib/{number}.js": b"old" for number in range(9)}}
+    for version in ("1.0.0", "1.0.1"):
+        root = npm.install("tool", version, files)
+    npm.publish("tool", "1.0.1", files)
+    enroll(home, home.binary)
+    old = enrolled(root / "cli.js", path)
+    save_enrollment(served.layout.registry_folder, msgspec.structs.replace(registered(served), binaries=(old,)))
+    for number in range(7):
+        (root / f"lib/{number}.js").write_bytes(b"evil")
+    (root / "\x1b[2Jadded").write_bytes(b"")
+    (root / "lib/8.js").unlink()
+    assert approve("--yes") == 0
+
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "\x1b" not in out
+    flat = " ".join(out.split())
+    assert (
+        "DISAGREES: 3 of 11 files are those in the tarballs that npm noted; packages: tool 1.0.1; "
+        "differing: 7; missing: 1; in no tarball: 1 differing: lib/0.js differing: lib/1.js" in flat
+    )
+    assert "differing: 2 more missing: lib/8.js in no tarball: \\x1b[2Jadded" in flat
+    assert "it is not what its vendor's own files say: unless you know why, answer no" in flat
+
+
+def test_json_counts_and_names_what_differs(
+    served: ServedBroker, home: EnrollWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    npm = Npm(home.home)
+    path = home.root / "path"
+    path.mkdir()
+    shutil.copy("/bin/true", path / "node")
+    files = {"cli.js": b"#!/usr/bin/env node\n", "data": b""}
+    npm.publish("tool", "1.0.0", files)
+    root = npm.install("tool", "1.0.0", files)
+    enroll(home, home.binary)
+    old = enrolled(root / "cli.js", path)
+    save_enrollment(served.layout.registry_folder, msgspec.structs.replace(registered(served), binaries=(old,)))
+    (root / "data").write_bytes(b"x")
+    capsys.readouterr()
+    assert approve("--yes", "--json") == 0
+
+    vendor = json.loads(capsys.readouterr().out)["update"]["vendor"]
+    assert vendor["evidence"] == "disagrees"
+    assert vendor["comparison"] == {
+        "files": 3, "same": 2, "packages": ["tool 1.0.0"], "not_compared_packages": {}, "contradicted": [],
+        "made_by_npm": 0, "deviations": [{"kind": "differing", "count": 1, "paths": ["data"]}],
+    }  # fmt: skip
 
 
 def test_a_given_executable_is_taken(served: ServedBroker, home: EnrollWorld) -> None:

@@ -57,6 +57,12 @@ def test_what_only_another_module_of_the_package_holds_is_looked_for_outside(tmp
     assert wanted(tmp_path, main_js='require("b")', **nested) == ("b",)
 
 
+def test_a_folder_that_is_named_as_code_is_none(tmp_path):
+    held = {"node_modules__highlight_js__package_json": "{}", "node_modules__highlight_js__main_js": 'require("b")'}
+
+    assert wanted(tmp_path, main_js='require("highlight.js")', **held) == ("b",)
+
+
 def test_where_node_looks():
     folders = lookup_folders("/home/u/lib/node_modules/@s/cli", "/home/u", "/opt/node/bin/node")
 

@@ -8,9 +8,13 @@ from rich.console import Console
 from agent_broker.cli.plan_text import show_warnings
 from agent_broker.cli.terminal import cell, labelled, plural, size, when
 from agent_broker.enroll.update import Update
-from agent_broker.enroll.vendor import AGREES, DISAGREES
+from agent_broker.enroll.vendor import AGREES, DISAGREES, Vendor, deviations
 from agent_broker.identity.registry import EnrolledBinary
 from agent_broker.monitor.provenance import Provenance, Seen
+
+_SHOWN_PATHS = 5
+"""Of each kind of deviation."""
+_RECORDED_PATHS = 100
 
 
 def show_update(update: Update, out: Console) -> None:
@@ -23,6 +27,8 @@ def show_update(update: Update, out: Console) -> None:
     for number, line in enumerate(_provenance_lines(update.provenance)):
         _print(out, "" if number else "written", line)
     _print(out, "vendor", f"{_verdict(update.vendor.evidence)}: {update.vendor.what}")
+    for line in _comparison_lines(update.vendor):
+        _print(out, "", line)
     _print(out, "", "these are the user's own files: they show that things fit together, and prove nothing")
     show_warnings(tuple(_warnings(update)), out)
 
@@ -35,7 +41,7 @@ def update_record(update: Update) -> dict[str, Any]:
         "owner_name": update.enrollment.owner_name,
         "old": {"version": update.old_version, "binary": update.old},
         "new": {"version": update.vendor.version, "binary": update.new.enrolled, "changed_ns": update.changed_ns},
-        "vendor": {"evidence": update.vendor.evidence, "what": update.vendor.what},
+        "vendor": _vendor_record(update.vendor),
         "provenance": {
             "recorded": update.provenance.recorded,
             "complete": update.provenance.complete,
@@ -44,6 +50,39 @@ def update_record(update: Update) -> dict[str, Any]:
         },
         "running": update.running,
     }
+
+
+def _vendor_record(vendor: Vendor) -> dict[str, Any]:
+    found = vendor.comparison
+    record: dict[str, Any] = {"evidence": vendor.evidence, "what": vendor.what, "comparison": None}
+    if found is not None:
+        record["comparison"] = {
+            "files": found.files,
+            "same": found.same,
+            "packages": found.compared,
+            "not_compared_packages": found.without,
+            "contradicted": found.contradicted,
+            "made_by_npm": len(found.made_by_npm),
+            "deviations": [
+                {"kind": kind, "count": len(paths), "paths": [_shown(each) for each in paths[:_RECORDED_PATHS]]}
+                for kind, paths in deviations(found)
+            ],
+        }
+    return record
+
+
+def _comparison_lines(vendor: Vendor) -> Iterator[str]:
+    """Name the first of the files that are not as the vendor made them."""
+    for kind, paths in () if vendor.comparison is None else deviations(vendor.comparison):
+        for path in paths[:_SHOWN_PATHS]:
+            yield f"{kind}: {_shown(path)}"
+        if len(paths) > _SHOWN_PATHS:
+            yield f"{kind}: {len(paths) - _SHOWN_PATHS} more"
+
+
+def _shown(path: bytes) -> str:
+    """Return a path as text, with what is none as escapes."""
+    return path.decode("utf-8", "backslashreplace")
 
 
 def _writer_record(seen: Seen) -> dict[str, Any]:
@@ -112,7 +151,7 @@ def _verdict(evidence: str) -> str:
 
 def _warnings(update: Update) -> Iterator[str]:
     if update.vendor.evidence == DISAGREES:
-        yield "the file is not what its vendor's own files say: unless you know why, answer no"
+        yield "it is not what its vendor's own files say: unless you know why, answer no"
     strangers = [
         seen.writer for seen in update.provenance.writers if seen.writer.agent is not None and not seen.writer.is_agent
     ]

@@ -51,13 +51,13 @@ def open_regular(path: str) -> int:
     """Open a regular file for reading by an absolute path without links; whatever else lies there is not opened.
 
     Raises:
-        OSError: see open_beneath; EINVAL: it is no regular file.
+        OSError: see open_beneath; EINVAL: it is no regular file; EAGAIN: its owner holds a lease on it.
     """
     found = open_without_links(path, os.O_PATH)
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", path)
-        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(found)
 

@@ -4,6 +4,7 @@ The kernel will compare what runs with this hash, so what is enrolled is exactly
 by a path, opened without links, a regular ELF file for this machine, unchanged from the first byte to the last.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent_broker.enroll.beneath import open_without_links
+from agent_broker.enroll.beneath import open_regular
 from agent_broker.enroll.file_facts import state_of
 from agent_broker.enroll.file_state import FileState
 from agent_broker.enroll.owner import Owner
@@ -24,6 +25,7 @@ _ELF_HEAD = struct.Struct("<4sBB10xHH")  # e_ident (magic, class, data), e_type,
 _ELF_MAGIC = b"\x7fELF"
 _CLASS_64, _LITTLE_ENDIAN = 2, 1
 _EXECUTABLE_TYPES = (2, 3)  # ET_EXEC, ET_DYN (position independent)
+_NAME_IT = "name the executable itself with --binary"
 _MAX_WORDS = 16  # of a command line, before its script
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64
 
@@ -139,9 +141,10 @@ def _open_executable(path: Path) -> tuple[str, int]:
     """Return the resolved path and an open descriptor of an executable."""
     place = os.path.realpath(path)
     try:
-        _require_regular(place)
-        fd = open_without_links(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = open_regular(place)
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise MisuseError(f"{place} is not a regular file", next_step=_NAME_IT) from error
         raise MisuseError(f"{path} can't be opened: {error.strerror}", next_step="name it with --binary") from error
     try:
         _require_executable(place, fd)
@@ -151,28 +154,15 @@ def _open_executable(path: Path) -> tuple[str, int]:
     return place, fd
 
 
-def _require_regular(place: str) -> None:
-    """Look before the open: opening a device can do something."""
-    fd = open_without_links(place, os.O_PATH)
-    try:
-        regular = stat.S_ISREG(os.fstat(fd).st_mode)
-    finally:
-        os.close(fd)
-    if not regular:
-        raise MisuseError(f"{place} is not a regular file", next_step="name the executable itself with --binary")
-
-
 def _require_executable(place: str, fd: int) -> None:
     facts = os.fstat(fd)
-    if not stat.S_ISREG(facts.st_mode):
-        raise MisuseError(f"{place} is not a regular file", next_step="name the executable itself with --binary")
     head = os.pread(fd, _ELF_HEAD.size, 0)
     if head.startswith(b"#!"):
         raise MisuseError(
             f"{place} is a script, not a native executable", next_step="install the agent's native version"
         )
     if len(head) < _ELF_HEAD.size or not head.startswith(_ELF_MAGIC):
-        raise MisuseError(f"{place} is not an ELF executable", next_step="name the executable itself with --binary")
+        raise MisuseError(f"{place} is not an ELF executable", next_step=_NAME_IT)
     _, bits, order, kind, machine = _ELF_HEAD.unpack(head)
     if (bits, order) != (_CLASS_64, _LITTLE_ENDIAN) or kind not in _EXECUTABLE_TYPES:
         raise MisuseError(f"{place} is not a 64-bit ELF executable", next_step="name the executable with --binary")

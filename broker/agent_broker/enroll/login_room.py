@@ -4,14 +4,13 @@ import contextlib
 import fcntl
 import os
 import socket
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from agent_broker.enroll.beneath import open_without_links
+from agent_broker.enroll.beneath import open_regular
 from agent_broker.enroll.framing import receive, send
 from agent_broker.enroll.login_agents import MAX_RESULT_BYTES, AgentLogin
 from agent_broker.enroll.login_namespace import free_uid
@@ -149,8 +148,8 @@ def _open_program(enrollment: Enrollment) -> tuple[EnrolledBinary, int]:
     """Return the newest enrolled executable that still is what was enrolled, open."""
     for binary in reversed(enrollment.binaries):
         with contextlib.suppress(OSError):
-            fd = open_without_links(binary.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-            if stat.S_ISREG(os.fstat(fd).st_mode) and hash_open_file(fd) == binary.sha256:
+            fd = open_regular(binary.path)
+            if hash_open_file(fd) == binary.sha256:
                 return binary, fd
             os.close(fd)
     raise MisuseError(

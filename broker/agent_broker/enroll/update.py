@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from agent_broker.clock import Clock
-from agent_broker.enroll.beneath import open_without_links
+from agent_broker.enroll.beneath import open_regular
 from agent_broker.enroll.binaries import FoundBinary, Progress, examine
 from agent_broker.enroll.history import approvals_of, enrolled_version, first_approvals, program_path
 from agent_broker.enroll.journal import TransactionFolder
@@ -24,11 +24,13 @@ from agent_broker.enroll.owner import Owner, owner_of
 from agent_broker.enroll.ports import Site
 from agent_broker.enroll.program import find_program
 from agent_broker.enroll.recipe import Recipe
-from agent_broker.enroll.vendor import Vendor, vendor_of, version_of
+from agent_broker.enroll.vendor import Vendor, vendor_of, vendor_of_script, version_of
 from agent_broker.errors import IntegrityError, MisuseError, UnavailableError
 from agent_broker.identity.registry import EnrolledBinary, Enrollment, load_registry, save_enrollment
 from agent_broker.ids import AgentName, Uid
 from agent_broker.monitor.provenance import Provenance, not_recorded
+
+_ROOTS_CACHE = Path("/root/.npm/_cacache")
 
 WhoWrote = Callable[[int], Provenance]
 """Who wrote the file behind a descriptor, by the monitor's record."""
@@ -100,8 +102,7 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
     enrollment, owner = _enrolled(recipe.agent, owner_uid, site)
     old, new = _changed(enrollment, owner, recipe, given, progress)
     _require_role(enrollment, new)
-    sha256 = new.enrolled.sha256 if new.enrolled.script is None else new.enrolled.script.sha256
-    caches = (Path(owner.home) / ".npm/_cacache", Path("/root/.npm/_cacache"))
+    caches = (_ROOTS_CACHE, Path(owner.home) / ".npm/_cacache")
     program = program_path(new.enrolled)
     return Update(
         enrollment=enrollment,
@@ -109,7 +110,7 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
         old=old,
         old_version=enrolled_version(enrollment, old),
         new=new,
-        vendor=vendor_of(program, sha256, caches),
+        vendor=_vendor(new.enrolled, caches),
         provenance=_provenance(program, who_wrote),
         running=tuple(_running(old, owner.uid)),
     )
@@ -277,6 +278,12 @@ def _same_program(one: EnrolledBinary, other: EnrolledBinary) -> bool:
     return (one.path, one.sha256, one.script) == (other.path, other.sha256, other.script)
 
 
+def _vendor(new: EnrolledBinary, caches: tuple[Path, ...]) -> Vendor:
+    if new.script is None:
+        return vendor_of(program_path(new), new.sha256, caches)
+    return vendor_of_script(new.script, caches)
+
+
 def _provenance(program: Path, who_wrote: WhoWrote) -> Provenance:
     fd = _open(str(program))
     try:
@@ -289,7 +296,7 @@ def _provenance(program: Path, who_wrote: WhoWrote) -> Provenance:
 
 def _open(path: str) -> int:
     try:
-        return open_without_links(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        return open_regular(path)
     except OSError as error:
         raise MisuseError(f"{path} can't be opened: {error.strerror}", next_step="approve it again") from error
 

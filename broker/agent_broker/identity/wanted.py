@@ -12,6 +12,7 @@ folders"; NODE_PATH taints (identity.environment_table).
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Final
@@ -63,8 +64,8 @@ def wanted_modules(tree: Tree, read: Callable[[bytes], bytes]) -> tuple[str, ...
     found: set[str] = set()
     for path in tree.entries:
         folder, _, name = path.rpartition(b"/")
-        if name != _MANIFEST and not name.endswith(_CODE):
-            continue
+        if stat.S_ISDIR(tree.entries[path].mode) or (name != _MANIFEST and not name.endswith(_CODE)):
+            continue  # packages are named "highlight.js" too
         content = read(path)
         for each in _manifest_names(content) if name == _MANIFEST else _called_names(content):
             key = (folder, each)

@@ -7,7 +7,8 @@ A file is approved only if all of this holds:
    ``root-package-manager``: a package manager that root runs, or what that started;
 3. each of them had executed its program before the file came into being, by the file system's own time of birth, which
    no user can set: a process that writes first and becomes the agent afterwards is not the agent;
-4. nobody has the file open for writing, before and after it is hashed, and no event of it came meanwhile.
+4. nobody has the file open for writing, before and after it is hashed, and no event of it came meanwhile;
+5. it is not larger than the monitor hashes of anything (MAX_HASHED_BYTES), and no link is on its path.
 
 What an updater downloads it verifies itself, or not: ``own-updater`` trusts the agent's updater as much as the agent.
 """
@@ -15,15 +16,15 @@ What an updater downloads it verifies itself, or not: ``own-updater`` trusts the
 import ctypes
 import logging
 import os
-import stat
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from agent_broker.errors import AgentBrokerError, MisuseError
 from agent_broker.identity.executable import HashCache, hash_at_rest
 from agent_broker.identity.registry import EnrolledBinary, Enrollment
 from agent_broker.kernel.sensor import Sensor
+from agent_broker.monitor.fingerprint import MAX_HASHED_BYTES
+from agent_broker.monitor.pathwalk import Walk
 from agent_broker.monitor.provenance import Trace, Way, Writer
 from agent_broker.monitor.updates import UpdateWatch
 
@@ -73,6 +74,9 @@ class PreApproval:
             way = None if trace is None else way_of(trace, enrollment, self._ways, birth_ns(fd))
             if trace is None or way is None:
                 return
+            if facts.size_bytes > MAX_HASHED_BYTES:
+                _log.warning("%s is not approved unasked: it is too large to hash (%d bytes)", place, facts.size_bytes)
+                return
             events = trace.events
             sha256 = await hash_at_rest(fd, facts, self._sensor, self._hashes)
             if sha256 == binary.sha256 or self._watch.trace_of(fd) is not trace:
@@ -111,9 +115,10 @@ def way_of(trace: Trace, enrollment: Enrollment, ways: tuple[Way, ...], born_ns:
 
 
 def _open_regular(place: str) -> int:
-    if not stat.S_ISREG(Path(place).lstat().st_mode):
-        raise MisuseError("it is not a regular file")
-    return os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with Walk(place) as walk:
+        if walk.file is None:
+            raise MisuseError(walk.problem)
+        return os.open(f"/proc/self/fd/{walk.file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _is_own(writer: Writer, enrollment: Enrollment) -> bool:
