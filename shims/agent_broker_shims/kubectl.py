@@ -67,7 +67,7 @@ def question(arguments: Sequence[str], stdin: bytes, environment: Mapping[str, s
 
 
 def answer(asked: Question, username: str, password: bytes) -> bytes:
-    """Return what kubectl reads.
+    """Return what kubectl reads; it is good for LIFETIME_S after ``asked.asked_s``.
 
     Raises:
         NotThisProtocolError: what is stored is no credential of this tool's.
@@ -77,7 +77,7 @@ def answer(asked: Question, username: str, password: bytes) -> bytes:
         stored = json.loads(password)
     except ValueError as error:
         raise NotThisProtocolError("what is stored is no credential of kubectl's") from error
-    ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + LIFETIME_S))
+    ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(asked.asked_s + LIFETIME_S))
     status = {**stored, "expirationTimestamp": ends}
     return json.dumps({"apiVersion": asked.form, "kind": "ExecCredential", "status": status}).encode() + b"\n"
 

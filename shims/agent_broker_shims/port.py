@@ -18,6 +18,8 @@ class Question(NamedTuple):
     """How the protocol's module writes the answer."""
     scope: str = ""
     """What a token is wanted for, in the words of whoever mints it."""
+    asked_s: int = 0
+    """When, in seconds since 1970: told by whoever answers, since no module of a protocol reads a clock."""
 
 
 class Answer(NamedTuple):

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.fakes.enroll_world import UID
 from tests.fakes.login_stage import Terminal
 from tests.fakes.ssh_world import PASSPHRASE, SshWorld
 
+OPENSSH = {"/usr/bin/ssh", "/usr/bin/ssh-add", "/usr/bin/ssh-keygen"}
 KINDS = {
     "ed25519": ("ed25519",),
     "rsa": ("rsa", "-b", "2048"),
@@ -71,12 +73,42 @@ def test_what_is_registered_is_a_tool_that_asks_itself_and_a_rule_for_the_user(w
 
     (enrolled,) = load_registry(world.site().tools_dir)
     assert enrolled.serving.shim == ""
-    assert {binary.path for binary in enrolled.binaries} == {"/usr/bin/ssh", "/usr/bin/ssh-add", "/usr/bin/ssh-keygen"}
+    assert {binary.path for binary in enrolled.binaries} == OPENSSH
     assert [decoy.path for decoy in enrolled.decoys] == [str(world.ssh / "id")]
     (rule,) = load_policy(world.site().policy_dir).rules
     assert (rule.session, rule.credential.text, "sign" in rule.modes) == ("user", f"ssh/{UID}/*", True)
     assert world.limits("id")["needs_binding"]
     assert load_registry(world.site().registry_dir) == ()
+
+
+def test_a_script_that_is_named_comes_beside_ssh(world):
+    world.key("id")
+    script = world.make(world.home / "deploy", b"#!/usr/bin/python3 -I\n", mode=0o755)
+    interpreter = os.path.realpath("/usr/bin/python3")
+
+    plan = world.plan(script)
+
+    found = {each.enrolled.path: each.enrolled.script for each in plan.binaries}
+    assert set(found) == {*OPENSSH, interpreter}
+    assert found[interpreter].path == str(script)
+    assert [each for each in OPENSSH if found[each] is not None] == []
+    role = plan.tool.role
+    assert set(role.argv0_names) == {"ssh", "ssh-keygen", "ssh-add", "/usr/bin/python3"}
+    assert set(role.runtimes) == {"loader", "sasl", "python"}
+    assert role.required_options
+
+
+def test_a_native_program_that_is_named_takes_the_place_of_ssh(world):
+    world.key("id")
+
+    assert [each.enrolled.path for each in world.plan(Path("/usr/bin/ssh")).binaries] == ["/usr/bin/ssh"]
+
+
+def test_what_is_named_and_is_not_there_is_refused(world):
+    world.key("id")
+
+    with pytest.raises(MisuseError, match="can't be opened"):
+        world.plan(world.home / "nothing")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

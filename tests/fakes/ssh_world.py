@@ -43,12 +43,12 @@ class SshWorld(EnrollWorld):
         """See EnrollWorld."""
         return Site(**{**vars(super().site(on_step)), "tools_dir": self.state / "registry/tools"})
 
-    def plan(self) -> Plan:
-        """See EnrollWorld; the recipe is new, as it is for each command."""
+    def plan(self, *binaries: Path) -> Plan:
+        """See EnrollWorld; the recipe is new, as it is for each command. ``binaries``: as ``--binary`` names them."""
         ask = None if self.answers is None else self._ask
         self.recipe = SshRecipe(self.socket, Passphrases(ask))
         tools = self.state / "registry/tools"
-        return make_tool_plan(self.recipe, self.owner, shim=Path("/nowhere"), tools_dir=tools)
+        return make_tool_plan(self.recipe, self.owner, shim=Path("/nowhere"), tools_dir=tools, binaries=binaries)
 
     def credential(self, name: str):
         """Return a record of the vault."""

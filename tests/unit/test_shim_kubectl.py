@@ -70,10 +70,10 @@ def test_what_is_not_kubectls_is_none(arguments, environment):
 
 
 @pytest.mark.parametrize("stored", [{"token": "t"}, {"clientCertificateData": "c", "clientKeyData": "k"}])
-def test_the_answer_is_what_is_stored_with_an_end(stored, monkeypatch):
-    monkeypatch.setattr(kubectl.time, "time", lambda: datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+def test_the_answer_is_what_is_stored_with_an_end(stored):
+    asked = Question("https://a", form=V1, asked_s=int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
 
-    answer = json.loads(kubectl.answer(Question("https://a", form=V1), "", json.dumps(stored).encode()))
+    answer = json.loads(kubectl.answer(asked, "", json.dumps(stored).encode()))
 
     status = {**stored, "expirationTimestamp": "2026-01-01T00:05:00Z"}
     assert answer == {"apiVersion": V1, "kind": "ExecCredential", "status": status}

@@ -13,9 +13,11 @@ from agent_broker.transport.tool_protocols import ToolProtocols
 from agent_broker.vault.record import Credential, UnknownCredentialError
 from agent_broker.vault.secret import Secret
 from agent_broker_shims.kubectl import authority_of
+from tests.fakes.clock import FakeClock
 from tests.fakes.unseen import UnseenCaller
 
 AUTHORITY = base64.b64encode(b"authority").decode()
+NOW_NS = 1_767_225_600_000_000_000  # 2026 begins
 SERVER = "https://10.0.0.1:6443"
 
 
@@ -45,11 +47,21 @@ class World:
     def ask(self, user="alice", uid=1000, **cluster):
         held = {"server": SERVER, "certificate-authority-data": AUTHORITY, **cluster}
         info = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "spec": {"cluster": held}}
-        tools = ToolProtocols(credentials=self, callers=self, issuer=self)
+        tools = ToolProtocols(credentials=self, callers=self, issuer=self, clock=FakeClock(NOW_NS))
         request = ShimRequest("kubectl", (user,), b"", (("KUBERNETES_EXEC_INFO", json.dumps(info)),))
         answer = asyncio.run(tools.handle(request, SimpleNamespace(uid=uid, pidfd=3)))
         told = answer.stdout.reveal() if isinstance(answer.stdout, Secret) else answer.stdout
-        return json.loads(told)["status"]["token"] if answer.exit_code == 0 else answer.stderr.decode()
+        if answer.exit_code:
+            return answer.stderr.decode()
+        self.ends = json.loads(told)["status"]["expirationTimestamp"]
+        return json.loads(told)["status"]["token"]
+
+
+def test_an_answer_ends_by_the_clock_of_who_gives_it():
+    world = World(credential("alice"))
+    world.ask()
+
+    assert world.ends == "2026-01-01T00:05:00Z"
 
 
 def test_each_user_of_a_cluster_has_its_own():

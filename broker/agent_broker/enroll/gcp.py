@@ -65,10 +65,9 @@ class GcpRecipe:
         """See ToolRecipe: the program asks itself."""
         return ()
 
-    @property
-    def programs(self) -> tuple[Path, ...]:
+    def programs_with(self, named: tuple[Path, ...]) -> tuple[Path, ...]:
         """See AsksItself: none that it must be."""
-        return ()
+        return named
 
     @property
     def example(self) -> tuple[str, str]:

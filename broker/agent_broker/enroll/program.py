@@ -101,6 +101,15 @@ def find_program(
     return Program(replace(found, enrolled=enrolled, writable_by_owner=replaceable, role=role), role, warnings)
 
 
+def is_script(path: Path) -> bool:
+    """Return whether an interpreter runs a program; links are followed.
+
+    Raises:
+        MisuseError: it can't be read.
+    """
+    return _shebang_of(os.path.realpath(path)) is not None
+
+
 def find_programs(
     given: Iterable[Path],
     candidates: Iterable[Path],

@@ -3,6 +3,9 @@
 Each private key's file below ``~/.ssh``, and each that the configuration names, becomes a decoy; its ``.pub`` stays, or
 is made, since ssh finds out from it which key of the agent is meant. ssh opens the decoy too, and never uses it: it
 compares the private half with the public one. What is done to the files is in ssh_survey.
+
+Scripts that speak the agent's protocol (paramiko, asyncssh) are enrolled beside ssh if the operator names them: each is
+its interpreter, its script and its package (enroll.program). A native executable that is named takes ssh's place.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from agent_broker.enroll.owner import Owner
+from agent_broker.enroll.program import is_script
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.ssh_survey import Passphrases, SshSurvey
 from agent_broker.enroll.user_files import UserFiles
@@ -34,24 +38,24 @@ class SshRecipe:
     passphrases: Passphrases = field(default_factory=Passphrases)
     agent: AgentName = AgentName(AGENT)  # noqa: RUF009 - a NewType is the string
     role: RoleRule = _ROLE
-    is_script: bool = False
+    is_script: bool = True
+    """It may be one, if the operator names it."""
 
     @property
     def commands(self) -> tuple[str, ...]:
         """See ToolRecipe: ssh asks itself."""
         return ()
 
-    @property
-    def programs(self) -> tuple[Path, ...]:
-        """See ToolRecipe.
+    def programs_with(self, named: tuple[Path, ...]) -> tuple[Path, ...]:
+        """See AsksItself: scripts come beside OpenSSH, whose keys move too; what is native is in its place.
 
         Raises:
-            MisuseError: ssh is not installed.
+            MisuseError: nothing is named and ssh is not installed; or what is named can't be read.
         """
-        folder = next((Path(each) for each in _FOLDERS if (Path(each) / "ssh").exists()), None)
-        if folder is None:
+        own = _openssh()
+        if not named and not own:
             raise MisuseError("ssh is not installed", next_step="install openssh-client, or name it with --binary PATH")
-        return tuple(folder / name for name in _PROGRAMS if (folder / name).exists())
+        return (*own, *named) if all(map(is_script, named)) else named
 
     def sets(self, program: Path) -> dict[str, str]:
         """See ToolRecipe."""
@@ -70,8 +74,14 @@ class SshRecipe:
     def binary_candidates(self, owner: Owner, search_path: Iterable[Path]) -> Iterator[Path]:
         """See Recipe."""
         del owner, search_path
-        yield from self.programs
+        yield from _openssh()
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
         return SshSurvey(files, owner, self.socket, self.passphrases).survey()
+
+
+def _openssh() -> tuple[Path, ...]:
+    """Return OpenSSH's programs as the distribution installs them; empty: there is no ssh."""
+    folder = next((Path(each) for each in _FOLDERS if (Path(each) / "ssh").exists()), None)
+    return () if folder is None else tuple(folder / name for name in _PROGRAMS if (folder / name).exists())

@@ -62,9 +62,8 @@ class StartsItsHelper:
 class AsksItself(Protocol):
     """A tool that speaks to the broker without a shim."""
 
-    @property
-    def programs(self) -> tuple[Path, ...]:
-        """Return its executables, all of which are enrolled if the operator names none."""
+    def programs_with(self, named: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return what is enrolled if the operator names these: them, with or without its own; for none, its own."""
         ...
 
 
@@ -106,7 +105,7 @@ def make_tool_plan(  # noqa: PLR0913 - as make_plan
     if serving.shim:
         _require_roots(shim, owner)
     if isinstance(recipe, AsksItself):
-        binaries = tuple(binaries) or recipe.programs
+        binaries = recipe.programs_with(tuple(binaries))
     if isinstance(recipe, HasPrograms):
         binaries = tuple(binaries) or recipe.all_programs(owner, tuple(search_path))
     plan = make_plan(

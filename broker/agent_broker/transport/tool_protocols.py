@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
+from agent_broker.clock import Clock, SystemClock
 from agent_broker.errors import MisuseError
 from agent_broker.ids import AgentName, CredentialId, Uid
 from agent_broker.issue import MINT, RELEASE, Ask, Caller, Issued
@@ -33,6 +34,7 @@ from agent_broker.vault.secret import Secret
 from agent_broker_shims import aws, azure, cargo, docker, git, kubectl, pnpm
 from agent_broker_shims.port import Answer, NotThisProtocolError, Question
 
+_NS_PER_S = 1_000_000_000
 _NONE = "none"
 """Of a credential that there is not: the issuer still says whether the caller may be told so."""
 
@@ -85,8 +87,10 @@ class ToolProtocols:
         callers: Callers,
         issuer: Issuer,
         minters: Mapping[str, Minter] = MappingProxyType({}),
+        clock: Clock | None = None,
     ) -> None:
-        """``minters``: by kind of credential."""
+        """``minters``: by kind of credential; ``clock``: the machine's if there is none."""
+        self._clock = clock or SystemClock()
         self._minters = minters
         self._credentials = credentials
         self._callers = callers
@@ -111,6 +115,7 @@ class ToolProtocols:
                 return ShimAnswer(*protocol.not_found(asked))
             user = issued.credential.attributes.get(USERNAME_ATTRIBUTE, "")
             given = await self._made_of(issued, asked)
+            asked = asked._replace(asked_s=self._clock.wall_ns() // _NS_PER_S)
             return ShimAnswer(0, stdout=Secret(protocol.answer(asked, user, given.reveal())))
         except NotThisProtocolError as error:
             raise MisuseError(f"not a request of {request.protocol}: {error}") from error

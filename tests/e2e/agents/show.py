@@ -10,7 +10,8 @@ DOCUMENT = Path(__file__).parents[3] / "docs/clients.md"
 _HEAD = """# The agents, as they were proven
 
 Every agent as npm has it, run against a provider on loopback, with both daemons and the commands that people type.
-`make clients` does it and writes this page; nothing in it is typed by hand. Measured in the tier **{tier}**.
+`make clients` does it and writes this page; nothing in it is typed by hand.
+[The tools](clients-tools.md) have a page of their own. Measured in the tier **{tier}**.
 
 ## Ways to be logged in
 

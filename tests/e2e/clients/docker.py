@@ -26,13 +26,16 @@ def stand(clients: Clients) -> Iterator[Stand]:
     """Two registries with one login each, as docker login keeps them without a helper."""
     world = clients.world
     logins = {name: f"alice:{new_password()}" for name in ("first", "second")}
+
+    def log_of(name: str) -> Path:
+        return world.root / f"logs/registry-{name}.jsonl"
+
     with contextlib.ExitStack() as undo:
         ports = {}
         for name, login in logins.items():
-            log = world.root / f"logs/registry-{name}.jsonl"
-            log.touch()
+            log_of(name).touch()
             certificate, key = make_certificate(world.root / "logs", name)
-            options = (f"--login={login}", f"--log={log}", f"--certificate={certificate}", f"--key={key}")
+            options = (f"--login={login}", f"--log={log_of(name)}", f"--certificate={certificate}", f"--key={key}")
             ports[name] = undo.enter_context(server(clients, "registry_server", f"registry-{name}", *options))
             undo.enter_context(_believed(f"127.0.0.1:{ports[name]}", certificate))
         auths = {
@@ -42,7 +45,6 @@ def stand(clients: Clients) -> Iterator[Stand]:
         clients.write(".docker/config.json", json.dumps({"auths": auths, "detachKeys": "ctrl-q"}, indent="\t"))
         helper = clients.home / ".local/bin/docker-credential-agent-broker"
         helper.symlink_to(world.shim)
-        log = world.root / "logs/registry-first.jsonl"
         first = f"127.0.0.1:{ports['first']}"
         yield Stand(
             "docker", run_tool(DOCKER, "--version").split()[2].rstrip(","),
@@ -52,10 +54,14 @@ def stand(clients: Clients) -> Iterator[Stand]:
                 "port": str(ports["first"]),
             },
             (*(login.partition(":")[2] for login in logins.values()), *(each["auth"] for each in auths.values())),
-            lambda: sum(json.loads(line)["presented"] == logins["first"] for line in log.read_text().splitlines()),
+            lambda: sum(_served(log_of(name), login) for name, login in logins.items()),
             (".docker/config.json",),
         )  # fmt: skip
         helper.unlink()
+
+
+def _served(log: Path, login: str) -> int:
+    return sum(json.loads(line)["presented"] == login for line in log.read_text().splitlines())
 
 
 @contextlib.contextmanager

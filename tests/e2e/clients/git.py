@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.demo.machine import run_tool
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
@@ -30,6 +31,10 @@ def stand(clients: Clients) -> Iterator[Stand]:
     """Two servers with one login each, as git-credential-store keeps them."""
     world = clients.world
     logins = {name: f"alice:{new_password('ghp_')}" for name in ("first", "second")}
+
+    def log_of(name: str) -> Path:
+        return world.root / f"logs/git-{name}.jsonl"
+
     with contextlib.ExitStack() as undo:
         ports = {}
         for name, login in logins.items():
@@ -38,15 +43,13 @@ def stand(clients: Clients) -> Iterator[Stand]:
                 bare = root / f"{repository}.git"
                 subprocess.run(["git", "init", "--quiet", "--bare", str(bare)], check=True)
                 subprocess.run(["git", "-C", str(bare), "config", "http.receivepack", "true"], check=True)
-            log = world.root / f"logs/git-{name}.jsonl"
-            log.touch()
-            options = (f"--root={root}", f"--login={login}", f"--log={log}")
+            log_of(name).touch()
+            options = (f"--root={root}", f"--login={login}", f"--log={log_of(name)}")
             ports[name] = undo.enter_context(server(clients, "git_server", f"git-{name}", *options))
         lines = [f"http://{logins[name]}@127.0.0.1%3a{ports[name]}\n" for name in logins]
         clients.write(".git-credentials", "".join(lines))
         clients.write(".gitconfig", _CONFIG, 0o644)
         first = f"http://127.0.0.1:{ports['first']}"
-        log = world.root / "logs/git-first.jsonl"
         yield Stand(
             "git", run_tool("git", "--version").split()[-1],
             {
@@ -56,12 +59,12 @@ def stand(clients: Clients) -> Iterator[Stand]:
                 "unknown": f"http://localhost:{ports['first']}/mine",
             },
             tuple(login.partition(":")[2] for login in logins.values()),
-            lambda: sum(logins["first"] == each for each in _presented(log)),
+            lambda: sum(sum(login == each for each in _presented(log_of(name))) for name, login in logins.items()),
             (".git-credentials", ".gitconfig", ".gitconfig.agent-broker"),
         )  # fmt: skip
 
 
-def _presented(log) -> list[str]:
+def _presented(log: Path) -> list[str]:
     return [json.loads(line)["presented"] for line in log.read_text().splitlines()]
 
 

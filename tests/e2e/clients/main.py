@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(only: Sequence[str] | None) -> tuple[str, list[Outcome]]:
     outcomes = []
-    wanted = [each for each in CLIENTS if not only or each.tool in only]
-    wanted += [each for each in BY_HAND if only and each.tool in only]
+    wanted = [each for each in CLIENTS if not only or {each.tool, each.name} & {*only}]
+    wanted += [each for each in BY_HAND if only and {each.tool, each.name} & {*only}]
     for prepare in dict.fromkeys(each.prepare for each in wanted if each.prepare is not None):
         prepare()
     with clients() as made:
@@ -63,7 +63,7 @@ def _measure(only: Sequence[str] | None) -> tuple[str, list[Outcome]]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make clients", description="The tools, proven one by one.")
-    parser.add_argument("--only", action="append", metavar="TOOL", help="this tool; again for more")
+    parser.add_argument("--only", action="append", metavar="TOOL", help="this tool, or client of one; again for more")
     parser.add_argument("--write", action="store_true", help="write docs/clients-tools.md")
     parser.add_argument("--report", type=Path, help="also write what was measured into this JSON file")
     return parser.parse_args(arguments)

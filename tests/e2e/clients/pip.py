@@ -35,7 +35,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             version_of("pip"),
             {**given, "use": f"rm -rf fetched; {given['bin']}/pip {OPTIONS}"},
             (first.password, second.password),
-            first.served,
+            lambda: first.served() + second.served(),
             (".config/pip/pip.conf",),
         )
 

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from tests.e2e.clients import maven, netrc_first, run_with, uv
+from tests.e2e.clients import maven, netrc_first, run_with, ssh_scripts, uv
 from tests.e2e.clients.row import Client
 
 _MODULES = (
@@ -13,6 +13,7 @@ _MODULES = (
     "uv",
     "keyring",
     "aws",
+    "ssh",
     "kubectl",
     "gcp",
     "cargo",
@@ -26,6 +27,8 @@ _MODULES = (
 
 CLIENTS: tuple[Client, ...] = (
     *(import_module(f"tests.e2e.clients.{name}").CLIENT for name in _MODULES),
+    ssh_scripts.PARAMIKO,
+    ssh_scripts.ASYNCSSH,
     uv.TABLES,
     netrc_first.GIT,
     netrc_first.PIP,

@@ -26,7 +26,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             version_of("twine"),
             {**given, "use": f"{given['bin']}/twine {OPTIONS} -r first {given['wheel']}"},
             (first.password, second.password),
-            first.served,
+            lambda: first.served() + second.served(),
             (".pypirc",),
         )
 
