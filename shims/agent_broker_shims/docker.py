@@ -17,8 +17,8 @@ TOOL = "docker"
 NOT_FOUND = b"credentials not found in native keychain\n"
 """credentials.NewErrCredentialsNotFound: the words that docker knows."""
 _KEPT = (
-    b"agent-broker keeps this login and does not change it; to log in anew: sudo agent-broker unenroll docker, log in, "
-    b"and enroll docker again\n"
+    b"agent-broker keeps this server's login, and docker can't change it; another password: sudo agent-broker login "
+    b"docker --host HOST; none any more: sudo agent-broker logout docker --host HOST\n"
 )
 _MAX_ADDRESS_BYTES = 1024
 

@@ -30,7 +30,8 @@ def test_what_would_change_a_login_is_refused_in_words(operation):
     answer = docker.question([operation], b'{"Secret":"s"}', {})
 
     assert answer.exit_code == 1
-    assert b"unenroll" in answer.stdout
+    assert b"sudo agent-broker login docker --host" in answer.stdout
+    assert b"sudo agent-broker logout docker --host" in answer.stdout
 
 
 @pytest.mark.parametrize(

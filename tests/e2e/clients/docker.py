@@ -43,6 +43,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             for name, login in logins.items()
         }
         clients.write(".docker/config.json", json.dumps({"auths": auths, "detachKeys": "ctrl-q"}, indent="\t"))
+        clients.write("password", logins["first"].partition(":")[2])
         helper = clients.home / ".local/bin/docker-credential-agent-broker"
         helper.symlink_to(world.shim)
         first = f"127.0.0.1:{ports['first']}"
@@ -96,9 +97,13 @@ CLIENT = Client(
         Row("asks a name that no login is for", PROGRAM, "{docker} manifest inspect localhost:{port}/alice/image:1",
             REFUSED),
         Row("logs out, and the login stays", PROGRAM, "cp -a ~/.docker ~/kept && printf {server} | "
-            "docker-credential-agent-broker erase; {docker} logout {server}; rm -r ~/.docker && mv ~/kept ~/.docker && "
-            + _INSPECT,
-            says="agent-broker keeps"),
+            "docker-credential-agent-broker erase; {docker} logout {server}; " + _INSPECT + "; code=$?; "
+            "rm -r ~/.docker && mv ~/kept ~/.docker; exit $code", says="agent-broker logout docker --host"),
+        Row("logs in: it is told where that is done, and nothing is written", PROGRAM,
+            "{docker} login -u alice --password-stdin {server} < ~/password && exit 1; " + _INSPECT,
+            says="agent-broker login docker --host", keeps=".docker/config.json"),
+        Row("logs in without saying as whom: the same", PROGRAM,
+            "{docker} login {server} < /dev/null && exit 1; " + _INSPECT, keeps=".docker/config.json"),
         Row("another process asks", AGENT, "printf {server} | docker-credential-agent-broker get", REFUSED,
             "not started by docker"),
         Row("a copy of docker asks", AGENT, "cp {docker} ~/docker && ~/docker manifest inspect {server}/alice/image:1",
