@@ -20,8 +20,7 @@ from agent_broker.identity.evidence import Evidence, Unknown, offenders
 from agent_broker.ids import AgentName, Epoch
 from agent_broker.issue import INJECT, SIGN, VIEW, Ask
 from agent_broker.monitor.fold import Folder, Seen
-from agent_broker.monitor.glimpse import offender_of
-from agent_broker.monitor.incident import Incident, incident_now
+from agent_broker.monitor.incident import NO_TIER, SHOW, Incident, incident_now
 from agent_broker.monitor.lines import line_of
 from agent_broker.monitor.teller import Teller
 
@@ -41,7 +40,7 @@ _STRANGER = "decoy-opened"
 SERVED_RULE = "decoy"
 """Of a refusal at a file's view: it was served the decoy."""
 
-_NEXT_STEP = "look at the lineage: the first program in it that you did not start is the intruder"
+_NEXT_STEP = f"look at its lineage ({SHOW}): the first program in it that you did not start is the intruder"
 
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ class RefusalLog:
             kind=kind,
             severity=_severity(ask, refusal, verdict),
             what=_sentence(kind, ask, verdict, refusal),
-            tier=verdict.tier if isinstance(verdict, Evidence) else "unknown",
+            tier=verdict.tier if isinstance(verdict, Evidence) else NO_TIER,
             action=_action(refusal),
             path=_place(ask),
             role="decoy" if kind == _STRANGER else "",
@@ -132,7 +131,6 @@ class RefusalLog:
             next_step=refusal.next_step or _NEXT_STEP,
             epoch=verdict.freshness.epoch if isinstance(verdict, Evidence) else Epoch(""),
             offenders=offenders(verdict.steps, principal),
-            offender=offender_of(None, verdict.steps, ""),
         )
 
 

@@ -28,6 +28,7 @@ from agent_broker.identity.evidence import Freshness
 from agent_broker.identity.registry import load_registry, save_enrollment
 from agent_broker.ids import AgentName, Epoch, ProcId
 from agent_broker.monitor import messages
+from agent_broker.monitor.incident import new_incident
 from agent_broker.monitor.listener import bind_monitor_socket
 from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
@@ -82,6 +83,9 @@ QUESTIONS = {
     messages.Subscribe: (),
     messages.Acknowledge: (2**40,),
     messages.LetGoOn: (Epoch("e1"), (ProcId(1),)),
+    messages.Complete: (
+        new_incident(kind="decoy-used", time_ns=1, severity="critical", what="x", tier="unknown", action="refused"),
+    ),
 }
 """Every request of monitor.sock. None names what to watch, whom to trust or what to write."""
 

@@ -43,7 +43,7 @@ async def test_every_field_arrives_and_no_text_adds_one(journald, sink):
     assert entry["PRIORITY"] == "2"
     assert entry["AGENT_BROKER_PATH"] == incident.path
     assert entry["AGENT_BROKER_KIND"] == "decoy-opened"
-    assert entry["AGENT_BROKER_LINEAGE"].splitlines()[0] == "self 4008 /usr/bin/scanner"
+    assert entry["AGENT_BROKER_LINEAGE"].splitlines()[0] == f"self 4008 /usr/bin/scanner {incident.process_sha256}"
     assert entry["_PID"] == str(os.getpid())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from agent_broker.cli.terminal import labelled, printable, user_name, when
 from agent_broker.lineage.record import Image, Step
 from agent_broker.monitor.frameworks import Frameworks
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, Offender
 
 MAX_COMMAND_CHARS = 300
 _RESET = "\x1b[0m"
@@ -18,6 +18,7 @@ TIERS = {
     "observe": "watched only, nothing can be denied",
     "none": "no kernel evidence, nothing is released",
 }
+NO_PACKAGE = "none: no distribution package owns it"
 ACTIONS = {
     "served-decoy": "it was served the decoy, which opens nothing",
     "denied": "denied",
@@ -51,14 +52,35 @@ def _rows(incident: Incident) -> Iterable[tuple[str, str]]:
     yield "tier", f"{incident.tier}: {TIERS[incident.tier]}" if incident.tier in TIERS else incident.tier
     if incident.lineage:
         yield "process", process_line(incident.lineage[0].image)
-        yield "command", command_line(incident.lineage[0].image)
+        yield "command", _command(incident)
+    if incident.offender is not None:
+        yield "package", incident.offender.package or NO_PACKAGE
+        yield from ((label, text) for label, text in _surroundings(incident.offender) if text)
     yield "sha256", incident.process_sha256 or "unknown: the executable could not be read"
     yield "lineage", lineage_line(incident.lineage) or "unknown"
     yield "agent", incident.agent or "none in this lineage"
+    if incident.session:
+        yield "session", incident.session
+    if incident.grants:
+        yield "grants", incident.grants
+    if incident.response:
+        yield "response", incident.response
     yield "maps to", frameworks_line(incident.frameworks)
     if incident.next_step:
         yield "next", incident.next_step
     yield "id", incident.id
+
+
+def _surroundings(offender: Offender) -> Iterable[tuple[str, str]]:
+    return ("folder", offender.cwd), ("container", offender.container)
+
+
+def _command(incident: Incident) -> str:
+    """Return the offender's arguments as it was seen, or as they were recorded."""
+    image, offender = incident.lineage[0].image, incident.offender
+    if offender is None or not offender.command:
+        return command_line(image)
+    return _joined(offender.command)
 
 
 def name_of(image: Image) -> str:
@@ -80,7 +102,11 @@ def process_line(image: Image) -> str:
 
 def command_line(image: Image) -> str:
     """Return the recorded arguments, quoted as a shell would want them; cut to MAX_COMMAND_CHARS."""
-    line = shlex.join([printable(each) for each in (image.argv0, *image.args_head)])
+    return _joined((image.argv0, *image.args_head))
+
+
+def _joined(words: Iterable[str]) -> str:
+    line = shlex.join([printable(each) for each in words])
     return line if len(line) <= MAX_COMMAND_CHARS else f"{line[:MAX_COMMAND_CHARS]} ..."
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from agent_broker.audit.acks import Ack, Alert, is_settled
 from agent_broker.cli.framework_names import named
-from agent_broker.cli.incident_text import ACTIONS, TIERS, name_of
+from agent_broker.cli.incident_text import ACTIONS, NO_PACKAGE, TIERS, name_of
 from agent_broker.cli.spans import clock, is_same_day, span
 from agent_broker.cli.terminal import printable, user_name, when
 from agent_broker.lineage.record import Image, Step
@@ -156,7 +156,7 @@ def _tree(alert: Alert) -> Iterator[Node]:
             name=_called(image),
             program=f"{shown(image.filename)}{interpreted}",
             command=_command(alert, index),
-            pid=image.pid,
+            pid=step.pid,
             user=user_name(image.uid),
             how=above,
             started=_before(alert, image.exec_ns),
@@ -223,16 +223,20 @@ def _facts(alert: Alert) -> Iterator[tuple[str, str]]:
     yield "done", ACTIONS.get(alert.action, shown(alert.action))
     yield "tier", f"{alert.tier}: {TIERS[alert.tier]}" if alert.tier in TIERS else shown(alert.tier)
     if alert.lineage:
-        yield "program", shown(alert.lineage[0].image.filename)
+        image = alert.lineage[0].image
+        yield "program", shown(image.filename)
+        yield "process", f"{alert.lineage[0].pid}, user {user_name(image.uid)} (uid {image.uid})"
         yield "command", _command(alert, 0)
     yield "sha256", alert.process_sha256 or "unknown: the executable could not be read"
     if offender is not None:
-        yield "package", shown(offender.package) or "none: no distribution package owns it"
+        yield "package", shown(offender.package) or NO_PACKAGE
         yield "folder", shown(offender.cwd)
         yield "container", shown(offender.container)
     yield "agent", shown(alert.agent or "") or "none in this lineage"
     yield "session", shown(alert.session)
+    yield "grants", shown(alert.grants)
     yield "response", shown(alert.response)
+    yield "since boot", span(alert.boot_ns) if alert.boot_ns else ""
     yield "id", shown(alert.id)
 
 

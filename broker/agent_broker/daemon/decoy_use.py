@@ -19,7 +19,7 @@ from agent_broker.honeytoken.presented import pieces_of
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown, offenders
 from agent_broker.issue import Caller
 from agent_broker.monitor.detection import printable
-from agent_broker.monitor.incident import NO_EPOCH, Incident, incident_now
+from agent_broker.monitor.incident import NO_EPOCH, NO_TIER, SHOW, Incident, incident_now
 from agent_broker.refusals import RaiseAlert
 
 REPEAT_S = 10
@@ -29,7 +29,7 @@ MAX_SEARCHED_TEXTS = 64
 """Of one request's arguments."""
 _REMEMBERED = 4096
 _SECOND_NS = 1_000_000_000
-_NEXT_STEP = "the first program in the lineage that you did not start has read the decoy: treat it as hostile"
+_NEXT_STEP = f"the first program in its lineage ({SHOW}) that you did not start has read the decoy: treat it as hostile"
 _SETTINGS_STEP = "its settings have lost the phantom: sudo agent-broker unenroll AGENT, then enroll it again"
 
 
@@ -101,7 +101,7 @@ class DecoyUse:
             kind="decoy-used",
             severity="warning" if is_own else "critical",
             what=_sentence(decoy, verdict, channel, left_out),
-            tier=verdict.tier if isinstance(verdict, Evidence) else "unknown",
+            tier=verdict.tier if isinstance(verdict, Evidence) else NO_TIER,
             action="refused",
             lineage=verdict.steps,
             path=decoy.path,

@@ -26,7 +26,7 @@ class IncidentFeed:
         while True:
             try:
                 async for push in self._parts.monitor.incidents():
-                    await self._parts.raise_alert(push.incident)
+                    await self._parts.take(push.incident)
                     await self._approved(push.incident)
                     await self._parts.monitor.acknowledge(push.sequence)
             except AgentBrokerError as error:

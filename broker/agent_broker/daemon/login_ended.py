@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from agent_broker.clock import Clock
 from agent_broker.inject.answer import login_command
 from agent_broker.inject.google_tokens import MINTED
-from agent_broker.monitor.incident import incident_now
+from agent_broker.monitor.incident import NO_TIER, incident_now
 from agent_broker.refusals import RaiseAlert
 from agent_broker.vault.file import Credential
 
@@ -36,7 +36,7 @@ class LoginEnded:
             kind="login-ended",
             severity="warning",
             what=f"the provider has ended the login of {credential.agent} ({credential.id}): it gives no more tokens",
-            tier="unknown",
+            tier=NO_TIER,
             action="only-seen",
             agent=credential.agent,
             next_step=f"if you did not end it, find out who has used the account; then {_remedy(credential)}",

@@ -6,7 +6,7 @@ import logging
 from agent_broker.clock import Clock
 from agent_broker.daemon.parts import Parts
 from agent_broker.errors import AgentBrokerError
-from agent_broker.monitor.incident import Incident, incident_now
+from agent_broker.monitor.incident import NONE, Incident, incident_now
 
 _ASK_S = 2.0
 _ANSWER_S = 5.0
@@ -40,7 +40,7 @@ class Outage:
             kind="monitor-tampered",
             severity="critical",
             what=f"the monitor has not answered for {AWAY_S:g} s: nothing is released, and no decoy is watched",
-            tier="unknown",
+            tier=NONE,
             action="refused",
             next_step="start it: sudo agent-broker monitor; then find out from its log why it ended",
         )

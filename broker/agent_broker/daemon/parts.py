@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from agent_broker.admission.standing import Standings
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import Journal, Limits
@@ -13,6 +15,7 @@ from agent_broker.audit.store_feed import StoreFeed
 from agent_broker.clock import Clock, SystemClock
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
+from agent_broker.daemon.completion import Completion
 from agent_broker.daemon.decoy_book import DecoyBook
 from agent_broker.daemon.decoy_use import DecoyUse
 from agent_broker.daemon.enrolled import Enrolled
@@ -25,7 +28,7 @@ from agent_broker.inject.phantom import PhantomBook
 from agent_broker.issue import Issuer
 from agent_broker.monitor.client import MonitorClient
 from agent_broker.monitor.fold import Folder
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, addressed
 from agent_broker.policy.document import load_policy
 from agent_broker.policy.rule import Policy
 from agent_broker.refusals import RefusalLog
@@ -74,6 +77,7 @@ class Parts:
         self.ssh_keys = KeyBook(self.vault)
         self.standings = Standings()
         self.monitor = MonitorClient(layout.monitor_socket, self.standings)
+        self._completion = Completion(self.monitor)
         folder = Folder(per_family=config.incidents.per_family)
         self.refusals = RefusalLog(self.journal, self.raise_alert, self.clock, folder)
         self.issuer = Issuer(
@@ -95,15 +99,29 @@ class Parts:
         await self.journal.append("file-written", {"credential": content.viewed.content_id})
 
     async def raise_alert(self, incident: Incident) -> None:
+        """Take an incident of the broker's own: as ``take``, once the monitor has said what it knows of the offender.
+
+        Raises:
+            UnavailableError: as ``take``.
+        """
+        is_frozen = self.config.freeze.on_critical and self._responses.to(incident)[1]
+        await self._take(await self._completion.of(incident), is_frozen=is_frozen)
+
+    async def take(self, incident: Incident) -> None:
         """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
 
         Raises:
             UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
         """
-        is_frozen = False
+        await self._take(incident, is_frozen=False)
+
+    async def _take(self, incident: Incident, *, is_frozen: bool) -> None:
+        """``is_frozen``: somebody was frozen for this incident a moment ago, and that is to be saved."""
         if self.config.freeze.on_critical:
-            incident, is_frozen = self._responses.to(incident)
-        await self.alerts.record(incident)
+            incident, froze = self._responses.to(incident)
+            is_frozen = is_frozen or froze
+        grants = self._responses.state_of_grants(incident)
+        await self.alerts.record(addressed(structs.replace(incident, grants=grants)))
         self.stored_alerts.nudge()
         if is_frozen:
             self.frozen.save()

@@ -1,18 +1,19 @@
 """What the broker does against an offender besides the freeze itself: it says so, and lets go on who is thawed."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
 from agent_broker.errors import AgentBrokerError
 from agent_broker.grant.freeze import Freeze, FreezeList
-from agent_broker.grant.ledger import Ledger
+from agent_broker.grant.ledger import Grant, Ledger
 from agent_broker.ids import Epoch, ProcId
 from agent_broker.monitor.client import MonitorClient
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import NO_EPOCH, Incident
 
 _REMEMBERED = 4096  # critical incidents of which it is known whom they froze
+_NAMED = 4  # credentials, or freezes, in a clause
 
 
 class Responses:
@@ -30,7 +31,8 @@ class Responses:
     def to(self, incident: Incident) -> tuple[Incident, bool]:
         """Freeze a critical incident's offenders; return it with all that was done, and whether to save the freezes."""
         known, said = self._done.get(incident.id, (frozenset(), ""))
-        offenders = [each for each in incident.offenders if each not in known and incident.severity == "critical"]
+        is_held = incident.severity == "critical" and incident.epoch != NO_EPOCH  # numbers of no epoch name nobody
+        offenders = [each for each in incident.offenders if each not in known and is_held]
         if offenders:
             ended = self._ledger.end_for(offenders)
             freeze = self._frozen.freeze_processes(incident.epoch, offenders, incident.what, save=False)
@@ -41,6 +43,37 @@ class Responses:
                 self._done.popitem(last=False)
         response = "; ".join(filter(None, (incident.response, said)))
         return structs.replace(incident, response=response), bool(offenders)
+
+    def state_of_grants(self, incident: Incident) -> str:
+        """Return what an incident's lineage, and its agent, still may use now, and what is frozen: a clause."""
+        lineage = {step.proc_id for step in incident.lineage} | set(incident.offenders)
+        live = self._ledger.live()
+        theirs = [each for each in live if each.holder.epoch == incident.epoch and each.holder.proc_id in lineage]
+        parts = [f"{_counted(theirs)} held in its lineage"] if lineage else []
+        if incident.agent:
+            parts.append(f"{_counted([each for each in live if each.agent == incident.agent])} of {incident.agent}")
+        if not parts:
+            parts.append(f"{_counted(live)} in all")
+        return "; ".join([*parts, self._frozen_clause(incident)])
+
+    def _frozen_clause(self, incident: Incident) -> str:
+        freezes = [
+            str(freeze.id)
+            for freeze in self._frozen.list()
+            if (freeze.epoch == incident.epoch and not set(freeze.proc_ids).isdisjoint(incident.offenders))
+            or (freeze.agent is not None and freeze.agent == incident.agent)
+        ]
+        return f"frozen by freeze {', '.join(freezes[:_NAMED])}" if freezes else "nobody of it is frozen"
+
+
+def _counted(grants: Sequence[Grant]) -> str:
+    """Return how many grants are live, and of what the first ones are."""
+    if not grants:
+        return "no live grant"
+    named = list(dict.fromkeys(f"{each.credential} ({each.mode})" for each in grants))
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    count = "1 live grant" if len(grants) == 1 else f"{len(grants)} live grants"
+    return f"{count}, for {', '.join(named[:_NAMED])}{more},"
 
 
 def response_to(freeze: Freeze, ended: int) -> str:

@@ -81,3 +81,10 @@ class Step(Struct, frozen=True):
     """What was done to this process after the exec of this image; each a sentence."""
     sha256: Sha256 | None = None
     """Of the executed file, in an incident, as far as it was known then; for display."""
+    process_pid: Pid = Pid(0)
+    """Of the process itself; 0: as its image's."""
+
+    @property
+    def pid(self) -> Pid:
+        """The process's own pid: a forked child that did not exec has another one than who executed its image."""
+        return self.process_pid or self.image.pid

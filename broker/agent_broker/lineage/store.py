@@ -225,7 +225,7 @@ class Store:
             if len(steps) >= _MAX_STEPS:
                 return f"the lineage is longer than {_MAX_STEPS} steps"
             tampered = tampering(process.taints.get(exec_id, 0))
-            steps.append(Step(process.proc_id, image, relation, process.exited, tampered))
+            steps.append(Step(process.proc_id, image, relation, process.exited, tampered, None, process.pid))
             if not own or not image.observed or image.previous_exec_id == process.parent_exec_id:
                 return ""
             relation, exec_id = "exec", image.previous_exec_id

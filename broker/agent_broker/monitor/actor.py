@@ -143,9 +143,14 @@ def _is_of(freshness: Freshness, record: TaskRecord) -> bool:
 
 def exe_path(actor: Actor) -> str:
     """Return where an actor's executable lies, in the monitor's view; empty: not known."""
-    if actor.exe_fd is None:
+    return exe_path_of(actor.exe_fd)
+
+
+def exe_path_of(exe_fd: int | None) -> str:
+    """Return where the file behind a descriptor lies; empty: not known."""
+    if exe_fd is None:
         return ""
     try:
-        return os.readlink(f"/proc/self/fd/{actor.exe_fd}")  # noqa: PTH115 - a Path costs more than the call
+        return os.readlink(f"/proc/self/fd/{exe_fd}")  # noqa: PTH115 - a Path costs more than the call
     except OSError:
         return ""

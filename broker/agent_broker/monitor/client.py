@@ -21,12 +21,15 @@ from agent_broker.admission.standing import Lane, Standings, process_key
 from agent_broker.errors import MisuseError, UnavailableError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
 from agent_broker.ids import Epoch, ProcId
+from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
     Acknowledge,
     Answer,
     Attest,
     AttestSocket,
+    Complete,
+    Completed,
     Confirm,
     DescribePid,
     FindOtherEnd,
@@ -163,6 +166,10 @@ class MonitorClient:
         """Let the monitor continue those of these processes that it stopped; return how many. Raises as above."""
         answer = await self._ask(LetGoOn(next(self._numbers), epoch, tuple(proc_ids)))
         return _expect(answer, WentOn).count
+
+    async def complete(self, incident: Incident) -> Incident:
+        """Return an incident with what the monitor knows of its offender. Raises as describe_pid."""
+        return _expect(await self._ask(Complete(next(self._numbers), incident)), Completed).incident
 
     async def incidents(self) -> AsyncGenerator[IncidentPush]:
         """Yield every incident that is not acknowledged, then new ones; ends when the connection does.

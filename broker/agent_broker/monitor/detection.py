@@ -23,7 +23,7 @@ from agent_broker.identity.evidence import Evidence, Principal, Unchanged, Unkno
 from agent_broker.identity.updated import Updated, find_updated
 from agent_broker.ids import Epoch, Sha256, Uid
 from agent_broker.lineage.record import Image
-from agent_broker.monitor.incident import Incident, new_incident
+from agent_broker.monitor.incident import ALLOW, SHOW, Incident, new_incident
 from agent_broker.monitor.mark import Mark, Role
 
 CRITICAL = "critical"
@@ -34,7 +34,7 @@ SERVED = "served-decoy"
 DENIED = "denied"
 ONLY_SEEN = "only-seen"
 
-_ALLOW = "if it is a program that you trust: sudo agent-broker alert ack ID --allow --reason TEXT"
+_ALLOW = f"if it is a program that you trust: {ALLOW}"
 _ROOT = Uid(0)
 _SHOWN_NAME_CHARS = 120
 _SHOWN_TAINTS = 5
@@ -251,7 +251,7 @@ def _next_step(severity: str, principal: Principal | None, role: Role) -> str:
     if role == "credential":
         asked = f"look at what {principal.agent} was asked to do; " if principal is not None else ""
         return f"{asked}if you did not want this, revoke what the file holds; {_ALLOW}"
-    look = "read the lineage below; if you did not start this program, treat it and what it can read as hostile"
+    look = f"read its lineage ({SHOW}); if you did not start this program, treat it and what it can read as hostile"
     if principal is not None and not principal.is_caller:
         return f"look at what {principal.agent} was asked to do, and by whom; {look}"
     return f"{look}; {_ALLOW}"

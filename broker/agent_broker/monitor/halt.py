@@ -72,7 +72,7 @@ class Halt:
             return incident
         if incident.epoch != self._epoch or incident.lineage[0].proc_id != incident.offenders[0]:
             return incident
-        pid = incident.lineage[0].image.pid
+        pid = incident.lineage[0].pid
         done = self._stop(pid, incident.offenders[0])
         return structs.replace(incident, response=done)
 

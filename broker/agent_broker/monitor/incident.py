@@ -3,7 +3,7 @@
 import uuid
 from typing import Final, NotRequired, TypedDict, Unpack
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from agent_broker.clock import Clock
 from agent_broker.ids import AgentName, Epoch, ProcId, Sha256
@@ -20,6 +20,19 @@ SEVERITIES: Final = ("info", "warning", "critical")
 
 NO_EPOCH = Epoch("")
 """The offender's ids are not known."""
+
+
+NO_TIER: Final = "unknown"
+"""Of an incident that the broker makes: the monitor says the tier (monitor.completing)."""
+
+NONE: Final = "none"
+"""The tier without kernel evidence: also while no monitor answers."""
+
+_ID_MARK: Final = "ALERT_ID"
+_ID_CHARS: Final = 12  # in a sentence: the first letters name an alert
+SHOW: Final = f"agent-broker alert show {_ID_MARK}"
+ALLOW: Final = f"sudo agent-broker alert ack {_ID_MARK} --allow --reason TEXT"
+"""Commands for next steps; ``addressed`` puts the id in, when it is final (incidents are folded, and named anew)."""
 
 
 class Offender(Struct, frozen=True):
@@ -85,12 +98,21 @@ class Incident(Struct, frozen=True):
     paths: tuple[str, ...] = ()
     """Further marked files that the same lineage opened, of the same kind; bounded."""
     response: str = ""
-    """What the broker did: which grants ended, what was frozen or stopped. The monitor leaves it empty."""
+    """What was done: which grants ended, who was frozen (by the broker) or stopped (by the monitor)."""
+    grants: str = ""
+    """State of grants and freezes when this was stored, a clause; the broker says it."""
 
 
 def rank(severity: str) -> int:
     """Return how severe: 0 to 2; a word that is not known counts as critical, so that nothing is hidden by it."""
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES) - 1
+
+
+def addressed(incident: Incident) -> Incident:
+    """Return an incident whose next step names it by its id."""
+    if _ID_MARK not in incident.next_step:
+        return incident
+    return structs.replace(incident, next_step=incident.next_step.replace(_ID_MARK, incident.id[:_ID_CHARS]))
 
 
 class Details(TypedDict, total=False):

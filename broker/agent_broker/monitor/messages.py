@@ -80,6 +80,16 @@ class LetGoOn(Struct, frozen=True, tag="let-go-on"):
     proc_ids: tuple[ProcId, ...]
 
 
+class Complete(Struct, frozen=True, tag="complete"):
+    """Say what is known of the offender of an incident that the broker raises (monitor.completing).
+
+    If the operator wants offenders stopped, this asks for it too: monitor.halt says who is never stopped.
+    """
+
+    id: int
+    incident: Incident
+
+
 class WhoWrote(Struct, frozen=True, tag="who-wrote"):
     """Who wrote the file behind the descriptor that came with this message? For display."""
 
@@ -152,6 +162,13 @@ class WentOn(Struct, frozen=True, tag="went-on"):
 
     id: int
     count: int
+
+
+class Completed(Struct, frozen=True, tag="completed"):
+    """Answers Complete."""
+
+    id: int
+    incident: Incident
 
 
 class ReloadAnswer(Struct, frozen=True, tag="reloaded"):
@@ -231,6 +248,7 @@ Request = (
     | Subscribe
     | Acknowledge
     | LetGoOn
+    | Complete
 )
 Answer = (
     VerdictAnswer
@@ -243,4 +261,5 @@ Answer = (
     | Rejected
     | WentOn
     | Mounted
+    | Completed
 )

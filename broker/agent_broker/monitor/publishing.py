@@ -1,15 +1,20 @@
-"""Incidents on their way out: to the spool and to the broker at once, to the disk soon."""
+"""Incidents on their way out: completed, to the spool and to the broker at once, to the disk soon.
+
+Who is to be stopped is stopped first; only then is it looked at, within the bounds of monitor.completing.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from agent_broker.errors import UnavailableError
+from agent_broker.monitor.completing import as_it_is
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.spool import Spool
 
 _SYNC_AFTER_S = 0.05
 """How long the broker has to store an incident durably before the monitor does so itself; it takes some 2 ms."""
+_AT_ONCE = 64  # incidents that are completed; beyond that they go out with what is recorded
 
 _LOG = logging.getLogger(__name__)
 
@@ -20,21 +25,38 @@ class Publisher:
     Attributes:
         made: incidents, and revisions of them, since the start.
         respond: does what is to be done against the offender, and returns the incident that says so.
-        push: tells whoever follows that there is something new. Both are to be set before anything is published.
+        complete: says what is known of an offender whom nobody has looked at yet.
+        push: tells whoever follows that there is something new. All are to be set before anything is published.
     """
 
     def __init__(self, spool: Spool) -> None:
         self.made = 0
         self.respond: Callable[[Incident], Incident] = lambda incident: incident
+        self.complete: Callable[[Incident], Awaitable[Incident]] = as_it_is
         self.push: Callable[[], None] = lambda: None
         self._spool = spool
         self._unsynced = False
         self._syncing: asyncio.Task[None] | None = None
+        self._completing: set[asyncio.Task[None]] = set()
 
     def __call__(self, incident: Incident) -> None:
-        """Write an incident and push it to the broker at once; wait for the disk later, if the broker is not there."""
+        """Write an incident and push it to the broker at once; wait for the disk later, if the broker is not there.
+
+        One that names an offender whom nobody has looked at is completed first; a flood of such is not.
+        """
         incident = self.respond(incident)
         self.made += 1
+        if incident.offender is not None or not incident.lineage or len(self._completing) >= _AT_ONCE:
+            self._store(incident)
+            return
+        task = asyncio.get_running_loop().create_task(self._store_completed(incident))
+        self._completing.add(task)
+        task.add_done_callback(self._completing.discard)
+
+    async def _store_completed(self, incident: Incident) -> None:
+        self._store(await self.complete(incident))
+
+    def _store(self, incident: Incident) -> None:
         try:
             self._spool.append(incident)
         except UnavailableError as error:
@@ -46,6 +68,8 @@ class Publisher:
 
     async def close(self) -> None:
         """Wait until what was published is durable."""
+        while self._completing:
+            await asyncio.gather(*self._completing)
         if self._syncing is not None:
             await self._syncing
 

@@ -132,6 +132,7 @@ class Reporter:
     def missed(self, reason: str, times: int = 1) -> None:
         """Report that something happened to a decoy that the kernel could not tell us about."""
         incident = decide_missed(reason, self._facts_of_nobody())
+        incident = msgspec.structs.replace(incident, boot_ns=self._clock.boot_ns())
         line = Line(("missed", reason), UNIDENTIFIED.family)
         seen = Seen(incident.kind, incident.action, incident.severity, incident.path, incident.time_ns)
         incident_id = self.teller.add(line, seen, lambda: incident, times=times)

@@ -17,12 +17,13 @@ from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.lineage.text import plain
 from agent_broker.monitor.detection import CRITICAL, DENIED, INFO, ONLY_SEEN, printable
-from agent_broker.monitor.incident import Incident, incident_now, new_incident
+from agent_broker.monitor.incident import SHOW, Incident, incident_now, new_incident
 from agent_broker.monitor.tamper import Recaller
 
 MAX_TOLD = 64  # of one monitor's life and one kind: a flood says nothing new
 _LOOK = (
-    "look at the lineage: the first program in it that you did not start is the intruder; then run agent-broker doctor"
+    f"look at its lineage ({SHOW}): the first program in it that you did not start is the intruder; "
+    "then run agent-broker doctor"
 )
 _NOTHING = "nothing, if you looked at the kernel's BPF programs yourself"
 

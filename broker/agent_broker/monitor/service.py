@@ -10,21 +10,23 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from agent_broker.errors import AgentBrokerError, UnavailableError
-from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.identity.evidence import Unknown
 from agent_broker.ids import Epoch, ProcId
-from agent_broker.lineage.record import Step
+from agent_broker.monitor.completing import as_it_is
 from agent_broker.monitor.datagram import close_all, receive
+from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
     Acknowledge,
     Answer,
     Attest,
-    AttestSocket,
+    Complete,
+    Completed,
     Confirm,
     DescribePid,
     FindOtherEnd,
@@ -38,7 +40,6 @@ from agent_broker.monitor.messages import (
     OtherEnd,
     ProvenanceAnswer,
     Question,
-    Recheck,
     Rejected,
     Reload,
     ReloadAnswer,
@@ -50,6 +51,7 @@ from agent_broker.monitor.messages import (
 )
 from agent_broker.monitor.provenance import Provenance, not_recorded
 from agent_broker.monitor.spool import Spool
+from agent_broker.monitor.verdicts import AttestorPort, Verdicts
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,50 +62,6 @@ _BATCH: Final = 64
 """Requests taken from one connection before others get their turn."""
 
 _NOT_WATCHED: Final = not_recorded("this monitor does not watch who writes new versions")
-
-
-class AttestorPort(Protocol):
-    """Who knows (identity.attest.Attestor)."""
-
-    def attest_now(self, pidfd: int, known: Freshness | None = None) -> Verdict | None:
-        """See Attestor."""
-        ...
-
-    def attest_socket_now(self, inode: int, known: Freshness | None = None) -> Verdict | None:
-        """See Attestor."""
-        ...
-
-    async def attest(self, pidfd: int, known: Freshness | None = None) -> Verdict:
-        """See Attestor."""
-        ...
-
-    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
-        """See Attestor."""
-        ...
-
-    def other_end_of(self, inode: int) -> int:
-        """See Attestor."""
-        ...
-
-    def recheck_now(self, known: Freshness) -> Verdict | None:
-        """See Attestor."""
-        ...
-
-    async def recheck(self, known: Freshness) -> Verdict:
-        """See Attestor."""
-        ...
-
-    def confirm_now(self, pidfd: int, known: Freshness) -> Verdict | None:
-        """See Attestor.confirm; None: it must be waited for."""
-        ...
-
-    async def confirm(self, pidfd: int, known: Freshness) -> Verdict:
-        """See Attestor."""
-        ...
-
-    def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
-        """See Attestor."""
-        ...
 
 
 class _Subscriber:
@@ -130,6 +88,7 @@ class Service:
         who_wrote: Callable[[int], Provenance] = lambda _: _NOT_WATCHED,
         let_go_on: Callable[[Epoch, tuple[ProcId, ...]], int] = lambda _epoch, _ids: 0,
         mount_view: Callable[[int, int], str] = lambda _fd, _pid: "this monitor mounts nothing",
+        complete: Callable[[Incident], Awaitable[Incident]] = as_it_is,
     ) -> None:
         """Take the parts; the listener is closed with the service.
 
@@ -143,11 +102,13 @@ class Service:
             subscribed: called with the pid of who subscribes: a broker has started.
             who_wrote: says who wrote the file behind a descriptor.
             let_go_on: continues what this monitor stopped; returns how many.
+            complete: says what is known of an incident's offender, and stops it if the operator wants that.
             mount_view: mounts the file view with a descriptor, for the process of a pid; returns why it can't.
         """
         self._listener = listener
         self._broker_uid = broker_uid
         self._attestor = attestor
+        self._verdicts = Verdicts(attestor)
         self._spool = spool
         self._reload = reload
         self._status = status
@@ -155,6 +116,7 @@ class Service:
         self._who_wrote = who_wrote
         self._let_go_on = let_go_on
         self._mount_view = mount_view
+        self._complete = complete
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
         self._connections: dict[socket.socket, deque[bytes]] = {}
@@ -254,15 +216,14 @@ class Service:
                 self._subscribe(connection, request.id)
             case Acknowledge():
                 self._acknowledge(request.sequence)
+            case Complete():
+                self._run(self._answer_completed(connection, request))
             case LetGoOn():
                 self._send(connection, WentOn(request.id, self._let_go_on(request.epoch, request.proc_ids)))
 
     def _attest(self, connection: socket.socket, request: Question, descriptors: list[int]) -> None:
         """Answer at once if nothing has to be waited for; else as a task, which then owns the descriptor."""
-        try:
-            verdict = self._verdict_now(request, descriptors)
-        except Exception as error:  # noqa: BLE001 - who asked gets an answer, and the answer is no
-            verdict = _failed(error)
+        verdict = self._verdicts.now(request, descriptors)
         if verdict is None:
             self._run(self._attest_waiting(connection, request, descriptors))
             return
@@ -271,34 +232,10 @@ class Service:
 
     async def _attest_waiting(self, connection: socket.socket, request: Question, fds: list[int]) -> None:
         try:
-            verdict = await self._verdict(request, fds)
-        except Exception as error:  # noqa: BLE001 - as in _attest
-            verdict = _failed(error)
+            verdict = await self._verdicts.waiting(request, fds)
         finally:
             close_all(fds)
         self._send(connection, VerdictAnswer(request.id, verdict))
-
-    def _verdict_now(self, request: Question, fds: list[int]) -> Verdict | None:
-        match request:
-            case Attest():
-                return self._attestor.attest_now(fds[0], request.known)
-            case AttestSocket():
-                return self._attestor.attest_socket_now(request.inode, request.known)
-            case Recheck():
-                return self._attestor.recheck_now(request.known)
-            case Confirm():
-                return self._attestor.confirm_now(fds[0], request.known)
-
-    async def _verdict(self, request: Question, fds: list[int]) -> Verdict:
-        match request:
-            case Attest():
-                return await self._attestor.attest(fds[0], request.known)
-            case AttestSocket():
-                return await self._attestor.attest_socket(request.inode, request.known)
-            case Recheck():
-                return await self._attestor.recheck(request.known)
-            case Confirm():
-                return await self._attestor.confirm(fds[0], request.known)
 
     async def _answer_reload(self, connection: socket.socket, number: int) -> None:
         try:
@@ -307,6 +244,9 @@ class Service:
             self._send(connection, Rejected(number, error.explain()))
             return
         self._send(connection, ReloadAnswer(number, agents, decoys, problems))
+
+    async def _answer_completed(self, connection: socket.socket, request: Complete) -> None:
+        self._send(connection, Completed(request.id, await self._complete(request.incident)))
 
     def _answer_descriptor(self, connection: socket.socket, request: WhoWrote | MountView, fds: list[int]) -> None:
         try:
@@ -380,11 +320,3 @@ class Service:
         """Return pid and uid of who connected."""
         pid, uid, _ = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
         return int(pid), int(uid)
-
-
-def _failed(error: Exception) -> Unknown:
-    """Return the verdict for an attestation that broke; the cause goes to the log."""
-    _LOG.error("an attestation failed", exc_info=error)
-    return Unknown(
-        f"the attestation failed: {error}" if isinstance(error, AgentBrokerError) else "the attestation failed"
-    )

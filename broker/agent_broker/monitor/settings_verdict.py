@@ -16,11 +16,14 @@ from agent_broker.identity.registry import Enrollment, SettingsFile
 from agent_broker.identity.updated import find_updated
 from agent_broker.ids import Epoch, Uid
 from agent_broker.monitor.detection import CRITICAL, ONLY_SEEN, WARNING, agent_clause, is_exempt, printable
-from agent_broker.monitor.incident import Incident, incident_now
+from agent_broker.monitor.incident import SHOW, Incident, incident_now
 from agent_broker.monitor.mark import Mark
 
 _ROOT = Uid(0)
-_NEXT = "read what changed; if you did not do it, put it back before you start the agent: it runs what stands there"
+_NEXT = (
+    f"read what changed ({SHOW}); if you did not do it, put it back before you start the agent: "
+    "it runs what stands there"
+)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from agent_broker.kernel.events import Taint
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.image import tampering
 from agent_broker.lineage.record import Step
-from agent_broker.monitor.incident import Incident, incident_now
+from agent_broker.monitor.incident import SHOW, Incident, incident_now
 
-_DENIED_STEP = "look at the lineage: the first program in it that you did not start is the intruder"
-_NEXT_STEP = "restart the agent; look at the lineage: the first program in it that you did not start is the intruder"
+_DENIED_STEP = f"look at its lineage ({SHOW}): the first program in it that you did not start is the intruder"
+_NEXT_STEP = f"restart the agent; {_DENIED_STEP}"
 
 
 class Recaller(Protocol):

@@ -108,7 +108,9 @@ class Monitor:
             who_wrote=self._who_wrote,
             let_go_on=self._parts.defence.halt.let_go_on,
             mount_view=self._view.mount,
+            complete=parts.complete,
         )
+        self.publish.complete = parts.completer.complete
         self.publish.respond, self.publish.push = self._parts.defence.halt.respond, self._service.publish
 
     async def serve(self) -> None:
@@ -157,6 +159,7 @@ class Monitor:
         if parts.starts is not None:
             await parts.starts.close()
         await self.publish.close()
+        await parts.completer.close()
         parts.spool.close()
         if self.sensor is not None:
             self.sensor.close()

@@ -20,13 +20,15 @@ from agent_broker.kernel.marks import KernelMarks
 from agent_broker.kernel.pins import pins_folder
 from agent_broker.lineage.store import Store
 from agent_broker.monitor.blind import BlindAttestor
+from agent_broker.monitor.completing import Completer
 from agent_broker.monitor.credential_rules import PathOptions
 from agent_broker.monitor.credentials import Credentials
 from agent_broker.monitor.defence import Defence
 from agent_broker.monitor.denials import DenialReader
-from agent_broker.monitor.fingerprint import facts_by_stat
+from agent_broker.monitor.fingerprint import Fingerprints, facts_by_stat
 from agent_broker.monitor.halt import Stopping
 from agent_broker.monitor.heartbeat import Heartbeat
+from agent_broker.monitor.incident import NO_EPOCH, Incident
 from agent_broker.monitor.kernel_side import Backend, load_sensor, name_of_pid
 from agent_broker.monitor.learning import Learning
 from agent_broker.monitor.lost_exits import LostExits
@@ -75,6 +77,7 @@ class Parts:
         self.spool = Spool(layout.spool)
         self.publish = Publisher(self.spool)
         self.defence = self._make_defence(config)
+        self.completer = self._make_completer()
         self.learning = Learning(layout.learnt_file)
         self.credentials = self._make_credentials(config)
         self.watch = self._make_watch(config.incidents.per_family)
@@ -114,6 +117,23 @@ class Parts:
             stopping=Stopping(freeze.stop, freeze.stop_agent, broker_account(config.daemon).uid),
             packages=self.packages,
         )
+
+    def _make_completer(self) -> Completer:
+        return Completer(
+            attestor=self.defence.attestor,
+            fingerprints=Fingerprints(self.hashes, self._facts_of),
+            packages=self.packages,
+            session_of=partial(session_of, self.store.captured),
+            epoch=self.epoch,
+            tier=self.tier.name,
+        )
+
+    async def complete(self, incident: Incident) -> Incident:
+        """Do to an incident of the broker's what is done to our own: stop its offender, look at it."""
+        stopped = self.defence.halt.respond(incident)
+        completed = await self.completer.complete(stopped)
+        is_known_now = incident.epoch == NO_EPOCH and not stopped.response  # that its numbers are ours
+        return self.defence.halt.respond(completed) if is_known_now else completed
 
     def _make_watch(self, per_family: int) -> DecoyWatch:
         return DecoyWatch(

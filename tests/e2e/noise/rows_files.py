@@ -3,7 +3,7 @@
 from tests.e2e.noise.row import Row
 from tests.e2e.noise.world import PROGRAMS, World
 
-_ALLOW = "agent-broker alert ack ID --allow"
+_ALLOW = " --allow --reason TEXT"
 """The next step names our own command. It is read by the test, never typed into it: its words are the product's."""
 
 

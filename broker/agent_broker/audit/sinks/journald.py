@@ -11,13 +11,14 @@ import array
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import struct
 from pathlib import Path
 from typing import Final
 
 from agent_broker.errors import RefusedError, UnavailableError
-from agent_broker.monitor.incident import Incident
+from agent_broker.monitor.incident import Incident, Offender
 
 MESSAGE_ID: Final = "8d7a1e0b5f6c4f2c9d2b7e64a1c35f90"  # random, of every incident (sd-id128)
 SOCKET: Final = Path("run/systemd/journal/socket")  # below the root
@@ -73,6 +74,8 @@ class Journald:
 def fields_of(incident: Incident, number: int) -> dict[str, str]:
     """Return the journal's fields; empty ones are left out."""
     first = incident.lineage[0].image if incident.lineage else None
+    offender = incident.offender or Offender()
+    command = offender.command or ((first.argv0, *first.args_head) if first else ())
     fields = {
         "MESSAGE": f"{incident.severity}: {incident.what}",
         "MESSAGE_ID": MESSAGE_ID,
@@ -94,9 +97,20 @@ def fields_of(incident: Incident, number: int) -> dict[str, str]:
         "AGENT_BROKER_SHA256": incident.process_sha256 or "",
         "AGENT_BROKER_UID": str(first.uid) if first else "",
         "AGENT_BROKER_EXE": first.filename if first else "",
+        "AGENT_BROKER_PID": str(incident.lineage[0].pid) if first else "",
+        "AGENT_BROKER_COMMAND": shlex.join(command),
+        "AGENT_BROKER_CWD": offender.cwd,
+        "AGENT_BROKER_PACKAGE": offender.package,
+        "AGENT_BROKER_CONTAINER": offender.container,
         "AGENT_BROKER_LINEAGE": "\n".join(
-            f"{step.relation} {step.image.pid} {step.image.filename}" for step in incident.lineage
+            f"{step.relation} {step.image.pid} {step.image.filename} "
+            f"{(step.sha256 if index else incident.process_sha256) or ''}".rstrip()
+            for index, step in enumerate(incident.lineage)
         ),
+        "AGENT_BROKER_ROLE": incident.role,
+        "AGENT_BROKER_HOLDS": incident.holds,
+        "AGENT_BROKER_BOOT_NS": str(incident.boot_ns) if incident.boot_ns else "",
+        "AGENT_BROKER_GRANTS": incident.grants,
         "AGENT_BROKER_PATHS": "\n".join(incident.paths),
         "AGENT_BROKER_CHANGES": "\n".join(incident.changes),
         "AGENT_BROKER_ATTACK": " ".join(incident.frameworks.attack),

@@ -118,6 +118,9 @@ def _tags(incident: Incident) -> list[dict[str, Any]]:
         "session": incident.session,
         "role": incident.role,
         "holds": incident.holds,
+        "package": "" if incident.offender is None else incident.offender.package,
+        "grants": incident.grants,
+        "boot_ns": str(incident.boot_ns) if incident.boot_ns else "",
     }
     tags: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in single.items() if value]
     several = {"owasp": incident.frameworks.owasp, "saif": incident.frameworks.saif, "changes": incident.changes}
@@ -180,7 +183,7 @@ def _process(incident: Incident) -> dict[str, Any]:
         return {}
     first, *others = incident.lineage
     process: dict[str, Any] = {
-        "pid": first.image.pid,
+        "pid": first.pid,
         "uid": _uid(incident, first),
         "name": _name(first),
         "path": first.image.filename,

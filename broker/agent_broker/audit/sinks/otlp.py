@@ -154,6 +154,9 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
         "agent_broker.agent": incident.agent or "",
         "agent_broker.next_step": incident.next_step,
         "agent_broker.response": incident.response,
+        "agent_broker.grants": incident.grants,
+        "agent_broker.role": incident.role,
+        "agent_broker.holds": incident.holds,
         "agent_broker.changes": incident.changes,
         "agent_broker.paths": incident.paths,
         "agent_broker.attack": incident.frameworks.attack,
@@ -162,13 +165,16 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
         "agent_broker.saif": incident.frameworks.saif,
         "agent_broker.process.executable.sha256": incident.process_sha256 or "",
         "agent_broker.lineage": tuple(
-            f"{step.relation} {step.image.pid} {step.image.filename}" for step in incident.lineage
+            f"{step.relation} {step.image.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
+            for index, step in enumerate(incident.lineage)
         ),
         "session.id": incident.session,
         "file.path": incident.path if incident.path.startswith("/") else "",
     }
+    if incident.boot_ns:
+        found["agent_broker.incident.first_boot_ns"] = incident.boot_ns
     if first is not None:
-        found["process.pid"] = first.pid
+        found["process.pid"] = incident.lineage[0].pid
         found["process.user.id"] = first.uid
         found["process.executable.path"] = first.filename
         found["process.command_args"] = (first.argv0, *first.args_head)
@@ -178,6 +184,10 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
         found["agent_broker.process.package"] = incident.offender.package
         found["process.command_args"] = incident.offender.command or found.get("process.command_args", ())
     return {name: value for name, value in found.items() if value not in {"", ()}}
+
+
+def _sha256(incident: Incident, index: int) -> str:
+    return (incident.process_sha256 if index == 0 else incident.lineage[index].sha256) or ""
 
 
 def _attributes(values: dict[str, Value]) -> list[KeyValue]:
