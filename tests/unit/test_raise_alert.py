@@ -81,3 +81,11 @@ async def test_every_revision_is_stored_and_the_newest_shown(parts):
         await parts.raise_alert(revision(first, number, count=number + 1))
 
     assert [each.count for each in parts.alerts.recent(10)] == [3]
+
+
+async def test_numbers_of_no_epoch_freeze_nobody_and_forget_no_earlier_freeze(parts):
+    await parts.raise_alert(incident())
+
+    await parts.raise_alert(msgspec.structs.replace(incident(), id="other", epoch=Epoch(""), offenders=(1,)))
+
+    assert frozen(parts) == {7, 8}
