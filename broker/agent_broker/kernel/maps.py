@@ -15,6 +15,8 @@ from agent_broker.kernel.loader import Loaded
 
 _BPF_ANY, _BPF_NOEXIST = 0, 1  # include/uapi/linux/bpf.h
 _TaskRecordBuffer = ctypes.c_char * wire.TASK_RECORD.size
+_CountersBuffer = ctypes.c_char * wire.COUNTERS.size
+_FIRST = ctypes.c_uint(0)
 
 
 class TaskRecord(Struct, frozen=True, gc=False):
@@ -72,9 +74,15 @@ class KernelMaps:
         raise UnavailableError(f"a process can't be looked up by its pidfd: {os.strerror(-error)}")
 
     def losses(self) -> Losses:
-        """Return the loss counters."""
-        value = ctypes.create_string_buffer(wire.COUNTERS.size)
-        self._libbpf.number("bpf_map_lookup_elem", self._maps["counters"], ctypes.byref(ctypes.c_uint(0)), value)
+        """Return the loss counters.
+
+        Raises:
+            UnavailableError: the kernel refused.
+        """
+        value = _CountersBuffer()
+        error = self._lookup(self._maps["counters"], ctypes.byref(_FIRST), value)
+        if error:
+            raise UnavailableError(f"the kernel's loss counters can't be read: {os.strerror(-error)}")
         return Losses(*wire.COUNTERS.unpack(value)[2:])
 
     def register(self, dev: int, ino: int, *, guard: bool = False) -> None:

@@ -60,6 +60,8 @@ class Ring:
             return True
         self._left = self._at_most or 0
         for _ in range(_TRIES):
+            if not self._unread.poll(0):  # first: most often nothing waits, and libbpf is the dearer one to ask
+                return True
             result = self._libbpf.number_or_error("ring_buffer__consume", self._ring)
             if result == _ENOUGH:
                 return False
@@ -68,9 +70,7 @@ class Ring:
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            if not self._unread.poll(0):
-                return True
-        return False
+        return not self._unread.poll(0)
 
     def close(self) -> None:
         """Unmap the ring; safe to call twice."""

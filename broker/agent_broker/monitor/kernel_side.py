@@ -77,17 +77,48 @@ async def drain(sensor: KernelSensor | None, also: Callable[[], None]) -> None:
         also: called each time.
     """
     loop = asyncio.get_running_loop()
+    failed: asyncio.Future[None] = loop.create_future()
     if sensor is None:
-        await loop.create_future()
+        await failed
         return
+    turn = _Turn(loop, sensor, also, failed)
     loop.add_reader(sensor.epoll_fd, sensor.consume)
     try:
-        while True:
-            await asyncio.sleep(_POLL_S)
-            sensor.consume()
-            also()
+        turn.take()
+        await failed
     finally:
+        turn.stop()
         loop.remove_reader(sensor.epoll_fd)
+
+
+class _Turn:
+    """Comes every _POLL_S by itself, within one pass of the loop: a task that sleeps costs two."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sensor: KernelSensor,
+        also: Callable[[], None],
+        failed: "asyncio.Future[None]",
+    ) -> None:
+        self._loop = loop
+        self._consume = sensor.consume
+        self._also = also
+        self._failed = failed
+        self._next: asyncio.TimerHandle | None = None
+
+    def take(self) -> None:
+        try:
+            self._consume()
+            self._also()
+        except Exception as error:  # noqa: BLE001 - whoever waits for this gets it, whatever it is, and ends
+            self._failed.set_exception(error)
+            return
+        self._next = self._loop.call_later(_POLL_S, self.take)
+
+    def stop(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
 
 
 def watch_endpoints(sensor: KernelSensor, port: int, socket: Path, sign_socket: Path) -> bool:
