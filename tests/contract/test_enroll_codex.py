@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from agent_broker.enroll.codex import CodexRecipe
+from agent_broker.enroll.exported import Exports
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.presented import digest_of
 from agent_broker.identity.registry import load_registry
@@ -208,3 +209,65 @@ def test_what_would_lead_past_the_broker_is_named(world):
     ):
         assert any(part in warning for warning in warnings), part
     assert not any(KEY in warning or "their-own-token" in warning for warning in warnings)
+
+
+ENV_KEY, OTHERS_KEY = "sk-proj-" + "eV4_" * 37, "sk-proj-" + "cX5_" * 37
+DOTENV = f"# keys\nOPENAI_API_KEY='{ENV_KEY}'  # work\nCODEX_API_KEY={OTHERS_KEY}\n\nPORT=80 # mine\n"
+
+
+def with_profiles(world, *, move=True):
+    world.recipe = CodexRecipe(system_folder=world.root / "etc-codex", exports=Exports(move=move))
+    return world
+
+
+def test_keys_of_its_own_env_file_move_with_consent_and_come_back(world):
+    world.make(world.codex / ".env", DOTENV, mode=0o640)
+    before = home_with(world, BY_KEY)
+    plan = with_profiles(world).plan()
+    assert plan.active == f"codex/{UID}/api-key"
+    assert {
+        f"{name} in {world.codex}/.env:{line}" for name, line in (("OPENAI_API_KEY", 2), ("CODEX_API_KEY", 3))
+    } == set(plan.movable)
+    world.apply(plan)
+    assert (world.codex / ".env").read_text() == "# keys\n\nPORT=80 # mine\n"
+    kept = {world.store.records[f"codex/{UID}/{name}"].content for name in ("dotenv-api-key", "exported-api-key")}
+    assert kept == {ENV_KEY.encode(), OTHERS_KEY.encode()}
+    world.unenroll()
+    assert world.snapshot() == before
+
+
+def test_keys_of_its_own_env_file_are_shown_without_consent_and_stay(world):
+    world.make(world.codex / ".env", DOTENV)
+    home_with(world, BY_KEY)
+    plan = with_profiles(world, move=False).plan()
+    assert len(plan.movable) == 2
+    world.apply(plan)
+    assert (world.codex / ".env").read_text() == DOTENV
+
+
+@pytest.mark.parametrize("auth", [None, {"auth_mode": "apikey", "OPENAI_API_KEY": None}])
+def test_a_key_of_its_own_env_file_is_used_if_there_is_no_other(world, auth):
+    world.make(world.codex / ".env", DOTENV)
+    before = world.snapshot() if auth is None else home_with(world, auth)
+    with_profiles(world)
+    assert world.plan().active == f"codex/{UID}/dotenv-api-key"
+    world.enroll()
+    world.unenroll()
+    assert world.snapshot() == before
+
+
+def test_a_key_of_another_provider_stays(world):
+    text = DOTENV.replace("CODEX_", "MISTRAL_")
+    world.make(world.codex / ".env", text)
+    with_profiles(world).enroll()
+    assert (world.codex / ".env").read_text() == text.replace(text.splitlines(keepends=True)[1], "")
+
+
+def test_another_file_with_the_same_variable_stays(world):
+    """Codex reads OPENAI_API_KEY from nowhere else; other programs do."""
+    home_with(world, BY_KEY)
+    world.make(world.home / ".bashrc", f"export OPENAI_API_KEY={ENV_KEY}\n")
+    plan = with_profiles(world).plan()
+    assert plan.movable == ()
+    world.apply(plan)
+    assert ENV_KEY in (world.home / ".bashrc").read_text()

@@ -18,7 +18,7 @@ from agent_broker.monitor.catalogue import shipped_catalogue
 from tests.fakes.control import FakeBroker, ServedBroker
 from tests.fakes.enroll_world import GID, UID
 from tests.fakes.opened import Opened
-from tests.fakes.scan_world import EVERYTHING, EXPORTED, ScanWorld, places
+from tests.fakes.scan_world import EVERYTHING, EXPORTED, PLANTED, ScanWorld, places
 from tests.fakes.session_bus import SessionBus
 
 
@@ -114,6 +114,28 @@ def test_each_row_says_where_how_old_who_and_what_to_do(world, capsys):
     assert places(report)[".codex/auth.json", ""]["remedies"] == [f"sudo agent-broker enroll codex --user {UID}"]
     assert places(report)[".ssh/id_ed25519", ""]["remedies"] == [f"ssh-keygen -p -f {world.home}/.ssh/id_ed25519"]
     assert places(report)[".aws/credentials", ""]["who"] == f"every process of {UID}"
+
+
+def test_codex_s_own_env_file_is_told_by_variable(world, capsys):
+    told = PLANTED["codex"]
+    env = world.file(".codex/.env", f"# mine\nOPENAI_API_KEY={told}\nCODEX_ACCESS_TOKEN={told}\nMY_TOKEN={told}\n")
+    rows = places(scanned(world, capsys)[1])
+    of_file = {name: (row["line"], row["remedies"]) for (path, name), row in rows.items() if path == ".codex/.env"}
+    assert of_file == {
+        "OPENAI_API_KEY": (2, [f"sudo agent-broker enroll codex --user {UID} --profiles"]),
+        "CODEX_ACCESS_TOKEN": (3, [f'"${{EDITOR:-vi}}" +3 {env}']),
+        "MY_TOKEN": (4, []),
+    }
+
+
+def test_codex_s_own_env_file_is_not_opened_where_that_raises_an_alert(world, capsys):
+    world.file(".codex/.env", f"OPENAI_API_KEY={PLANTED['codex']}\n")
+    planted(world, world.file("notes.txt", "x"))
+    with Opened(world.home) as opened:
+        rows = places(scanned(world, capsys)[1])
+        assert ".env" not in opened.names()
+    row = rows[".codex/.env", ""]
+    assert (row["opened"], row["remedies"]) == (False, [f"sudo agent-broker enroll codex --user {UID} --profiles"])
 
 
 def test_the_remedies_are_commands_that_exist(world, capsys):
@@ -314,7 +336,7 @@ def test_the_variables_of_the_session_s_manager(world):
     options = {"knowledge": Knowledge(), "become": True, "phantom_prefix": "agent-broker-phantom-"}
     with SessionBus(folder, json.dumps(variables)) as bus:
         found = take_inventory(owner, shipped_catalogue(), bus=str(bus.path), **options)
-    rows = Judge(owner, NOTHING_KNOWN, {"claude": frozenset()}, 0).credentials(found)
+    rows = Judge(owner, NOTHING_KNOWN, {"claude": {}}, 0).credentials(found)
     assert [(row.name, row.holds, row.state, row.source) for row in rows] == [
         ("ANTHROPIC_API_KEY", "anthropic-api-key", "plain", "session"),
         ("MY_TOKEN", "phantom", "phantom", "session"),

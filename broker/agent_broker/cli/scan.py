@@ -98,13 +98,14 @@ def scan(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise typer.Exit(_verdict([*homes, *([machine] if machine else [])]))
 
 
-def _variables_of(agent: str, layout: Layout) -> frozenset[str]:
-    """Return the variables that ``enroll --profiles`` moves; none of a recipe that can't be understood."""
+def _variables_of(agent: str, layout: Layout) -> Mapping[str, str]:
+    """Return what ``enroll --profiles`` moves, see Judge; nothing of a recipe that can't be understood."""
     try:
         recipe = recipe_of(agent, layout)
     except (AgentBrokerError, PermissionError):
-        return frozenset()
-    return frozenset(recipe.exported) if isinstance(recipe, ReadsEnvironment) else frozenset()
+        return {}
+    exported = recipe.exported if isinstance(recipe, ReadsEnvironment) else {}
+    return {name: variable.only_in for name, variable in exported.items()}
 
 
 def _verdict(homes: list[Home]) -> int:
@@ -142,7 +143,7 @@ def _config(layout: Layout) -> Config:
         return Config()
 
 
-def _look_at_machine(layout: Layout, known: Known, recipes: Mapping[str, frozenset[str]]) -> Home | None:
+def _look_at_machine(layout: Layout, known: Known, recipes: Mapping[str, Mapping[str, str]]) -> Home | None:
     """Look at what sets variables for everybody, with the caller's own rights; None: there is nothing to tell."""
     folder = layout.root / "etc"
     if not folder.is_dir():
@@ -163,11 +164,11 @@ def _look_at_machine(layout: Layout, known: Known, recipes: Mapping[str, frozens
     return Home(root.name, 0, "", [], rows, complete=not inventory.missed, not_looked_at=inventory.missed)
 
 
-def _names(recipes: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def _names(recipes: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
     return frozenset().union(*recipes.values())
 
 
-def _look(owner: Owner, catalogue: Catalogue, known: Known, recipes: Mapping[str, frozenset[str]]) -> Home:
+def _look(owner: Owner, catalogue: Catalogue, known: Known, recipes: Mapping[str, Mapping[str, str]]) -> Home:
     is_root = os.geteuid() == 0
     with _progress(owner) as on_entries:
         inventory = take_inventory(

@@ -1,7 +1,9 @@
 """Codex CLI: where it keeps its credentials, which one it uses, and how it is wired to the broker.
 
 Codex's own precedence (observed with 0.169): a provider's bearer token in ``config.toml``, then the variables
-CODEX_API_KEY and CODEX_ACCESS_TOKEN, then ``~/.codex/auth.json`` in the way that its ``auth_mode`` says.
+CODEX_API_KEY and CODEX_ACCESS_TOKEN, then ``~/.codex/auth.json`` in the way that its ``auth_mode`` says. What
+``~/.codex/.env`` sets goes into Codex's environment, and so to its tools, but for CODEX_...: that is passed over. The
+provider that Codex has built in takes no key from there; so such a key comes last.
 
 Wiring: ``config.toml`` gets a model provider of ours, with the broker's address and a phantom as its bearer token.
 ``auth.json`` keeps its shape, with decoys in it, and its mode becomes ``apikey``: a login's decoy would be sent to
@@ -39,6 +41,7 @@ PROVIDER = "agent-broker"
 _FOLDER = ".codex"
 _AUTH = ".codex/auth.json"
 _CONFIG = ".codex/config.toml"
+_ENV = ".codex/.env"
 _MODE: Pointer = ("auth_mode",)
 _KEY: Pointer = ("OPENAI_API_KEY",)
 _TOKENS: Pointer = ("tokens",)
@@ -47,12 +50,20 @@ _CHOICE: Pointer = ("model_provider",)
 _OURS: Pointer = ("model_providers", PROVIDER)
 _SECRETS = ("id_token", "access_token", "refresh_token")
 """Of the tokens; what else is there (the account) is no secret."""
-_API_KEY, _LOGIN, _EXPORTED_KEY = "api-key", "oauth", "exported-api-key"
-_TITLES = {_API_KEY: "API key", _LOGIN: "ChatGPT login", _EXPORTED_KEY: "API key of CODEX_API_KEY"}
-EXPORTED = {"CODEX_API_KEY": Variable(_EXPORTED_KEY, "openai-api-key")}
+_API_KEY, _LOGIN, _EXPORTED_KEY, _ENV_KEY = "api-key", "oauth", "exported-api-key", "dotenv-api-key"
+_TITLES = {
+    _API_KEY: "API key",
+    _LOGIN: "ChatGPT login",
+    _EXPORTED_KEY: "API key of CODEX_API_KEY",
+    _ENV_KEY: "API key of ~/.codex/.env",
+}
+EXPORTED = {
+    "CODEX_API_KEY": Variable(_EXPORTED_KEY, "openai-api-key"),
+    "OPENAI_API_KEY": Variable(_ENV_KEY, "openai-api-key", only_in=_ENV),
+}
 """What Codex reads from its environment, and that can be moved."""
 _MODES = {"apikey": _API_KEY, "chatgpt": _LOGIN}
-_PATHS = {_API_KEY: "/v1", _EXPORTED_KEY: "/v1", _LOGIN: "/backend-api/codex"}
+_PATHS = {_API_KEY: "/v1", _EXPORTED_KEY: "/v1", _ENV_KEY: "/v1", _LOGIN: "/backend-api/codex"}
 """Where Codex asks for models below a provider's address."""
 _OVERRIDES = {
     "CODEX_API_KEY": "holds a credential that every process can read; remove it",
@@ -81,7 +92,9 @@ class CodexSurvey(HomeSurvey):
         auth = DocumentFile.load(self.files, _AUTH)
         self._require_usual_provider(config)
         self._find(auth)
-        self.secrets[:0] = self.take_exported(EXPORTED, [_AUTH, _CONFIG, ".codex/.env"])
+        taken = self.take_exported(EXPORTED, [_AUTH, _CONFIG])
+        self.secrets[:0] = [each for each in taken if each.file != _ENV]
+        self.secrets += sorted((each for each in taken if each.file == _ENV), key=lambda each: each.name != _ENV_KEY)
         active = self._active(auth, config)
         self._plant_decoys(auth, active)
         self._wire(config, active)
@@ -124,9 +137,9 @@ class CodexSurvey(HomeSurvey):
                 f"{auth.name}: its auth_mode is not one that can be moved (known: {', '.join(_MODES)})",
                 next_step="log in again (codex login), then try again",
             )
-        found = [secret.name for secret in self.secrets]
-        active = _MODES[mode] if mode else next(iter(found), "")
-        if _EXPORTED_KEY in found:  # CODEX_API_KEY beats auth.json
+        found = {secret.name: secret.file for secret in self.secrets}
+        active = _MODES[mode] if mode and _AUTH in found.values() else next(iter(found), "")
+        if found.get(_EXPORTED_KEY, _ENV) != _ENV:  # CODEX_API_KEY beats auth.json
             active = _EXPORTED_KEY
         if active not in found:
             raise self._nothing_to_enroll(config)
@@ -196,8 +209,8 @@ class CodexSurvey(HomeSurvey):
         for name, provider in providers.items() if isinstance(providers, dict) else ():
             if isinstance(provider, dict) and provider.get("experimental_bearer_token"):
                 self.warnings.append(f"{config.name}: the token of the model provider {name!r} stays in the file")
-        shown = () if self.exports is None else tuple(EXPORTED)
-        for export in exports(self.files, tuple(name for name in _OVERRIDES if name not in shown)):
+        shown = () if self.exports is None else (name for name, each in EXPORTED.items() if not each.only_in)
+        for export in exports(self.files, tuple(_OVERRIDES.keys() - set(shown))):
             self.warnings.append(f"{export.place}: {export.name} {_OVERRIDES[export.name]}")
         for file in _SYSTEM_FILES:
             if b"model_provider" in _read(self.system_folder / file):

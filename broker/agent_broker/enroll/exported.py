@@ -45,6 +45,12 @@ class Variable:
     form: Form = "text"
     wrap: Callable[[str], str] = str
     """Makes the vault's form of it."""
+    only_in: str = ""
+    """The one file below the home in which the agent reads it, and from which it moves; empty: wherever it is set."""
+
+    def moves_from(self, path: str) -> bool:
+        """Return whether it moves out of a file, which is named relative to the home."""
+        return self.only_in in {"", path}
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,8 @@ class Exports:
         home = f"{owner.home.rstrip('/')}/".encode("utf-8", "surrogateescape")
         places: dict[str, list[Sighting]] = {}
         for seen in found.credentials:
-            if seen.source in _FORMATS and seen.name in variables:
-                path = seen.path.removeprefix(home).decode("utf-8", "surrogateescape")
+            path = seen.path.removeprefix(home).decode("utf-8", "surrogateescape")
+            if seen.source in _FORMATS and seen.name in variables and variables[seen.name].moves_from(path):
                 places.setdefault(path, []).append(seen)
         taking = _Taking(self, files, variables)
         taking.warnings += self._set_for_everybody(variables)
@@ -110,10 +116,11 @@ class Exports:
         """Name what no enrolment of a user's moves."""
         if not Path(self.machine or "/nowhere").is_dir():
             return []
+        anywhere = {name for name, variable in variables.items() if not variable.only_in}
         found = take_inventory(
             Owner(Uid(0), 0, (0,), "root", self.machine),
             Catalogue({}, ()),
-            knowledge=Knowledge(variables=frozenset(variables), machine=True),
+            knowledge=Knowledge(variables=frozenset(anywhere), machine=True),
             become=False,
             phantom_prefix="",
             programs=False,
@@ -123,7 +130,7 @@ class Exports:
             f"{plain(seen.path)}:{seen.line}: {seen.name} is set for every process of everybody; it stays until root "
             f'removes it: sudo "${{EDITOR:-vi}}" +{seen.line} {shell_word(seen.path)}'
             for seen in found.credentials
-            if seen.name in variables
+            if seen.name in anywhere
         ]
 
 

@@ -29,6 +29,9 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
 )
 """Path, form, whose."""
 
+BY_VARIABLE = (".codex/.env",)
+"""Files of the catalogue's that are told by the variables in them, where they may be opened."""
+
 _COPIES = ((".claude/backups", ".claude.json.backup", "claude"), ("", ".claude.json.", "claude"))
 """Folder, beginning of the name: what Claude keeps of its configuration."""
 
@@ -82,6 +85,8 @@ def everything(walk: Walk) -> None:
         for path in walk.files_of(folder):
             if path.endswith(ends):
                 lines(walk, path, source)
+    for path in BY_VARIABLE:
+        lines(walk, path, "env-file")
     _projects(walk)
 
 
@@ -126,7 +131,7 @@ def _catalogue(walk: Walk) -> None:
     for path, found in _matching(walk, tree_of(wanted), ""):
         pattern = patterns[found.pattern]
         with walk.look(path) as looked:
-            if looked is None or not walk.first_visit(path):
+            if looked is None or (path in BY_VARIABLE and _may_open(walk, looked)) or not walk.first_visit(path):
                 continue
             sighting = _in_catalogue(walk, looked, pattern)
         if pattern.pattern.endswith(EVERYTHING_BELOW):
@@ -163,11 +168,16 @@ def _in_catalogue(walk: Walk, looked: Looked, pattern: _Pattern) -> Sighting:
         return walk.sighting(looked, pattern.holds, "unopened", agents=pattern.agents, opened=False)
     # The place of a file says what it holds, as long as no decoy can be there that the caller does not know of.
     by_place: State = "unopened" if walk.order.hidden_decoys or pattern.holds == _HISTORY else "plain"
-    data = None if walk.order.watched or walk.order.hidden_decoys else walk.read(looked)
+    data = walk.read(looked) if _may_open(walk, looked) else None
     if data is None:
         return walk.sighting(looked, pattern.holds, by_place, agents=pattern.agents, opened=False)
     state = state_of_content(data, looked.name, walk.order.phantom_prefix)
     return walk.sighting(looked, pattern.holds, state, agents=pattern.agents)
+
+
+def _may_open(walk: Walk, looked: Looked) -> bool:
+    """Whether to open a file of the catalogue's raises no alert."""
+    return not (walk.order.watched or walk.order.hidden_decoys or walk.is_decoy(looked))
 
 
 _WORST: tuple[State, ...] = ("plain", "unopened", "unrecognised", "encrypted", "phantom")
@@ -223,4 +233,4 @@ def _is_env_file(name: str) -> bool:
     return is_one and not name.endswith((*_EXAMPLES, ".swp", "~"))
 
 
-__all__ = ["PROFILES", "SETTINGS", "TOO_MANY", "everything", "session"]
+__all__ = ["BY_VARIABLE", "PROFILES", "SETTINGS", "TOO_MANY", "everything", "session"]

@@ -77,9 +77,12 @@ class CredentialRow(Struct, frozen=True):
 
 
 class Judge:
-    """Knows the records, and which agents can be enrolled, each with the variables that move with it."""
+    """Knows the records, and which agents can be enrolled, each with the variables that move with it.
 
-    def __init__(self, owner: Owner, known: Known, recipes: Mapping[str, frozenset[str]], now_ns: int) -> None:
+    Of a variable: the one file below the home that it moves from; empty: it moves from any.
+    """
+
+    def __init__(self, owner: Owner, known: Known, recipes: Mapping[str, Mapping[str, str]], now_ns: int) -> None:
         self._owner = owner
         self._known = known
         self._recipes = recipes
@@ -109,13 +112,26 @@ class Judge:
 
     def _learn(self, inventory: Inventory) -> None:
         found = [each.agent for each in inventory.agents]
-        exported = [each for each in inventory.credentials if each.source in _EXPORTED]
-        self._exporting = {agent for each in exported for agent in _whose(each, found) if self._moves(agent, each)}
+        self._exporting = {
+            agent
+            for each in inventory.credentials
+            for agent in _whose(each, found)
+            if self._needs_consent(agent, each) and self._moves(agent, each)
+        }
+
+    def _needs_consent(self, agent: str, seen: Sighting) -> bool:
+        """Whether it moves only if its user agrees to that."""
+        return seen.source in _EXPORTED or self._below_home(seen) in self._recipes.get(agent, {}).values()
+
+    def _below_home(self, seen: Sighting) -> str:
+        home = f"{self._owner.home.rstrip('/')}/".encode("utf-8", "surrogateescape")
+        return seen.path.removeprefix(home).decode("utf-8", "surrogateescape")
 
     def _moves(self, agent: str, seen: Sighting) -> bool:
         """Whether an enrolment takes it: the agent's own file, its settings' own keys, the variables that it reads."""
         if seen.source in _EXPORTED:
-            return seen.name in self._recipes.get(agent, ())
+            only_in = self._recipes.get(agent, {}).get(seen.name)
+            return only_in is not None and only_in in {"", self._below_home(seen)}
         return seen.source == "catalogue" or seen.name in _MOVED_MEMBERS.get(agent, ())
 
     def _agent(self, seen: AgentSighting) -> AgentRow:

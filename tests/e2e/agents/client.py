@@ -30,6 +30,8 @@ class Login(Struct, frozen=True):
     """What the provider has to know of it; see tests.fakes.mock_provider.Mode."""
     options: tuple[str, ...] = ()
     """What its user agrees to besides, as ``enroll`` calls it."""
+    options_directly: tuple[str, ...] = ()
+    """What its user adds to the agent's command to use it without the broker; ``@URL@`` is the provider's."""
     refused: str = ""
     """Not empty: it can't be enrolled, and this is in the reason."""
 

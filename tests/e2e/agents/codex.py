@@ -28,6 +28,7 @@ sandbox_mode = "workspace-write"
 network_access = true
 """
 API_KEY = "API key, `auth.json`"
+ENV_FILE = "API key, `~/.codex/.env`, with `--profiles`"
 CHATGPT = "ChatGPT login"
 OUT_OF_DATE = "ChatGPT login, access token out of date"
 
@@ -38,6 +39,20 @@ def _api_key() -> Login:
     auth = {"auth_mode": "apikey", "OPENAI_API_KEY": key}
     files = {".codex/auth.json": json.dumps(auth, indent=2), ".codex/config.toml": _CONFIG}
     return Login(files, {"API key": key}, {"authorization": f"Bearer {key}"})
+
+
+def _env_file() -> Login:
+    """For a provider of its user's, which is told to take OpenAI's key from there."""
+    key, ignored = made_up("sk-proj-", 150), made_up("sk-proj-", 150)
+    text = f"# my keys\nexport OPENAI_API_KEY='{key}'  # work\nCODEX_API_KEY={ignored}\nEDITOR=vim"
+    mine = 'model_providers.mine={name="mine", base_url="@URL@/v1", wire_api="responses", env_key="OPENAI_API_KEY"}'
+    return Login(
+        {".codex/.env": text, ".codex/config.toml": _CONFIG},
+        {"API key": key, "CODEX_API_KEY, which Codex takes from no file": ignored},
+        {"authorization": f"Bearer {key}"},
+        options=("--profiles",),
+        options_directly=("-c", 'model_provider="mine"', "-c", mine),
+    )
 
 
 def login(left_s: int = 24 * 3600) -> Login:
@@ -103,7 +118,7 @@ class Codex(Client):
     version = MORE[_PACKAGE]
     decoy = ".codex/auth.json"
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _native, "npm, Node 20": _npm, "npm, Node 24": _npm}
-    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key, CHATGPT: login}
+    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key, ENV_FILE: _env_file, CHATGPT: login}
     more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
     astray: Mapping[str, str] = {"CODEX_HOME": "/nonexistent", "CODEX_API_KEY": "sk-another"}
     hold_after = 3  # created, item added, item done; the end of it is held back

@@ -187,7 +187,8 @@ class Place:
         before = len(self.requests())
         url = self.world.provider.base_url
         more = client.directly(url) if directly else {}
-        command = client.command(self.program, "go on") + (client.options_directly(url) if directly else ())
+        options = (*client.options_directly(url), *(each.replace("@URL@", url) for each in self.login.options_directly))
+        command = client.command(self.program, "go on") + (options if directly else ())
         process = self.start(client, command, **{**more, **environment})
         said = finished(process)
         return Turn(process.returncode, said, self.requests()[before:])

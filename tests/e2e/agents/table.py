@@ -18,6 +18,7 @@ WAYS: tuple[WayRow, ...] = (
     *(WayRow(CLAUDE, "native", way) for way in CLAUDE.ways),
     *(WayRow(CLAUDE, "npm", way) for way in ("API key, settings `env`", "OAuth login")),
     *(WayRow(CODEX, layout, codex.API_KEY) for layout in CODEX.layouts),
+    WayRow(CODEX, "native", codex.ENV_FILE),
     WayRow(CODEX, "npm, Node 24", codex.CHATGPT),
     WayRow(GEMINI, "npm, Node 20", gemini.API_KEY),
     WayRow(GEMINI, "npm, Node 24", gemini.STORED_KEY),
