@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from agent_broker.enroll.gemini_keychain import GeminiKeychain, SealedFileError, new_file
-from tests.fakes.cloud_logins import PROJECT, aws_keys, user_login
+from tests.fakes.cloud_logins import PROJECT, aws_keys, service_account, user_login
 
 OPENAI_KEY = "sk-proj-" + "kQ7_" * 18 + "T3BlbkFJ" + "Zx9-" * 18
 EXPORTED_KEY = "sk-proj-" + "Ex3_" * 18 + "T3BlbkFJ" + "Wv5-" * 18
@@ -44,6 +44,7 @@ model = "gpt-6"   # the good one
 trust_level = "trusted"
 """
 BASHRC = f"alias ll='ls -l'\nexport CODEX_API_KEY='{EXPORTED_KEY}'  # work\nexport EDITOR=vi\n"
+CODEX_ENV = f"# mine\nexport OPENAI_API_KEY='{EXPORTED_KEY}'  # work\nCODEX_API_KEY={OPENAI_KEY}\n\nEDITOR=vi"
 ENVIRONMENT_D = f"EDITOR=vi\nCODEX_API_KEY={EXPORTED_KEY}\n"
 
 GOOGLE_TOKENS = ("ya29.a0" + "Ac9" * 40, "1//03" + "Rf2" * 30, jwt(sub="1", exp=1795000000))
@@ -58,12 +59,23 @@ AWS_PROFILES = (
     "# mine\n[default]\n" + "".join(f"{name} = {value}\n" for name, value in AWS_KEYS.items())
     + "[other]\naws_access_key_id = AKIAOTHEROTHEROTHER1\naws_secret_access_key = " + "other" * 8 + "\n"
 )  # fmt: skip
+AWS_VARIABLES = {name.upper(): value for name, value in AWS_KEYS.items()}
+BEDROCK = {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "eu-west-1"}
+CLAUDE_EXPORTED = (ANTHROPIC_KEY, "gateway-" + "Gw5" * 20, "sk-ant-oat01-" + "To5" * 31 + "AA")
+_CLAUDE_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+CLAUDE_BASHRC = "umask 022\n" + "".join(
+    f"export {name}='{value}'  # mine\n" for name, value in zip(_CLAUDE_VARIABLES, CLAUDE_EXPORTED, strict=True)
+)
 VERTEX = {
     "CLAUDE_CODE_USE_VERTEX": "1",
     "CLOUD_ML_REGION": "europe-west1",
     "ANTHROPIC_VERTEX_PROJECT_ID": PROJECT,
 }
 GOOGLE_ADC = user_login()
+GOOGLE_ACCOUNT = service_account()
+GOOGLE_ACCOUNT_KEY = (GOOGLE_ACCOUNT["private_key"].splitlines()[5],)
+ACCOUNT_VARIABLE = {"GOOGLE_APPLICATION_CREDENTIALS": "@HOME@/keys/vertex.json"}
+GEMINI_PROJECT = f"# mine\nGOOGLE_CLOUD_PROJECT={PROJECT}\nGOOGLE_CLOUD_LOCATION=us-central1\n"
 GEMINI_BY_KEY = {"security": {"auth": {"selectedType": "gemini-api-key"}}, "ui": {"theme": "Default"}}
 GEMINI_BY_LOGIN = {"security": {"auth": {"selectedType": "oauth-personal"}}}
 GEMINI_ENV = f"# mine\nexport EDITOR=vi\nGEMINI_API_KEY='{GEMINI_KEY}'  # the key\n"

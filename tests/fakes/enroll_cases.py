@@ -40,7 +40,7 @@ class Case:
     recipe: Callable[[Path], Recipe]
     """Given a folder that stands for the system's own configuration."""
     files: Mapping[str, str]
-    """By path relative to the home."""
+    """By path relative to the home; ``@HOME@`` in a text is the home."""
     secrets: tuple[str, ...]
     script: str = ""
     """The npm package that its program is; none: a native executable."""
@@ -54,11 +54,14 @@ class Case:
     """Another case that differs in its files alone: what does not depend on them is asked of that one."""
 
 
+_IN_EVERY_FORMAT = "a recipe as data, in every format"
+
+
 def _claude(system: Path) -> Recipe:
     return ClaudeRecipe(managed_settings=system / "managed-settings.json")
 
 
-def _claude_at_a_cloud(system: Path) -> Recipe:
+def _claude_and_profiles(system: Path) -> Recipe:
     return ClaudeRecipe(managed_settings=system / "managed-settings.json", exports=Exports(move=True))
 
 
@@ -74,8 +77,13 @@ def _gemini(system: Path) -> Recipe:
     return GeminiRecipe(system_settings=system / "system.json")
 
 
-def _opencode(_: Path) -> Recipe:
-    return DataRecipe(store_of(Layout()).shipped()["opencode"], Exports(move=True))
+def _gemini_and_profiles(system: Path) -> Recipe:
+    return GeminiRecipe(system_settings=system / "system.json", exports=Exports(move=True))
+
+
+def shipped(name: str) -> Callable[[Path], Recipe]:
+    """Return what makes the recipe of an agent that is data."""
+    return lambda _: DataRecipe(store_of(Layout()).shipped()[name], Exports(move=True))
 
 
 def _every_format(_: Path) -> Recipe:
@@ -86,6 +94,7 @@ _BACKUP = ".claude/backups/.claude.json.backup.1"
 _LOGIN = {".claude/.credentials.json": json.dumps(OAUTH)}
 _CONFIGURED = {".claude.json": json.dumps(CONFIG), _BACKUP: json.dumps(CONFIG)}
 _GEMINI = "@google/gemini-cli"
+_AT_VERTEX = {".gemini/settings.json": json.dumps({"security": {"auth": {"selectedType": "vertex-ai"}}})}
 _BY_KEY = {".gemini/settings.json": json.dumps(held.GEMINI_BY_KEY)}
 _KEYCHAIN = held.gemini_keychain(held.GEMINI_KEY, os.uname().nodename, str(UID))
 
@@ -99,7 +108,7 @@ CASES = {
         (API_KEY, PRIMARY_KEY, ACCESS, REFRESH),
     ),
     "claude, profile for Bedrock": Case(
-        _claude_at_a_cloud,
+        _claude_and_profiles,
         {
             ".claude/settings.json": json.dumps({"env": {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "eu-west-1"}}),
             ".aws/credentials": held.AWS_PROFILES,
@@ -107,9 +116,45 @@ CASES = {
         (held.AWS_KEYS["aws_secret_access_key"],),
     ),
     "claude, login for Vertex AI": Case(
-        _claude_at_a_cloud,
+        _claude_and_profiles,
         {".claude/settings.json": json.dumps({"env": held.VERTEX}), cloud_logins.ADC: json.dumps(held.GOOGLE_ADC)},
         (held.GOOGLE_ADC["refresh_token"],),
+    ),
+    "claude, token in the settings": Case(
+        _claude,
+        {".claude/settings.json": json.dumps({"env": {"ANTHROPIC_AUTH_TOKEN": API_KEY}})},
+        (API_KEY,),
+        like="claude, API key in the settings",
+    ),
+    "claude, OAuth token in the settings": Case(
+        _claude,
+        {".claude/settings.json": json.dumps({"env": {"CLAUDE_CODE_OAUTH_TOKEN": ACCESS}})},
+        (ACCESS,),
+        like="claude, API key in the settings",
+    ),
+    "claude, keys of a profile": Case(
+        _claude_and_profiles, {".bashrc": held.CLAUDE_BASHRC}, held.CLAUDE_EXPORTED, like="codex, keys of profiles"
+    ),
+    "claude, keys for Bedrock in the settings": Case(
+        _claude,
+        {".claude/settings.json": json.dumps({"env": {**held.BEDROCK, **held.AWS_VARIABLES}})},
+        (held.AWS_KEYS["aws_secret_access_key"],),
+        like="claude, API key in the settings",
+    ),
+    "claude, API key for Bedrock": Case(
+        _claude,
+        {".claude/settings.json": json.dumps({"env": {**held.BEDROCK, "AWS_BEARER_TOKEN_BEDROCK": API_KEY}})},
+        (API_KEY,),
+        like="claude, API key in the settings",
+    ),
+    "claude, service account for Vertex AI": Case(
+        _claude_and_profiles,
+        {
+            ".claude/settings.json": json.dumps({"env": {**held.VERTEX, **held.ACCOUNT_VARIABLE}}),
+            "keys/vertex.json": json.dumps(held.GOOGLE_ACCOUNT),
+        },
+        held.GOOGLE_ACCOUNT_KEY,
+        like="claude, login for Vertex AI",
     ),
     "codex, API key": Case(_codex, {".codex/auth.json": json.dumps(held.CODEX_BY_KEY)}, (held.OPENAI_KEY,)),
     "codex, ChatGPT login and settings": Case(
@@ -125,6 +170,12 @@ CASES = {
             ".config/environment.d/50-key.conf": held.ENVIRONMENT_D,
         },
         (held.OPENAI_KEY, held.EXPORTED_KEY),
+    ),
+    "codex, keys of its own .env": Case(
+        _codex_and_profiles,
+        {".codex/auth.json": json.dumps(held.CODEX_BY_KEY), ".codex/.env": held.CODEX_ENV},
+        (held.OPENAI_KEY, held.EXPORTED_KEY),
+        like="codex, keys of profiles",
     ),
     "gemini, API key in .env": Case(
         _gemini, {".gemini/.env": held.GEMINI_ENV, **_BY_KEY}, (held.GEMINI_KEY,), script=_GEMINI
@@ -145,8 +196,91 @@ CASES = {
         script=_GEMINI,
         opened=held.opened_by_gemini,
     ),
+    "gemini, key of a profile": Case(
+        _gemini_and_profiles,
+        {".bashrc": held.GEMINI_ENV, **_BY_KEY},
+        (held.GEMINI_KEY,),
+        script=_GEMINI,
+        like="codex, keys of profiles",
+    ),
+    "gemini, API key for Vertex AI": Case(
+        _gemini,
+        {".gemini/.env": f"# mine\nGOOGLE_API_KEY={held.GEMINI_KEY}\n", **_AT_VERTEX},
+        (held.GEMINI_KEY,),
+        script=_GEMINI,
+        like="gemini, API key in .env",
+    ),
+    "gemini, login for Vertex AI": Case(
+        _gemini_and_profiles,
+        {".gemini/.env": held.GEMINI_PROJECT, **_AT_VERTEX, cloud_logins.ADC: json.dumps(held.GOOGLE_ADC)},
+        (held.GOOGLE_ADC["refresh_token"],),
+        script=_GEMINI,
+        like="claude, login for Vertex AI",
+    ),
+    "gemini, service account for Vertex AI": Case(
+        _gemini_and_profiles,
+        {
+            ".gemini/.env": held.GEMINI_PROJECT + "GOOGLE_APPLICATION_CREDENTIALS=@HOME@/keys/vertex.json\n",
+            **_AT_VERTEX,
+            "keys/vertex.json": json.dumps(held.GOOGLE_ACCOUNT),
+        },
+        held.GOOGLE_ACCOUNT_KEY,
+        script=_GEMINI,
+        like="claude, login for Vertex AI",
+    ),
+    "aider, keys in ~/.env": Case(
+        shipped("aider"),
+        {".env": f"# mine\nexport OPENAI_API_KEY='{held.OPENAI_KEY}' # work\nANTHROPIC_API_KEY={held.ANTHROPIC_KEY}\n"},
+        (held.OPENAI_KEY, held.ANTHROPIC_KEY),
+        script="aider",
+        like=_IN_EVERY_FORMAT,
+    ),
+    "aider, keys of a profile": Case(
+        shipped("aider"),
+        {".profile": f"export OPENAI_API_KEY={held.OPENAI_KEY}\nexport ANTHROPIC_API_KEY={held.ANTHROPIC_KEY}\n"},
+        (held.OPENAI_KEY, held.ANTHROPIC_KEY),
+        script="aider",
+        like=_IN_EVERY_FORMAT,
+    ),
+    "copilot, keys in two profiles": Case(
+        shipped("copilot"),
+        {
+            ".profile": f"umask 022\nexport COPILOT_PROVIDER_API_KEY='{held.OPENAI_KEY}'  # work\n",
+            ".bashrc": f"export COPILOT_PROVIDER_API_KEY={held.EXPORTED_KEY}\nalias ll='ls -l'",
+        },
+        (held.OPENAI_KEY, held.EXPORTED_KEY),
+        script="copilot",
+        like=_IN_EVERY_FORMAT,
+    ),
+    "qwen, key in its own .env": Case(
+        shipped("qwen"),
+        {".qwen/.env": f"OPENAI_API_KEY={held.OPENAI_KEY}\n", ".qwen/settings.json": '{"ui": {"theme": "Default"}}'},
+        (held.OPENAI_KEY,),
+        script="@qwen-code/qwen-code",
+        like=_IN_EVERY_FORMAT,
+    ),
+    "opencode, keys of a profile": Case(
+        shipped("opencode"),
+        {
+            ".config/opencode/opencode.json": held.OPENCODE_SETTINGS,
+            ".local/share/opencode/auth.json": "{}",
+            ".profile": f"export OPENAI_API_KEY={held.OPENAI_KEY}\nexport ANTHROPIC_API_KEY={held.ANTHROPIC_KEY}\n"
+            f"export GOOGLE_GENERATIVE_AI_API_KEY={held.GEMINI_KEY}\n",
+        },
+        held.OPENCODE_KEYS,
+        like=_IN_EVERY_FORMAT,
+    ),
+    "opencode, a third key in its file": Case(
+        shipped("opencode"),
+        {
+            ".config/opencode/opencode.json": held.OPENCODE_SETTINGS,
+            ".local/share/opencode/auth.json": json.dumps({"google": {"type": "api", "key": held.GEMINI_KEY}}),
+        },
+        (held.GEMINI_KEY,),
+        like=_IN_EVERY_FORMAT,
+    ),
     "opencode, keys in its file and in a profile": Case(
-        _opencode,
+        shipped("opencode"),
         {
             ".local/share/opencode/auth.json": json.dumps(held.OPENCODE_AUTH),
             ".config/opencode/opencode.json": held.OPENCODE_SETTINGS,
@@ -229,5 +363,5 @@ CASES = {
         wiring="IdentityAgent",
         like="git, passwords of two servers",
     ),
-    "a recipe as data, in every format": Case(_every_format, held.RECIPE_FILES, held.RECIPE_KEYS),
+    _IN_EVERY_FORMAT: Case(_every_format, held.RECIPE_FILES, held.RECIPE_KEYS),
 }

@@ -55,7 +55,7 @@ class TransactionWorld(EnrollWorld):
             for folder in reversed(Path(path).parents):
                 if not (self.home / folder).exists():
                     self.make_folder(self.home / folder)
-            self.make(self.home / path, text)
+            self.make(self.home / path, text.replace("@HOME@", str(self.home)))
         self.key = (self.recipe.agent, Uid(UID))
         self.before = self.snapshot()
 
