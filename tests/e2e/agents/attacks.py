@@ -1,6 +1,7 @@
 """What is done to an enrolled agent by others of its own user, with the phantom that they all can read."""
 
 import json
+import os
 from pathlib import Path
 
 from tests.demo.check import require
@@ -17,7 +18,7 @@ def use_by_tool(place: Place, client: Client) -> str:
     before, alerts = len(place.requests()), len(place.alerts.incidents())
     command = f"/usr/bin/python3 -I {place.tool('replay.py')} {write_target(place, client)} > {loot} 2>&1"
     place.answers(tool_cmd=command, replies={NONCE: "the key was used"})
-    turn = place.turn(client)
+    turn = place.turn(client, tool=command)
     require_well(turn, client, place.login.sent)
     return _result(place, loot.read_text(), before, alerts)
 
@@ -46,14 +47,16 @@ def debug(place: Place, client: Client) -> str:
         pids = [pid for pid in place.world.user_processes() if _runs(pid, program)]
         place.run("/usr/bin/python3", "-I", place.tool("seize.py"), str(min(pids, key=_started)))
     after = [each for each in place.requests()[asked:] if client.asks_model(each["target"])]
-    served = live.code == 0 or after
+    served = after or (client.fails_when_refused and live.code == 0)
     return f"{'SERVED' if served else 'refused'}, alert {', '.join(place.kinds_since(alerts)) or 'none'}"
 
 
 def _runs(pid: int, program: Path) -> bool:
-    """Whether a process runs a program; the tool's own come and go while it waits."""
+    """Whether a process runs a program, or it is the script that one runs; the tool's own come and go meanwhile."""
     try:
-        return Path(f"/proc/{pid}/exe").readlink() == program
+        cwd, words = Path(f"/proc/{pid}/cwd").readlink(), Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        script = next((cwd / os.fsdecode(word) for word in words[1:] if word and not word.startswith(b"-")), None)
+        return Path(f"/proc/{pid}/exe").readlink() == program or (script is not None and script.resolve() == program)
     except FileNotFoundError:
         return False
 

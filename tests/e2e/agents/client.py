@@ -67,6 +67,10 @@ class Client:
         """Return the command of one turn without a terminal, with leave to run tools."""
         raise NotImplementedError
 
+    def running(self, program: Path, prompt: str, tool: str) -> tuple[str, ...]:  # noqa: ARG002 - some are told so
+        """Return the same of a turn in which it runs this tool, as the provider tells it to."""
+        return self.command(program, prompt)
+
     def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
         """Return the same, printing what the model says piece by piece."""
         raise NotImplementedError

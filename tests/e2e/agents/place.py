@@ -182,13 +182,14 @@ class Place:
         """Start a program of the user in the environment of their shell."""
         return self.world.start_as_user(*command, **{**client.environment(self.layout), **environment})
 
-    def turn(self, client: Client, *, directly: bool = False, **environment: str) -> Turn:
-        """Let the agent take one turn, as the user types it."""
+    def turn(self, client: Client, *, directly: bool = False, tool: str = "", **environment: str) -> Turn:
+        """Let the agent take one turn, as the user types it; ``tool``: what it is to run in it."""
         before = len(self.requests())
         url = self.world.provider.base_url
         more = client.directly(url) if directly else {}
         options = (*client.options_directly(url), *(each.replace("@URL@", url) for each in self.login.options_directly))
-        command = client.command(self.program, "go on") + (options if directly else ())
+        command = client.running(self.program, "go on", tool) if tool else client.command(self.program, "go on")
+        command += options if directly else ()
         process = self.start(client, command, **{**more, **environment})
         said = finished(process)
         return Turn(process.returncode, said, self.requests()[before:])
@@ -221,8 +222,9 @@ class Place:
     def waiting_agent(self, client: Client) -> Iterator["Live"]:
         """Have an agent in the middle of its turn: its tool waits until this is left, and then it ends."""
         begun, done = (self.world.home / f"project/tool-{word}" for word in ("began", "may-end"))
-        self.answers(tool_cmd=f"touch {begun}; until test -e {done}; do sleep 0.05; done")
-        process = self.start(client, client.command(self.program, "run the tool"))
+        tool = f"touch {begun}; until test -e {done}; do sleep 0.05; done"
+        self.answers(tool_cmd=tool)
+        process = self.start(client, client.running(self.program, "run the tool", tool))
         live = Live(process)
         try:
             eventually(begun.exists, "the agent to run its tool", within_s=PATIENCE_S, seen=process.poll)

@@ -124,6 +124,11 @@ class Aider(Client):
         more = "--no-show-release-notes --no-pretty --no-gitignore"
         return (str(program), "--model", "gpt-4o", *words.split(), *more.split(), "--message", prompt)
 
+    def running(self, program: Path, prompt: str, tool: str) -> tuple[str, ...]:
+        """See Client: the model has no tools; Aider's user has it run a command before it asks the model."""
+        write = 'printf "/run %s\\n" "$1" > commands; shift; exec "$@"'
+        return ("/bin/sh", "-c", write, "sh", tool, *self.command(program, prompt), "--load", "commands")
+
     def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
         """See Client."""
         return tuple("--stream" if word == "--no-stream" else word for word in self.command(program, prompt))

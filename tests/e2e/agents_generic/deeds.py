@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from tests.demo.check import require
-from tests.e2e.agents import acts
+from tests.e2e.agents import acts, attacks
 from tests.e2e.agents.client import Client
 from tests.e2e.agents.place import Place
 
@@ -35,6 +35,10 @@ _BROKER = Deed("the broker is restarted in the middle of a turn", acts.restart_b
 _MONITOR = Deed(
     "the monitor is restarted in the middle of a turn", acts.restart_monitor, "refused; started anew: works"
 )
+_BY_COMMAND = Deed(
+    "a command that its user has it run uses its phantom", attacks.use_by_tool, "refused (403), alert phantom-replayed"
+)
+_DEBUGGED = Deed("a debugger of its user's attaches to it", attacks.debug, "refused, alert agent-tainted")
 _UPDATED = "it is updated"
 _UPDATE = Deed(_UPDATED, _update, "refused, alert agent-updated; approved: works")
 _WATCHED = Deed(_UPDATED, _update, "refused, alert agent-updated, decoy-opened; approved: works")
@@ -48,7 +52,7 @@ _CONFIG = Deed(
 
 DEEDS: Mapping[str, tuple[Deed, ...]] = {
     "opencode": (_WHOLE, _TOOL, _BROKER, _MONITOR, _WATCHED),
-    "aider": (_STREAM, _UPDATE),
+    "aider": (_STREAM, _BY_COMMAND, _DEBUGGED, _UPDATE),
     "copilot": (_STREAM, _TOOL, _BROKER, _MONITOR, _CONFIG),
     "qwen": (_STREAM, _TOOL, _BROKER, _MONITOR, _UPDATE),
 }

@@ -56,7 +56,7 @@ _DEEDS_HEAD = """
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prove them; return the exit code."""
     parser = argparse.ArgumentParser(description="agents by recipe")
-    parser.add_argument("--only")
+    parser.add_argument("--only", metavar="NAME", help="one agent")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--write", action="store_true", help="write docs/clients-by-recipe.md")
     options = parser.parse_args(arguments)
