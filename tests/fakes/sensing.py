@@ -11,7 +11,10 @@ from agent_broker.identity.executable import HashCache
 from agent_broker.identity.registry import DecoyFile, Enrollment, RoleRule
 from agent_broker.kernel.sensor import CoreSensor
 from agent_broker.lineage.store import Store
+from agent_broker.monitor.blind import BlindAttestor
+from agent_broker.monitor.denials import DenialReader
 from agent_broker.monitor.report import Watcher
+from agent_broker.monitor.self_defence import SelfReporter
 from agent_broker.monitor.watch import DecoyWatch
 
 EPOCH = "e1"
@@ -29,19 +32,46 @@ class Sensing:
             epoch=EPOCH, tier="observe+", sensor=self.sensor, store=self.store, hashes=self.hashes
         )  # fmt: skip
 
-    def watch(self, path, owner_uid, publish, *, permission=True, deny=False):
-        """Return a watch on one decoy of a user; raises AssertionError if it can't be watched."""
+    def watch(self, path, owner_uid, publish, *, tier="observe+", permission=True, deny=False):
+        """Return a watch on one decoy of a user, as a monitor of this tier has it; it is told until it is closed.
+
+        Tier ``none``: without the lineage. ``enforce``: the kernel denies by itself.
+
+        Raises AssertionError if the decoy can't be watched, or the kernel denies nothing by itself.
+        """
+        marks = self.sensor.marks if tier == "enforce" else None
+        assert marks is not None or tier != "enforce", self.sensor.why_not_denied
+        attestor = BlindAttestor("this watch is to be blind") if tier == "none" else self.attestor
         watch = DecoyWatch(
-            attestor=self.attestor, hashes=self.hashes, facts_of=lambda fd: self.sensor.own_file(fd).file,
-            publish=publish, clock=SystemClock(),
-            watcher=Watcher(EPOCH, "observe+" if permission else "observe"), permission=permission,
+            attestor=attestor, hashes=self.hashes, facts_of=lambda fd: self.sensor.own_file(fd).file,
+            publish=publish, clock=SystemClock(), watcher=Watcher(EPOCH, tier), permission=permission, marks=marks,
         )  # fmt: skip
         decoys = (DecoyFile(str(path), "claude-oauth", deny),)
         problems = watch.apply_registry(
             [Enrollment("claude", owner_uid, "ann", (), RoleRule(("claude",)), decoys, (), 0)]
         )
         assert problems == (), problems
-        return watch
+        return watch if marks is None else Denied(watch, self._denials_of(watch, publish, tier))
+
+    def _denials_of(self, watch, publish, tier):
+        us = SelfReporter(self.attestor, publish, SystemClock(), EPOCH, tier)
+        reader = DenialReader(self.sensor.denials, self.sensor.consume, watch.kernel_opens, us)
+        reader.start()
+        return reader
 
     def close(self):
         self.sensor.close()
+
+
+class Denied:
+    """A watch whose marks the kernel denies; when it is closed, they are no more."""
+
+    def __init__(self, watch, reader):
+        self._watch = watch
+        self._reader = reader
+
+    async def close(self):
+        """See DecoyWatch.close."""
+        self._reader.close()
+        self._watch.apply_registry(())
+        await self._watch.close()

@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from tests.e2e.opens.mechanisms import CHANGES, LOOKS, OPENS, RECEIVES, Mechanism
 from tests.e2e.opens.places import OVERLAYS
-from tests.e2e.opens.trial import DENIED, LEFT_OUT, NAMED, REFUSED, SENDER, TOLD, UNSEEN, Mode
+from tests.e2e.opens.trial import DENIED, DENYING, ENFORCE, LEFT_OUT, NAMED, REFUSED, SENDER, TOLD, UNSEEN, Mode
 
 
 class Reason(Struct, frozen=True):
@@ -14,7 +14,11 @@ class Reason(Struct, frozen=True):
     text: str
 
 
-LOOKED = Reason("a", "nothing is opened, and neither the path nor the content changes: told in no tier")
+LOOKED = Reason(
+    "a",
+    "nothing is opened, and neither the path nor the content changes: told in no tier, but for a further name of the "
+    "file itself, which *enforce* refuses",
+)
 OTHER_NAME = Reason(
     "b", "what changes is another name, or an overlay's own copy: the watched file stays as it is where it is, watched"
 )
@@ -28,10 +32,10 @@ KERNEL = Reason("-", "the kernel itself refuses that here, or there is no such p
 REASONS = (LOOKED, OTHER_NAME, NOT_REACHED, RECEIVER, KERNEL)
 
 _DEFAULTS = {
-    OPENS: {"observe+": NAMED, "observe": TOLD},
-    CHANGES: {"observe+": TOLD, "observe": TOLD},
-    RECEIVES: {"observe+": SENDER, "observe": TOLD},
-    LOOKS: {"observe+": UNSEEN, "observe": UNSEEN},
+    OPENS: {"enforce": DENIED, "observe+": NAMED, "observe": TOLD, "none": TOLD},
+    CHANGES: {"enforce": DENIED, "observe+": TOLD, "observe": TOLD, "none": TOLD},
+    RECEIVES: {"enforce": DENIED, "observe+": SENDER, "observe": TOLD, "none": SENDER},
+    LOOKS: dict.fromkeys(("enforce", "observe+", "observe", "none"), UNSEEN),
 }
 _OTHER_NAMES = ("symlink", "hard link")
 _RENAMES = ("unlink", "rename", "rename-over", "rename-exchange", "tmpfile-link")
@@ -46,8 +50,9 @@ _EXCEPTIONS: dict[tuple[str, str], str] = {
     **{("proc-root", form): REFUSED for form in ("relative", "chroot")},
     ("opath-proc", "chroot"): REFUSED,
 }
-"""Of one mechanism on one form, in every mode. openat2 is asked with RESOLVE_NO_MAGICLINKS; a chroot here has no /proc;
-an overlay gives no file handles unless it is mounted to (nfs_export), and a user namespace's root may not open any."""
+"""Of one mechanism on one form, in every mode. openat2 is asked with
+RESOLVE_NO_MAGICLINKS; a chroot here has no /proc; an overlay gives no file handles unless it is mounted to
+(nfs_export), and a user namespace's root may not open any."""
 
 
 def expected(mechanism: Mechanism, form: str, mode: Mode) -> str:
@@ -55,13 +60,17 @@ def expected(mechanism: Mechanism, form: str, mode: Mode) -> str:
     if mechanism.forms and form not in mechanism.forms:
         return LEFT_OUT
     exception = _EXCEPTIONS.get((mechanism.name, form))
+    if mode == ENFORCE and mechanism.name == "link":
+        return DENIED
     if exception == _READ_BY_COPY_UP:
         return _DEFAULTS[OPENS][mode.tier]
-    if exception is not None:
-        return exception
-    if mode.deny and mechanism.kind == OPENS:
+    return _default(mechanism, mode) if exception is None else exception
+
+
+def _default(mechanism: Mechanism, mode: Mode) -> str:
+    if mode == DENYING and mechanism.kind == OPENS:
         return DENIED
-    if mode.deny and mechanism.kind == RECEIVES:
+    if mode == DENYING and mechanism.kind == RECEIVES:
         return NAMED
     return _DEFAULTS[mechanism.kind][mode.tier]
 

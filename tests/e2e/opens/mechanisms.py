@@ -1,15 +1,14 @@
-"""The ways to open, or to change, a file: those of tests/fakes/opener.c, and of programs/taker.c."""
+"""The ways to open, or to change, a file: those of tests/fakes/opener.c and taker.c."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from msgspec import Struct
 
 from tests.e2e.opens.places import OTHER_USER, USER
+from tests.fakes.denying import compiled
 
-_HERE = Path(__file__).parent
-SOURCES = {"opener": _HERE.parents[1] / "fakes/opener.c", "taker": _HERE / "programs/taker.c"}
+PROGRAMS = ("opener", "taker")
 
 _ONE_NAME = ("plain", "relative", "symlink", "linked folder", "/proc/PID/root", "/proc/self/cwd", "chroot")
 """Forms that lead nowhere when the watched file's own name is gone."""
@@ -95,14 +94,14 @@ MECHANISMS = (
 
 
 def compile_programs(folder: Path) -> None:
-    """Make static executables of the sources in a folder, for every user."""
-    for name, source in SOURCES.items():
-        command = ["cc", "-std=gnu17", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-o", folder / name, source]
-        subprocess.run(command, check=True)
+    """Put static executables of the programs into a folder, for every user."""
+    for name in PROGRAMS:
+        shutil.copy(compiled(name), folder)
+        (folder / name).chmod(0o755)
 
 
 def install(folder: Path, into: Path) -> None:
     """Put a copy of the programs where a chroot finds them."""
     into.mkdir()
-    for name in SOURCES:
+    for name in PROGRAMS:
         shutil.copy(folder / name, into)

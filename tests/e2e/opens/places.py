@@ -2,6 +2,8 @@
 
 Each form gives a ``Place``: a fresh file, the path that is watched, and how a program of the user is started so that it
 reaches the file by the other way. Mounts are made in the caller's mount namespace, which must be a private one.
+
+Where that is, a ``Ground`` says: a file system of the machine, or one that was made for it.
 """
 
 import contextlib
@@ -36,6 +38,22 @@ class Place(Struct):
     """What happens once the file is watched, before it is opened."""
 
 
+class Ground(Struct, frozen=True):
+    """Where the files lie."""
+
+    at: Path = Path("/tmp")
+
+
+MACHINE = Ground()
+
+
+class Room(Struct):
+    """One scene's folder."""
+
+    folder: Path
+    undo: contextlib.ExitStack
+
+
 def as_user(*paths: Path) -> None:
     """Give files to the user."""
     for path in paths:
@@ -63,135 +81,135 @@ def run(*command: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def place(form: str) -> Iterator[Place]:
+def place(form: str, ground: Ground = MACHINE) -> Iterator[Place]:
     """Give the place of one form; in the end its mounts and files are gone."""
-    folder = Path(tempfile.mkdtemp(prefix="opens-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="opens-", dir=ground.at))
     folder.chmod(0o755)
     with contextlib.ExitStack() as undo:
         undo.callback(shutil.rmtree, folder)
-        yield FORMS[form](folder, undo)
+        yield FORMS[form](Room(folder, undo))
 
 
-def _home(folder: Path) -> Path:
-    return new_file(new_folder(folder / "home") / NAME)
+def _home(room: Room) -> Path:
+    return new_file(new_folder(room.folder / "home") / NAME)
 
 
-def _plain(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    return Place(folder, file, str(file))
+def _plain(room: Room) -> Place:
+    file = _home(room)
+    return Place(room.folder, file, str(file))
 
 
-def _relative(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    return Place(folder, file, NAME, cwd=str(file.parent))
+def _relative(room: Room) -> Place:
+    file = _home(room)
+    return Place(room.folder, file, NAME, cwd=str(file.parent))
 
 
-def _symlink(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    link = new_folder(folder / "other") / "link"
+def _symlink(room: Room) -> Place:
+    file = _home(room)
+    link = new_folder(room.folder / "other") / "link"
     link.symlink_to(file)
-    return Place(folder, file, str(link))
+    return Place(room.folder, file, str(link))
 
 
-def _symlinked_folder(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    link = folder / "linked"
+def _symlinked_folder(room: Room) -> Place:
+    file = _home(room)
+    link = room.folder / "linked"
     link.symlink_to(file.parent)
-    return Place(folder, file, str(link / NAME))
+    return Place(room.folder, file, str(link / NAME))
 
 
-def _hard_link(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    link = new_folder(folder / "other") / "innocent"
+def _hard_link(room: Room) -> Place:
+    file = _home(room)
+    link = new_folder(room.folder / "other") / "innocent"
     link.hardlink_to(file)
-    return Place(folder, file, str(link))
+    return Place(room.folder, file, str(link))
 
 
-def _bind_file(folder: Path, undo: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    target = new_file(new_folder(folder / "other") / "mounted")
+def _bind_file(room: Room) -> Place:
+    file = _home(room)
+    target = new_file(new_folder(room.folder / "other") / "mounted")
     run("mount", "--bind", file, target)
-    undo.callback(run, "umount", "--lazy", target)
-    return Place(folder, file, str(target))
+    room.undo.callback(run, "umount", "--lazy", target)
+    return Place(room.folder, file, str(target))
 
 
-def _bind_folder(folder: Path, undo: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    target = new_folder(folder / "other")
+def _bind_folder(room: Room) -> Place:
+    file = _home(room)
+    target = new_folder(room.folder / "other")
     run("mount", "--bind", file.parent, target)
-    undo.callback(run, "umount", "--lazy", target)
-    return Place(folder, file, str(target / NAME))
+    room.undo.callback(run, "umount", "--lazy", target)
+    return Place(room.folder, file, str(target / NAME))
 
 
 _ELSEWHERE = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
-def _other_namespace(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    target = new_folder(folder / "other")
+def _other_namespace(room: Room) -> Place:
+    file = _home(room)
+    target = new_folder(room.folder / "other")
     unshare = ("/usr/bin/unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", _ELSEWHERE, "sh")
-    return Place(folder, file, str(target / NAME), prefix=(*unshare, str(file.parent), str(target)))
+    return Place(room.folder, file, str(target / NAME), prefix=(*unshare, str(file.parent), str(target)))
 
 
-def _proc_root(folder: Path, undo: contextlib.ExitStack) -> Place:
-    file = _home(folder)
+def _proc_root(room: Room) -> Place:
+    file = _home(room)
     sleeper = subprocess.Popen(["sleep", "infinity"], user=USER, group=USER, extra_groups=[])
-    undo.callback(sleeper.wait)
-    undo.callback(sleeper.kill)
-    return Place(folder, file, f"/proc/{sleeper.pid}/root{file}")
+    room.undo.callback(sleeper.wait)
+    room.undo.callback(sleeper.kill)
+    return Place(room.folder, file, f"/proc/{sleeper.pid}/root{file}")
 
 
-def _proc_cwd(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
-    return Place(folder, file, f"/proc/self/cwd/{NAME}", cwd=str(file.parent))
+def _proc_cwd(room: Room) -> Place:
+    file = _home(room)
+    return Place(room.folder, file, f"/proc/self/cwd/{NAME}", cwd=str(file.parent))
 
 
-def _chroot(folder: Path, _: contextlib.ExitStack) -> Place:
-    file = _home(folder)
+def _chroot(room: Room) -> Place:
+    file = _home(room)
     program = "/bin/opener"
-    prefix = ("/usr/bin/unshare", "--user", "--map-root-user", "/usr/sbin/chroot", str(folder))
-    return Place(folder, file, f"/home/{NAME}", prefix=prefix, program=program)
+    prefix = ("/usr/bin/unshare", "--user", "--map-root-user", "/usr/sbin/chroot", str(room.folder))
+    return Place(room.folder, file, f"/home/{NAME}", prefix=prefix, program=program)
 
 
-def _overlay(folder: Path, undo: contextlib.ExitStack) -> tuple[Path, Path, Path]:
+def _overlay(room: Room) -> tuple[Path, Path, Path]:
     """Return lower and upper file (the latter is not there yet) and the merged one."""
-    base = folder / "overlay"
+    base = room.folder / "overlay"
     base.mkdir()
     run("mount", "-t", "tmpfs", "-o", "mode=755", "opens", base)  # its own folder may lie on an overlay already
-    undo.callback(run, "umount", "--lazy", base)
+    room.undo.callback(run, "umount", "--lazy", base)
     lower, upper, work, merged = (new_folder(base / name) for name in ("lower", "upper", "work", "merged"))
     file = new_file(lower / NAME)
     run("mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "opens", merged)
-    undo.callback(run, "umount", "--lazy", merged)
+    room.undo.callback(run, "umount", "--lazy", merged)
     return file, upper / NAME, merged / NAME
 
 
-def _overlay_merged(folder: Path, undo: contextlib.ExitStack) -> Place:
-    _, _, merged = _overlay(folder, undo)
-    return Place(folder, merged, str(merged))
+def _overlay_merged(room: Room) -> Place:
+    _, _, merged = _overlay(room)
+    return Place(room.folder, merged, str(merged))
 
 
-def _overlay_copied_up(folder: Path, undo: contextlib.ExitStack) -> Place:
-    _, _, merged = _overlay(folder, undo)
+def _overlay_copied_up(room: Room) -> Place:
+    _, _, merged = _overlay(room)
 
     def copy_up() -> None:
         merged.chmod(0o740)
 
-    return Place(folder, merged, str(merged), prepare=copy_up)
+    return Place(room.folder, merged, str(merged), prepare=copy_up)
 
 
-def _overlay_lower(folder: Path, undo: contextlib.ExitStack) -> Place:
-    lower, _, merged = _overlay(folder, undo)
-    return Place(folder, lower, str(merged))
+def _overlay_lower(room: Room) -> Place:
+    lower, _, merged = _overlay(room)
+    return Place(room.folder, lower, str(merged))
 
 
-def _overlay_upper(folder: Path, undo: contextlib.ExitStack) -> Place:
-    _, upper, merged = _overlay(folder, undo)
+def _overlay_upper(room: Room) -> Place:
+    _, upper, merged = _overlay(room)
     merged.chmod(0o740)
-    return Place(folder, upper, str(merged))
+    return Place(room.folder, upper, str(merged))
 
 
-FORMS: dict[str, Callable[[Path, contextlib.ExitStack], Place]] = {
+FORMS: dict[str, Callable[[Room], Place]] = {
     "plain": _plain,
     "relative": _relative,
     "symlink": _symlink,

@@ -55,8 +55,10 @@ static int replaced(const char *path)
 	int fd;
 
 	snprintf(folder, sizeof(folder), "%s", path);
+	if (unlink(path))
+		return errno;
 	fd = open(dirname(folder), O_TMPFILE | O_RDWR, 0600);
-	if (fd < 0 || unlink(path))
+	if (fd < 0)
 		return errno;
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
 	return linkat(AT_FDCWD, name, AT_FDCWD, path, AT_SYMLINK_FOLLOW) ? errno : 0;
