@@ -48,7 +48,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     without_agent: tuple[str, ...] = ()
     """Who may besides, if no enrolled agent is in its lineage; interpreters may stand here and nowhere else."""
     agents: tuple[AgentName, ...] = ()
-    """Enrolled agents whose main process may, as its owner."""
+    """Enrolled agents whose main process may, as its owner, and enrolled tools that may themselves."""
     but_not: tuple[str, ...] = ()
     """Patterns of names that don't count: ``*.pub``."""
 

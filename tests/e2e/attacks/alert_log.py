@@ -44,6 +44,10 @@ class AlertLog:
         told = [json.loads(line) for line in "\n".join(said).splitlines() if line.startswith("{")]
         return [each for each in told if each["revision"] == 0]
 
+    def is_own(self, incident: Incident) -> bool:
+        """Return whether an incident tells of what ``settle`` did."""
+        return any(Path(each).parent == self._folder for each in _programs_of(incident))
+
     def settle(self) -> None:
         """Return when everything that happened before is in the log: something new that happens now is in it."""
         program = self._folder / f"cat-{next(_NUMBERS)}"  # another one each time: another incident

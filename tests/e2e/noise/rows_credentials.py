@@ -1,6 +1,6 @@
 """Programs that open credential files: their own, which is normal use, and those of others."""
 
-from tests.e2e.noise.row import Row
+from tests.e2e.noise.row import stated
 from tests.e2e.noise.servers import docker_daemon, ssh_server
 from tests.e2e.noise.world import World
 from tests.fakes.registry import Registry
@@ -77,15 +77,15 @@ def _scanner(made: World) -> None:
 
 
 ROWS = (
-    Row("ssh-agent, ssh-add, ssh-keygen", _ssh),
-    Row("ssh to a server, by key and by agent", _ssh_login),
-    Row("git with its credential store", _git),
-    Row("aws configure list", _aws),
-    Row("docker context ls", _docker),
-    Row("docker login, pull, logout", _docker_pull),
-    Row("kubectl config get-contexts", _kubectl),
-    Row("npm with its own .npmrc", _npm),
-    Row("cat ~/.aws/credentials", _cat, 1, "warning"),
-    Row("a copy of ssh-keygen reads the key", _copy_of_ssh, 1, "warning"),
-    Row("cat of five credential files", _scanner, 1, "warning"),
+    stated("ssh-agent, ssh-add, ssh-keygen", _ssh),
+    stated("ssh to a server, by key and by agent", _ssh_login),
+    stated("git with its credential store", _git),
+    stated("aws configure list", _aws),
+    stated("docker context ls", _docker),
+    stated("docker login, pull, logout", _docker_pull),
+    stated("kubectl config get-contexts", _kubectl),
+    stated("npm with its own .npmrc", _npm),
+    stated("cat ~/.aws/credentials", _cat, 1, "warning"),
+    stated("a copy of ssh-keygen reads the key", _copy_of_ssh, 1, "warning"),
+    stated("cat of five credential files", _scanner, 1, "warning"),
 )

@@ -1,6 +1,6 @@
 """Programs that walk, search, index and save whole homes; and what else looks at files."""
 
-from tests.e2e.noise.row import Row
+from tests.e2e.noise.row import stated
 from tests.e2e.noise.world import PROGRAMS, World
 
 _ALLOW = " --allow --reason TEXT"
@@ -68,16 +68,16 @@ def _tar_root(made: World) -> None:
 
 
 ROWS = (
-    Row("ls, du, find over $HOME", _list),
-    Row("grep -r over $HOME", _grep, 1, "critical", _ALLOW),
-    Row("rg over $HOME", _ripgrep),
-    Row("rg --hidden over $HOME", _ripgrep_hidden, 1, "critical", _ALLOW),
-    Row("an editor's indexer over $HOME", _index),
-    Row(".env.example is read and copied", _example),
-    Row("updatedb by user and by root", _updatedb),
-    Row("rsync of $HOME by the user", _rsync, 1, "critical", _ALLOW),
-    Row("rsync again, nothing changed", _rsync_again),
-    Row("rsync of $HOME by root", _rsync_root, 1, "info"),
-    Row("tar of $HOME by the user", _tar, 1, "critical", _ALLOW),
-    Row("tar of $HOME by root", _tar_root, 1, "info"),
+    stated("ls, du, find over $HOME", _list),
+    stated("grep -r over $HOME", _grep, 1, "critical", _ALLOW),
+    stated("rg over $HOME", _ripgrep),
+    stated("rg --hidden over $HOME", _ripgrep_hidden, 1, "critical", _ALLOW),
+    stated("an editor's indexer over $HOME", _index),
+    stated(".env.example is read and copied", _example),
+    stated("updatedb by user and by root", _updatedb),
+    stated("rsync of $HOME by the user", _rsync, 1, "critical", _ALLOW),
+    stated("rsync again, nothing changed", _rsync_again),
+    stated("rsync of $HOME by root", _rsync_root, 1, "info"),
+    stated("tar of $HOME by the user", _tar, 1, "critical", _ALLOW),
+    stated("tar of $HOME by root", _tar_root, 1, "info"),
 )

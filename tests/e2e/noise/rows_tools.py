@@ -4,7 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from tests.e2e.noise.row import Row
+from tests.e2e.noise.row import stated
 from tests.e2e.noise.world import PYTHON, World
 
 _VERSION = "1.0.1"
@@ -91,11 +91,11 @@ def _pip(made: World) -> None:
 
 
 ROWS = (
-    Row("git status, log, diff, grep", _git_status),
-    Row("git commit, push, fetch", _git_push),
-    Row("the agent reads its own file", _agent_reads),
-    Row("the agent updates itself", _agent_updates),
-    Row("its next version starts unapproved", _agent_starts_updated, 1, "warning"),
-    Row("npm install", _npm),
-    Row("pip install", _pip),
+    stated("git status, log, diff, grep", _git_status),
+    stated("git commit, push, fetch", _git_push),
+    stated("the agent reads its own file", _agent_reads),
+    stated("the agent updates itself", _agent_updates),
+    stated("its next version starts unapproved", _agent_starts_updated, 1, "warning"),
+    stated("npm install", _npm),
+    stated("pip install", _pip),
 )
