@@ -9,7 +9,7 @@ from agent_broker.enroll.data_recipe import DataRecipe
 from agent_broker.enroll.recipe_file import parse_recipe
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.presented import digest_of
-from agent_broker.identity.registry import load_registry
+from agent_broker.identity.registry import SettingsFile, load_registry
 from tests.fakes.enroll_world import UID, URL, EnrollWorld
 
 KEY = "sk-proj-" + "kQ7_" * 18
@@ -48,6 +48,10 @@ kind = "openai-api-key"
 file = "spare.env"
 format = "env"
 pointer = ["SPARE"]
+[[settings]]
+file = "hooks.yml"
+format = "yaml"
+hot = true
 [[warn]]
 variable = "MINE_KEY"
 because = "beats the file"
@@ -147,6 +151,14 @@ def test_the_credential_keeps_its_kind_and_its_host(world):
     (enrollment,) = load_registry(world.site().registry_dir)
     assert enrollment.role.argv0_names == ("mine",)
     assert [decoy.path for decoy in enrollment.decoys] == [str(world.home / "mine.cfg")]
+
+
+def test_its_settings_are_in_the_registry_to_be_watched(world):
+    world.recipe = recipe_for("toml")
+    world.make(world.home / "mine.cfg", FILES["toml"])
+    world.enroll()
+    (enrollment,) = load_registry(world.site().registry_dir)
+    assert enrollment.settings == (SettingsFile(f"{world.home}/hooks.yml", "yaml", hot=True),)
 
 
 def test_the_decoy_s_value_is_known(world):

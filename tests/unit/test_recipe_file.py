@@ -44,6 +44,15 @@ value = "{address}/v1"
 [[warn]]
 variable = "MINE_KEY"
 because = "beats the settings; remove it"
+
+[[settings]]
+file = ".config/mine/settings.toml"
+format = "toml"
+
+[[settings]]
+file = ".mine.yml"
+format = "yaml"
+hot = true
 """
 
 
@@ -51,6 +60,16 @@ def test_a_good_one_is_understood():
     recipe = parse_recipe(GOOD.encode(), "mine.toml", KINDS)
     assert (recipe.name, recipe.credential[0].place[0].pointer) == ("mine", ("auth", "key"))
     assert recipe.credential[0].set[0].value == "{address}/v1"
+    assert [(each.file, each.format, each.hot) for each in recipe.settings] == [
+        (".config/mine/settings.toml", "toml", False),
+        (".mine.yml", "yaml", True),
+    ]
+
+
+def test_no_recipe_has_more_settings_watched_than_can_be():
+    many = "".join(f'[[settings]]\nfile = ".mine-{number}"\nformat = "json"\n' for number in range(15))
+    with pytest.raises(MisuseError, match=r"^mine\.toml:\d+: settings: at most 16 files"):
+        parse_recipe((GOOD + many).encode(), "mine.toml", KINDS)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +102,13 @@ def test_a_good_one_is_understood():
         ('variable = "MINE_KEY"', 'variable = "MINE-KEY"', "mine.toml:31: variable: the name of"),
         ('because = "beats', 'because = "\\u001b[2J', "mine.toml:32: because: printable"),
         ("[[warn]]", '[[need]]\nvalue = "a b"', "mine.toml:31: value: letters, digits"),
+        ('".mine.yml"', '"../.mine.yml"', "mine.toml:39: file: a path relative to the home"),
+        ('".mine.yml"', '".config/mine/settings.toml"', "mine.toml:39: file: it is among the settings already"),
+        ('format = "yaml"', 'format = "ini"', "mine.toml:40: settings[1].format: must be one of: "),
+        ('format = "toml"\n\n[[settings]]', 'format = "json"\n\n[[settings]]',
+         "mine.toml:36: format: the same file is toml elsewhere"),
+        ("hot = true", "hott = true", "mine.toml:41: unknown key hott in [settings[1]]; did you mean hot"),
+        ("hot = true", "hot = 1", "mine.toml:41: settings[1].hot: expected true or false"),
         ("[program]", "[program", "mine.toml:4: not TOML: "),
         ('name = "key"', 'name = "phantom"', "mine.toml:13: name: letters, digits, . _ and - only"),
         ('name = "key"', 'name = "exported-x"', "mine.toml:13: name: letters, digits, . _ and - only"),

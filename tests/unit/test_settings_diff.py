@@ -80,6 +80,26 @@ def test_what_can_not_be_parsed_is_told_by_line_without_secrets(form):
     assert "hunter2" not in repr(told)
 
 
+def test_of_yaml_names_and_addresses_are_shown_and_no_other_value():
+    told = changes(
+        "model: a\nopenai-api-base: https://one.example\n",
+        "# hunter2\nmodel: hunter2\nopenai-api-base: https://two.example/hunter2\napi-key:\n  - x=hunter2\nhunter2 x\n",
+        "yaml",
+    )
+
+    assert "hunter2" not in "".join(told)
+    assert 'openai-api-base: "https://one.example" -> "https://two.example"' in told
+    assert "model: <redacted, 1 characters> -> <redacted, 7 characters>" in told
+    assert "api-key.line 5: added <redacted, 11 characters>" in told
+
+
+@pytest.mark.parametrize("name", ["base-url", "endpoint", "proxy"])
+def test_of_an_address_in_yaml_the_host_is_shown(name):
+    told = changes(f"{name}: https://one.example/\n", f"{name}: 'https://me:hunter2@two.example:8/x'\n", "yaml")
+
+    assert told == (f'{name}: "https://one.example" -> "https://two.example:8"',)
+
+
 def test_the_variables_of_an_env_file_are_redacted():
     told = changes("A=1\n", "A=hunter2\nexport B='other'\njunk secret\n", "env")
 

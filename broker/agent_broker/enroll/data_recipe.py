@@ -11,7 +11,7 @@ from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.recipe_file import RecipeFile
 from agent_broker.enroll.user_files import UserFiles
-from agent_broker.identity.registry import RoleRule
+from agent_broker.identity.registry import RoleRule, SettingsFile
 from agent_broker.ids import AgentName
 
 _MAX_PLACES = 64
@@ -52,7 +52,10 @@ class DataRecipe:
 
     def survey(self, files: UserFiles, owner: Owner) -> Survey:
         """See Recipe."""
-        return DataSurvey(files=files, owner=owner, exports=self.exports, recipe=self.data).survey()
+        found = DataSurvey(files=files, owner=owner, exports=self.exports, recipe=self.data).survey()
+        home = Path(owner.home)
+        settings = (SettingsFile(str(home / each.file), each.format, each.hot) for each in self.data.settings)
+        return replace(found, settings=tuple(settings))
 
     def executable_of(self, named: Path) -> Path:
         """See Recipe."""

@@ -23,7 +23,7 @@ def enrollment_of(plan: Plan, survey: Survey, files: UserFiles, started_ns: int)
         enrolled_ns=started_ns,
         allowed_environment=(*(each.allowance for each in plan.allowed), *(plan.tool.allowed if plan.tool else ())),
         history=first_approvals((each.enrolled for each in plan.binaries), started_ns),
-        settings=settings_of(plan.agent, plan.owner.home),
+        settings=(*settings_of(plan.agent, plan.owner.home), *survey.settings),
         accounts=(Account(plan.account, plan.active),) if plan.tool is None else (),
         serving=None if plan.tool is None else plan.tool.serving,
     )

@@ -13,7 +13,7 @@ from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.pointer import Format, Pointer, Value
 from agent_broker.enroll.user_files import Content, UserFiles
 from agent_broker.errors import MisuseError
-from agent_broker.identity.registry import RoleRule
+from agent_broker.identity.registry import RoleRule, SettingsFile
 from agent_broker.ids import AgentName, Sha256
 from agent_broker.vault.secret import Secret
 
@@ -144,6 +144,8 @@ class Survey:
     """Variables that profiles set, each ``NAME in FILE:LINE``: they move if their owner agrees (enroll.exported)."""
     links: tuple[str, ...] = ()
     """Of a tool: links of root's to the shim, absolute (enroll.helper_links)."""
+    settings: tuple[SettingsFile, ...] = ()
+    """Whose changes by others are told, beside those of enroll.settings_places."""
 
 
 class Recipe(Protocol):

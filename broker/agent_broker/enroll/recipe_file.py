@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from agent_broker.enroll.pointer import Format
 from agent_broker.enroll.roles import INTERPRETERS
-from agent_broker.identity.registry import RoleRule
+from agent_broker.identity.registry import RoleRule, SettingsFormat
 from agent_broker.toml_document import KeyPath, TomlDocument
 
 MAX_FILE_BYTES = 64 * 1024
@@ -29,7 +29,9 @@ _RUNTIMES = {*NATIVE_RUNTIMES, *(each.runtime for each in INTERPRETERS)}
 _TAKEN = frozenset({"original", "phantom"})
 """Other records of an enrolment are called so."""
 _LINE_FORMATS = frozenset({"env", "shell", "fish", "systemd"})
+_NOT_BELOW = "file: a path relative to the home, without .. and empty parts"
 _MAX_POINTER = 16
+_MAX_SETTINGS = 16
 _MAX_VARIABLE = 48  # it is part of a credential's id
 Problem = tuple[KeyPath, str]
 KeyKinds = Mapping[str, bool]
@@ -118,6 +120,16 @@ class Credential(Struct, frozen=True, forbid_unknown_fields=True):
         return self.phantom_place is not None or any(each.value == PHANTOM for each in self.set)
 
 
+class Watched(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[settings]]``: a file that decides what the agent runs, or whom it asks; a change by others is told."""
+
+    file: str
+    """Relative to the home."""
+    format: SettingsFormat
+    hot: bool = False
+    """The agent's own other processes write it all the time: only what matters is told (registry.SettingsFile)."""
+
+
 class Warn(Struct, frozen=True, forbid_unknown_fields=True):
     """``[[warn]]``: a variable that would defeat the wiring if a profile exports it."""
 
@@ -141,6 +153,7 @@ class RecipeFile(Struct, frozen=True, forbid_unknown_fields=True):
     role: Role
     credential: tuple[Credential, ...]
     title: str = ""
+    settings: tuple[Watched, ...] = ()
     warn: tuple[Warn, ...] = ()
     need: tuple[Need, ...] = ()
     format: Literal[1] = field(default=1)
@@ -185,10 +198,28 @@ def _problems(recipe: RecipeFile, kinds: KeyKinds) -> Iterator[Problem]:
         variables.update(credential.variables)
         yield from _kind_problems(credential, at, kinds)
         yield from _credential_problems(credential, at, formats)
+    yield from _settings_problems(recipe, formats)
     for index, warn in enumerate(recipe.warn):
         yield from _note_problems(warn, ("warn", index))
     for index, need in enumerate(recipe.need):
         yield from _note_problems(need, ("need", index))
+
+
+def _settings_problems(recipe: RecipeFile, formats: Mapping[str, Format]) -> Iterator[Problem]:
+    if len(recipe.settings) > _MAX_SETTINGS:
+        yield ("settings", _MAX_SETTINGS), f"settings: at most {_MAX_SETTINGS} files"
+    seen: set[str] = set()
+    for index, watched in enumerate(recipe.settings):
+        if not _is_below_home(watched.file):
+            yield ("settings", index, "file"), _NOT_BELOW
+        if watched.file in seen:
+            yield ("settings", index, "file"), "file: it is among the settings already"
+        if formats.get(watched.file, watched.format) != watched.format:
+            yield (
+                ("settings", index, "format"),
+                f"format: the same file is {formats[watched.file]} elsewhere in this recipe",
+            )
+        seen.add(watched.file)
 
 
 def _note_problems(note: Warn | Need, at: KeyPath) -> Iterator[Problem]:
@@ -250,9 +281,8 @@ def _kind_problems(credential: Credential, at: KeyPath, kinds: KeyKinds) -> Iter
 
 
 def _member_problems(member: Place | Setting, at: KeyPath, formats: dict[str, Format]) -> Iterator[Problem]:
-    parts = member.file.split("/")
-    if not all(part not in {"", ".", ".."} for part in parts) or not member.file.isprintable():
-        yield (*at, "file"), "file: a path relative to the home, without .. and empty parts"
+    if not _is_below_home(member.file):
+        yield (*at, "file"), _NOT_BELOW
     if formats.setdefault(member.file, member.format) != member.format:
         yield (*at, "format"), f"format: the same file is {formats[member.file]} elsewhere in this recipe"
     pointer = member.pointer
@@ -262,6 +292,10 @@ def _member_problems(member: Place | Setting, at: KeyPath, formats: dict[str, Fo
         yield (*at, "pointer"), f"pointer: in a file of the format {member.format} it is one variable's name"
     elif member.format == "ini" and len(pointer) > 2:  # noqa: PLR2004 - section and key
         yield (*at, "pointer"), "pointer: in an INI file it is a section and a key, or a key"
+
+
+def _is_below_home(file: str) -> bool:
+    return all(part not in {"", ".", ".."} for part in file.split("/")) and file.isprintable()
 
 
 def _is_template(value: str) -> bool:

@@ -1,7 +1,8 @@
-"""Where each agent keeps the settings that decide what it runs: the whole table, one place.
+"""Where each built-in agent keeps the settings that decide what it runs: the whole table, one place.
 
 Observed with Claude Code 2.1, Codex 0.169 and Gemini CLI 0.61. What is not here, because it lies in
 whatever folder the agent is started in: a project's ``.claude/settings.json``, ``.mcp.json``, ``.gemini`` and ``.env``.
+An agent that is enrolled by a recipe has its settings there (``[[settings]]``).
 """
 
 from pathlib import Path

@@ -125,12 +125,16 @@ class DecoyFile(Struct, frozen=True, forbid_unknown_fields=True):
     """Other programs of the owner's read such a file: who may by the catalogue of credential paths is no thief."""
 
 
+SettingsFormat = Literal["json", "toml", "env", "yaml"]
+"""How an agent's settings are written."""
+
+
 class SettingsFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A settings file of the agent's: it decides what the agent runs, and whom it believes."""
 
     path: str
     """Absolute."""
-    format: Literal["json", "toml", "env"]
+    format: SettingsFormat
     hot: bool = False
     """The agent writes it all the time: only what decides what it runs, or whom it trusts, is worth telling."""
 

@@ -1,8 +1,8 @@
 """What a settings file said before and says now: one line a change, secrets redacted.
 
 A file is kept as what may be shown of it, and a keyed digest of each value, so that a changed secret is a change
-though neither is kept. JSON (comments allowed, as the agents do) and TOML are compared by key, ``.env`` by variable;
-what can't be parsed by line. Everything is bounded: a hostile file costs no more than a large one.
+though neither is kept. JSON (comments allowed, as the agents do) and TOML are compared by key, ``.env`` by variable,
+YAML and what can't be parsed by line. Everything is bounded: a hostile file costs no more than a large one.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _KEY = os.urandom(32)
 _MATTERS = re.compile(
     r"^(hooks?|mcp.?servers|mcp|apiKeyHelper|aws(CredentialExport|AuthRefresh)|gcpAuthRefresh|proxyAuthHelper"
     r"|otelHeadersHelper|statusLine|fileSuggestion|env|permissions?|allow(ed)?.*|deny|additionalDirectories"
-    r"|.*base.?url|.*endpoint|.*proxy.*|model_providers?|notify|shell_environment_policy|sandbox.*|approval.*"
+    r"|.*base.?url|.*api.?base|.*endpoint|.*proxy.*|model_providers?|notify|shell_environment_policy|sandbox.*|approval.*"
     r"|.*mcpjson.*|enableAllProjectMcpServers|hasTrustDialogAccepted|bypassPermissions.*|skipDangerous.*"
     r"|disable.*|.*api.?key.*|forceLogin.*|enabledPlugins|extraKnownMarketplaces|trust.*|security|tools?"
     r"|toolDiscoveryCommand|toolCallCommand|extensions|plugins|auth|selectedType|.*command.*|headers|oauthAccount)$",
@@ -66,7 +66,7 @@ def snapshot(data: bytes, form: str, *, hot: bool) -> Snapshot:
 
     Args:
         data: its content, at most MAX_FILE_BYTES.
-        form: ``json``, ``toml`` or ``env``; one that can't be parsed as that is taken by line.
+        form: ``json``, ``toml``, ``env`` or ``yaml``; one that can't be parsed as that is taken by line.
         hot: see registry.SettingsFile.
     """
     text = data.decode(errors="surrogateescape")
@@ -134,6 +134,8 @@ _Found = tuple[tuple[str, ...], object, bool]
 def _leaves(text: str, form: str) -> Iterator[_Found]:
     if form == "env":
         return _lines_of_env(text)
+    if form == "yaml":
+        return _lines_of_yaml(text)
     try:
         parsed = tomllib.loads(text) if form == "toml" else _parse_json(text)
     except (ValueError, RecursionError):
@@ -173,6 +175,21 @@ def _lines_of_env(text: str) -> Iterator[_Found]:
             yield ("env", name.strip()), value.strip().strip("\"'"), True
         elif line.strip() and not line.lstrip().startswith("#"):
             yield ("env", f"line {number}"), line, True
+
+
+def _lines_of_yaml(text: str) -> Iterator[_Found]:
+    """Yield a line each, without a parser for what a hostile user wrote: names are shown, of values addresses only."""
+    above = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, colon, value = stripped.partition(":")
+        if colon and re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII):
+            above = name
+            yield (name,), value.strip().strip("\"'"), True
+        else:
+            yield (above or "yaml", f"line {number}"), stripped, True
 
 
 def _lines(text: str) -> Iterator[_Found]:

@@ -20,7 +20,7 @@ _SECRET_NAME = re.compile(
     r"|api.?key(?!helper|helperttl)|access.?key",
     re.IGNORECASE,
 )
-_ADDRESS_NAME = re.compile(r"(base.?url|endpoint|proxy|_url|^url)$", re.IGNORECASE)
+_ADDRESS_NAME = re.compile(r"(base.?url|api.?base|endpoint|proxy|_url|^url)$", re.IGNORECASE)
 _SECRET_OPTION = re.compile(r"^--?[\w-]*(token|secret|passw|key|auth|header|credential)[\w-]*$|^-[HuU]$", re.IGNORECASE)
 _SHAPES = re.compile(
     r"(?P<known>\b(?:sk|pk|rk|gsk|xai|hf|glpat|npm|dop_v1|shpat)[-_][A-Za-z0-9_-]{8,}"
