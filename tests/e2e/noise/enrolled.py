@@ -41,8 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         sys.stderr.write("this needs root: users are made, BPF programs are loaded\n")
         return CANNOT_RUN
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(DIFFERS))  # so that everything is taken away
     os.umask(0o022)
     try:
         more_agents()
@@ -57,7 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DIFFERS if differ else 0
 
 
+def _heed_signals() -> None:
+    """Have everything taken away at a signal. A world that is gone left them ignored, and so would what starts next."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(DIFFERS))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _tools() -> Iterator[Measured]:
+    _heed_signals()
     with clients() as made:
         for tool in TOOLS:
             with tool.stand(made) as stand, _followed(made.world) as log:
@@ -78,6 +84,7 @@ def _use(made: Clients, stand: Stand, use: Use) -> None:
 
 
 def _update() -> Iterator[Measured]:
+    _heed_signals()
     with place() as made, contextlib.ExitStack() as undo:
         undo.callback(made.forget, CLIENT)
         made.install(CLIENT, LAYOUT)

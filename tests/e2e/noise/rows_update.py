@@ -73,6 +73,7 @@ def _by_itself(scene: Scene) -> None:
 def _require_version(scene: Scene, version: str) -> None:
     package = scene.place.program.resolve().parents[1] / "package.json"
     require(f'"{version}"' in package.read_text(), f"npm to have installed {version}", package)
+    scene.place.settle()
 
 
 STEPS = (
