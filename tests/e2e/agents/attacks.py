@@ -77,9 +77,12 @@ def tamper(place: Place, client: Client) -> str:
 
 
 def write_target(place: Place, client: Client) -> str:
-    """Write what replay.py is to do into a file that the user can read; return its path."""
+    """Write what replay.py is to do into a file that the user can read; return its path.
+
+    In no folder above an agent's: who starts just after a change there would be tainted.
+    """
     path, header, value = client.replay_as(place.login, client.phantom(place.world.home))
-    target = place.world.root / "target.json"
+    target = Path(place.tool("target.json"))
     told = {"port": place.world.port, "path": path, "header": header, "value": value, "nonce": NONCE}
     target.write_text(json.dumps(told))
     return str(target)

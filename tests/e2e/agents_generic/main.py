@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.demo.check import StepFailedError, eventually, require
@@ -121,7 +122,17 @@ def _prove(made: Place, client: Client, login: Login, told: Told) -> None:
     require_well(made.turn(client, directly=True), client, login.sent)
     before = _snapshot(made, login)
     made.enroll(client)
-    _plant_decoy(made)
+    with _decoy(made):
+        _prove_enrolled(made, client, login, told)
+    made.unenroll(client)
+    for path, entry in before.items():
+        different = entry.differs_in(_snapshot(made, login).get(path))
+        require(not different, f"~/{path} as it was", different)
+    made.answers("without the broker again")
+    require_well(made.turn(client, directly=True), client, login.sent)
+
+
+def _prove_enrolled(made: Place, client: Client, login: Login, told: Told) -> None:
     _require_clean(made, login)
     alerts = len(made.alerts.incidents())
     made.answers("well done, brokered")
@@ -132,13 +143,6 @@ def _prove(made: Place, client: Client, login: Login, told: Told) -> None:
     _require_clean(made, login)
     _require_refused(made, client)
     _do(made, client, told)
-    made.broker("decoy", "remove", str(made.world.home / _DECOY), "--yes")
-    made.unenroll(client)
-    for path, entry in before.items():
-        different = entry.differs_in(_snapshot(made, login).get(path))
-        require(not different, f"~/{path} as it was", different)
-    made.answers("without the broker again")
-    require_well(made.turn(client, directly=True), client, login.sent)
 
 
 def _do(made: Place, client: Client, told: Told) -> None:
@@ -150,10 +154,19 @@ def _do(made: Place, client: Client, told: Told) -> None:
         require(result == deed.expected, f"{deed.what}: {deed.expected}", result)
 
 
-def _plant_decoy(made: Place) -> None:
-    """Plant what tells, by its own alert, that all earlier ones have come: not every agent has a watched file."""
+@contextmanager
+def _decoy(made: Place) -> Iterator[None]:
+    """Have what tells, by its own alert, that all earlier ones have come: not every agent has a watched file."""
+    path = made.world.home / _DECOY
     made.broker("decoy", "plant", _DECOY, "--kind", "github-token", "--user", made.world.user.pw_name, "--yes")
-    made.watch_by(made.world.home / _DECOY)
+    try:
+        made.watch_by(path)
+        yield
+    except StepFailedError:
+        with suppress(StepFailedError):  # it is the first one that is told
+            made.broker("decoy", "remove", str(path), "--yes")
+        raise
+    made.broker("decoy", "remove", str(path), "--yes")
 
 
 def _require_refused(made: Place, client: Client) -> None:
