@@ -54,7 +54,11 @@ class Publisher:
         task.add_done_callback(self._completing.discard)
 
     async def _store_completed(self, incident: Incident) -> None:
-        self._store(await self.complete(incident))
+        try:
+            incident = await self.complete(incident)
+        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
+            _LOG.exception("the details of an incident (%s) are missing", incident.kind)
+        self._store(incident)
 
     def _store(self, incident: Incident) -> None:
         try:
