@@ -45,10 +45,13 @@ class Watched:
         return self.store.lineage(record.proc_id, record.exec_id)
 
     def ran(self, pid, name):
-        """The lineage once the process runs ``name``: Popen returns when the exec closed its pipe, a moment before."""
+        """The lineage once the process runs ``name``: Popen returns when the exec closed its pipe, a moment before.
+
+        In the moment between the kernel's record of an exec and its event the process is nobody: no steps.
+        """
         for _ in range(10_000):
             lineage = self.lineage(pid)
-            if lineage.steps[0].image.argv0 == name:
+            if lineage.steps and lineage.steps[0].image.argv0 == name:
                 break
             threading.Event().wait(0.001)
         return lineage
