@@ -45,10 +45,7 @@ class Watched:
         return self.store.lineage(record.proc_id, record.exec_id)
 
     def ran(self, pid, name):
-        """The lineage once the process runs ``name``: Popen returns when the exec closed its pipe, a moment before.
-
-        In the moment between the kernel's record of an exec and its event the process is nobody: no steps.
-        """
+        """The lineage once the process runs ``name``; until the event of its exec has come, it has no steps."""
         for _ in range(10_000):
             lineage = self.lineage(pid)
             if lineage.steps and lineage.steps[0].image.argv0 == name:
