@@ -25,8 +25,9 @@ pytestmark = pytest.mark.kernel
 
 
 class World:
-    def __init__(self, folder):
+    def __init__(self, folder, owner_uid=None):
         self.agent = folder / "agent"
+        self.owner_uid = os.getuid() if owner_uid is None else owner_uid
         shutil.copy(Path("/bin/sleep").resolve(), self.agent)
         self.store = Store(scan_strings, str)
         self.sensor = CoreSensor(self.store.apply)
@@ -35,10 +36,10 @@ class World:
         self.attestor = Attestor(epoch="e1", tier="observe+", sensor=self.sensor, store=self.store, hashes=self.hashes)
         self.started = []
 
-    async def enroll(self):
-        data = self.agent.read_bytes()
+    async def enroll(self, same_bytes=None):
+        data = (same_bytes or self.agent).read_bytes()
         binary = EnrolledBinary(str(self.agent), hashlib.sha256(data).hexdigest(), len(data))
-        enrollment = Enrollment("agent", os.getuid(), "me", (binary,), RoleRule(("agent",)), (), (), 0)
+        enrollment = Enrollment("agent", self.owner_uid, "me", (binary,), RoleRule(("agent",)), (), (), 0)
         table, problems = await read_enrolled_files([enrollment], self.sensor, self.hashes)
         register_files(self.sensor, self.attestor.agents, table)
         self.attestor.agents = table

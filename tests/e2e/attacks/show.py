@@ -32,8 +32,8 @@ Techniques are numbered as in MITRE ATT&CK.
 |---|---|---|---|---|---|---|---|
 """
 _TAIL = """
-Left out: a copy of the agent on a FUSE file system (it needs `fusermount3`; `userns-mounted` is the same rule with
-another file system), and everything that needs root. How a watched file can be opened, and what is seen of it, is in
+Left out: a copy of the agent on a FUSE file system of the user's (tests/kernel/test_fuse_user.py mounts one as
+`fusermount3` does), and everything that needs root. How a watched file can be opened, and what is seen of it, is in
 [open-table.md](open-table.md), by the same command.
 """
 
