@@ -1,5 +1,7 @@
 """Fuzzes the environment parser: it never fails, it misses no variable of its table, and it keeps no value.
 
+What it splits joins to the same bytes; what it keeps has no values, and is compared with a parser of this file's own.
+
 An input is arguments, two NULs, environment.
 """
 
@@ -8,7 +10,7 @@ import re
 
 import msgspec
 
-from agent_broker.identity.environment import MAX_NAME_LENGTH, allow, danger, injected, scan_strings
+from agent_broker.identity.environment import MAX_NAME_LENGTH, allow, danger, injected, scan_strings, split_entries
 from agent_broker.identity.environment_table import FAMILIES
 from agent_broker.identity.registry import Allowance
 
@@ -22,11 +24,21 @@ def one_input(data: bytes) -> None:
     arguments, _, environment = data.partition(b"\0\0")
     found = scan_strings(arguments, environment)
     assert found.arguments == arguments[:MOST_KEPT_ARGUMENTS]
+    _it_encodes_to_the_same_bytes(environment)
     entries = [entry for entry in environment.split(b"\0") if entry]
     _nothing_is_missed(entries, found)
     _names_are_fit_for_a_terminal(found)
     _no_value_is_kept(arguments, entries, found)
     _allowed_is_what_has_this_value(entries, found)
+
+
+def _it_encodes_to_the_same_bytes(environment):
+    entries = split_entries(environment)
+    assert b"\0".join(map(b"".join, entries)) == environment
+    for name, equals, value in entries:
+        assert b"=" not in name
+        assert b"\0" not in name + value
+        assert equals == b"=" or (equals, value) == (b"", b"")
 
 
 def _nothing_is_missed(entries, found):

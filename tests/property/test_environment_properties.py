@@ -6,14 +6,20 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_broker.identity.environment import injected, scan_strings
+from agent_broker.identity.environment import Entry, injected, scan_strings, split_entries
 from agent_broker.identity.environment_table import ALL_RUNTIMES, FAMILIES
 
 VALUE = b"~a value that must not be kept~"
 PATTERNS = [(family, pattern) for family in FAMILIES for pattern in family.patterns]
 blocks = st.lists(st.binary(max_size=60), max_size=30).map(b"\0".join)
 entry = st.binary(max_size=60).map(lambda raw: raw.replace(b"\0", b""))
+values = st.binary(max_size=30).map(lambda raw: raw.replace(b"\0", b""))
+names = values.map(lambda raw: raw.replace(b"=", b""))
 harmless = st.text("abcdefgh_", min_size=1, max_size=12).map(lambda name: name.encode() + b"=x")
+
+
+def joined(entries: list[Entry]) -> bytes:
+    return b"\0".join(map(b"".join, entries))
 
 
 @st.composite
@@ -28,6 +34,20 @@ def table_names(draw) -> tuple[str, str]:
 @given(blocks, blocks)
 def test_it_never_raises_and_keeps_the_arguments(arguments, environment):
     assert scan_strings(arguments, environment).arguments == arguments[:8192]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=2000) | blocks)
+def test_what_it_splits_joins_to_the_same_bytes(environment):
+    assert joined(split_entries(environment)) == environment
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(names, st.one_of(st.none(), values)), min_size=1, max_size=30))
+def test_what_is_joined_splits_to_the_same_entries(variables):
+    entries = [(name, b"", b"") if value is None else (name, b"=", value) for name, value in variables]
+
+    assert split_entries(joined(entries)) == entries
 
 
 @settings(deadline=None)

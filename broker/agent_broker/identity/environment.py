@@ -31,14 +31,16 @@ ENROLLED_RUNTIMES = frozenset({LOADER, "bun", "node"})
 
 _ANY = re.compile("|".join(family.names for family in FAMILIES))
 _EACH = tuple((re.compile(family.names), family) for family in FAMILIES)
-_HOME = b"HOME="
 _SESSIONS = {
-    "CLAUDE_CODE_SESSION_ID": re.compile(rb"CLAUDE_CODE_SESSION_ID=([0-9A-Za-z-]{8,64})"),
-    "TRACEPARENT": re.compile(rb"TRACEPARENT=(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})"),
+    b"CLAUDE_CODE_SESSION_ID": re.compile(rb"[0-9A-Za-z-]{8,64}"),
+    b"TRACEPARENT": re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
 }
 """What Claude Code sets for its children; the second (W3C Trace Context) with CLAUDE_CODE_PROPAGATE_TRACEPARENT."""
 _SETS = "its environment sets"
 _SENTENCE = re.compile(rf"{_SETS} (.+?): ")
+
+Entry = tuple[bytes, bytes, bytes]
+"""Name, ``=``, value; of an entry without ``=``: all of it, and twice nothing."""
 
 
 def danger(name: str, runtimes: Iterable[str]) -> str:
@@ -52,20 +54,28 @@ def allow(name: bytes, value: bytes) -> Allowance:
     return Allowance(_shown(name), Sha256(hashlib.sha256(value).hexdigest()))
 
 
+def split_entries(block: bytes) -> list[Entry]:
+    """Return every entry of an environment as execve was given it, empty ones and duplicates too, in order.
+
+    Nothing is lost: joined by NUL, they are the block, whatever its bytes are.
+    """
+    return [entry.partition(b"=") for entry in block.split(b"\0")]
+
+
 def scan_strings(arguments: bytes, environment: bytes) -> Captured:
     """Return what is kept of a registered image's strings, as captured at exec: of variables, no value but a session's.
 
     An entry without "=" names no variable, but shows that somebody built the block by hand: that is a problem.
     Raises nothing, whatever the bytes are.
     """
-    entries = [entry for entry in environment.split(b"\0") if entry]
+    entries = [entry for entry in split_entries(environment) if any(entry)]
     injections = tuple(islice(_injections(entries), _MAX_KEPT + 1))
     problem = ""
-    if any(b"=" not in entry for entry in entries):
+    if not all(equals for _, equals, _ in entries):
         problem = "its environment has an entry without a name"
     elif len(injections) > _MAX_KEPT:
         problem = f"{_SETS} more than {_MAX_KEPT} variables that make programs run foreign code"
-    home = next((entry[len(_HOME) :] for entry in entries if entry.startswith(_HOME)), None)
+    home = next((value for name, equals, value in entries if name + equals == b"HOME="), None)
     digest = None if home is None else Sha256(hashlib.sha256(home).hexdigest())
     return Captured(arguments[:MAX_ARGUMENTS_BYTES], injections[:_MAX_KEPT], problem, digest, _session(entries))
 
@@ -98,19 +108,18 @@ def way_out(agent: str, taint: str) -> str:
     )
 
 
-def _session(entries: Iterable[bytes]) -> str:
+def _session(entries: Iterable[Entry]) -> str:
     """Return the session that the entries name, else the trace; empty: neither, or it is not of that form."""
-    found = {name: match for name, form in _SESSIONS.items() for each in entries if (match := form.fullmatch(each))}
-    return next((found[name][1].decode("ascii") for name in _SESSIONS if name in found), "")
+    found = {name: value for name, _, value in entries if name in _SESSIONS and _SESSIONS[name].fullmatch(value)}
+    return next((found[name].decode("ascii") for name in _SESSIONS if name in found), "")
 
 
-def _injections(entries: Iterable[bytes]) -> Iterator[Injection]:
-    for entry in entries:
-        raw, _, value = entry.partition(b"=")
-        families = _families(raw.decode("latin-1"))
+def _injections(entries: Iterable[Entry]) -> Iterator[Injection]:
+    for name, _, value in entries:
+        families = _families(name.decode("latin-1"))
         if families:
             digest = hashlib.sha256(value).hexdigest()
-            yield from (Injection(_shown(raw), family.runtime, family.why, digest) for family in families)
+            yield from (Injection(_shown(name), family.runtime, family.why, digest) for family in families)
 
 
 def _families(name: str) -> tuple[Family, ...]:
