@@ -50,8 +50,7 @@ def place():
         with viewed_file(made, reader) as path:
             yield made, path, reader, stranger
         made.have(monitor=False, broker=False)
-        if is_mounted(made.layout.view_folder):  # by the monitor that was killed: the next start would take it away
-            subprocess.run(["umount", "--lazy", made.layout.view_folder], check=True)
+        assert not is_mounted(made.layout.view_folder)
 
 
 def seen(program, path):
@@ -80,3 +79,35 @@ def test_who_has_it_open_reads_nothing_from_a_killed_daemon_and_a_start_brings_i
     assert seen(stranger, path) == "FAKE"
     held.close()
     other.close()
+
+
+@pytest.mark.parametrize("first", ["broker", "monitor"])
+@pytest.mark.parametrize("killed", ["monitor", "broker", ""])
+def test_nothing_stays_mounted_when_both_were_stopped_and_a_start_brings_it_back(place, first, killed):
+    made, path, reader, stranger = place
+    if killed:
+        os.kill(getattr(made, killed).pid, signal.SIGKILL)
+        getattr(made, killed).stop()
+    made.have(monitor=True, broker=True)
+    assert until(lambda: seen(reader, path) == "REAL")
+    held = Reader(stranger, path)
+    getattr(made, first).stop()
+    made.have(monitor=False, broker=False)
+    assert not is_mounted(made.layout.view_folder)
+    assert "FAKE" not in held.asked()
+    made.have(monitor=True, broker=True)
+    assert until(lambda: seen(reader, path) == "REAL")
+    assert seen(stranger, path) == "FAKE"
+    held.close()
+
+
+def test_a_monitor_takes_away_at_its_start_what_a_killed_one_and_a_broker_left(place):
+    made, path, reader, _ = place
+    for each in (made.monitor, made.broker):
+        os.kill(each.pid, signal.SIGKILL)
+        each.stop()
+    assert is_mounted(made.layout.view_folder)
+    made.have(monitor=True, broker=False)
+    assert not is_mounted(made.layout.view_folder)
+    made.have(monitor=True, broker=True)
+    assert until(lambda: seen(reader, path) == "REAL")

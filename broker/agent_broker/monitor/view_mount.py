@@ -4,8 +4,11 @@ The law of this module:
 1. One place, which root chose, in a folder that only root can write; what is mounted there and is not ours stays.
 2. What the broker gives is checked to be ``/dev/fuse``: it can't have anything else mounted.
 3. No program runs from it, set-uid or not, and no device; no access to it goes past modes (default_permissions).
-4. A mount whose broker is gone answers ENOTCONN to everybody. It is taken away when its broker ends, and before the
-   next is made; lazily, so that nobody who stands in it can hold that up. Nothing here ever looks into the mount.
+4. A mount whose broker is gone answers ENOTCONN to everybody. It is taken away when its broker ends, when the monitor
+   stops or finds it at its start, and before the next is made. A mount says itself which process serves it: so a
+   monitor that didn't make it, since the one that did was killed, knows whose end to wait for.
+5. What is taken away is aborted first, then detached: who waits in it gets an error at once, a broker that lives learns
+   that it has to ask anew, and nobody who stands in it can hold that up. Nothing here ever looks into the mount.
 """
 
 import asyncio
@@ -18,10 +21,12 @@ from pathlib import Path
 from typing import Final
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_NOATIME = 2, 4, 8, 1024  # linux/mount.h
-_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8  # linux/fs.h
+_MNT_FORCE, _MNT_DETACH, _UMOUNT_NOFOLLOW = 1, 2, 8  # linux/fs.h
 _FUSE_DEVICE: Final = os.makedev(10, 229)  # linux/miscdevice.h
 FILE_SYSTEM: Final = "fuse.agent-broker"
 _MOST_STALE: Final = 16
+_STARTED: Final = 19  # of proc(5), stat, after the name: field 22, starttime
+_COLONS: Final = 2  # of a source
 
 _LOG = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +41,14 @@ class ViewMount:
         self._server: int | None = None
         """Pidfd of the process whose end takes the mount away."""
 
+    def begin(self) -> None:
+        """Look after a mount that another monitor made: until its broker ends, and if it has, take it away."""
+        server = _server_of(_last_mounted(self._place))
+        if server is None:
+            self._ended()
+        else:
+            self._wait_for(server)
+
     def mount(self, fd: int, server_pid: int) -> str:
         """Mount; return why it can't be, or nothing.
 
@@ -45,26 +58,28 @@ class ViewMount:
         """
         self._forget()
         try:
-            self._server = server = os.pidfd_open(server_pid)
+            self._wait_for(os.pidfd_open(server_pid))
+            source = _source_of(server_pid)
         except OSError as error:
             return f"the broker is gone: {error.strerror}"
-        asyncio.get_running_loop().add_reader(server, self._ended)
         facts = os.fstat(fd)
         if not stat.S_ISCHR(facts.st_mode) or facts.st_rdev != _FUSE_DEVICE:
             return "what is to be mounted is not /dev/fuse"
         try:
             take_away(self._place)
             self._place.mkdir(mode=0o755, exist_ok=True)
-            _mount(self._place, fd)
+            _mount(self._place, fd, source)
         except OSError as error:
             return f"{self._place} can't be mounted: {error.strerror}"
         return ""
 
     def close(self) -> None:
-        """Take the mount of a broker away that is gone; that of one that lives stays, and is served on."""
-        if self._server is not None and _is_over(self._server):
-            self._ended()
-        self._forget()
+        """Take the mount away, also of a broker that lives: it may end while there is no monitor, and asks anew."""
+        self._ended()
+
+    def _wait_for(self, server: int) -> None:
+        self._server = server
+        asyncio.get_running_loop().add_reader(server, self._ended)
 
     def _ended(self) -> None:
         self._forget()
@@ -81,32 +96,59 @@ class ViewMount:
 
 
 def take_away(place: Path) -> None:
-    """Unmount what is ours at a place, and nothing else.
+    """Abort and unmount what is ours at a place, and nothing else.
 
     Raises:
         OSError: as umount2(2).
     """
     for _ in range(_MOST_STALE):
-        if _mounted_at(place) != FILE_SYSTEM:
+        if not is_mounted(place):
             return
-        if _libc.umount2(os.fsencode(place), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+        if _libc.umount2(os.fsencode(place), _MNT_FORCE | _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
             raise _error()
 
 
 def is_mounted(place: Path) -> bool:
     """Whether the view is mounted on a place; does not look into it."""
-    return _mounted_at(place) == FILE_SYSTEM
+    return _last_mounted(place)[0] == FILE_SYSTEM.encode()
 
 
-def _mounted_at(place: Path) -> str:
-    """Return the type of the file system that is mounted on a place last; empty: none is (proc(5), mountinfo)."""
+def _last_mounted(place: Path) -> tuple[bytes, bytes]:
+    """Return type and source of what is mounted on a place last; empty: nothing is (proc(5), mountinfo)."""
     wanted = os.fsencode(place)
-    found = b""
+    found = b"", b""
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, rest = line.partition(b" - ")
         if _plain(fields.split()[4]) == wanted:
-            found = rest.split()[0]
-    return found.decode("ascii", "replace")
+            kind, source = rest.split()[:2]
+            found = kind, source
+    return found
+
+
+def _source_of(pid: int) -> bytes:
+    """Return what a mount is called that this process serves: by number and start, which no other process has."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return b"agent-broker:%d:%s" % (pid, fields[_STARTED])
+
+
+def _server_of(mounted: tuple[bytes, bytes]) -> int | None:
+    """Return a pidfd of the process that serves a mount; None: it is not ours, or that process is gone."""
+    kind, source = mounted
+    number = source.split(b":")[1] if source.count(b":") == _COLONS else b""
+    if kind != FILE_SYSTEM.encode() or not number.isdigit():
+        return None
+    try:
+        server = os.pidfd_open(int(number))
+    except OSError:
+        return None
+    try:
+        is_it = _source_of(int(number)) == source and not _is_over(server)
+    except OSError:
+        is_it = False
+    if is_it:
+        return server
+    os.close(server)
+    return None
 
 
 def _plain(path: bytes) -> bytes:
@@ -115,10 +157,10 @@ def _plain(path: bytes) -> bytes:
     return path
 
 
-def _mount(place: Path, fd: int) -> None:
+def _mount(place: Path, fd: int, source: bytes) -> None:
     options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions".encode()
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME
-    if _libc.mount(b"agent-broker", os.fsencode(place), FILE_SYSTEM.encode(), ctypes.c_ulong(flags), options) != 0:
+    if _libc.mount(source, os.fsencode(place), FILE_SYSTEM.encode(), ctypes.c_ulong(flags), options) != 0:
         raise _error()
 
 

@@ -116,6 +116,7 @@ class Monitor:
     async def serve(self) -> None:
         """Answer and watch until told to stop."""
         stop, parts = told_to_stop(), self._parts
+        self._view.begin()
         agents, decoys, problems = await self._begin()
         if self._updater is not None:
             self._updater.start()
@@ -148,12 +149,12 @@ class Monitor:
         await self._ringer.close()
         await self._tool_files.close()
         await self._links.close()
-        self._view.close()
         await parts.defence.close()
         if parts.denials is not None:
             parts.denials.close()
         await parts.watch.close()
         await self._service.close()
+        self._view.close()  # now that no broker can ask for another
         if self._updater is not None:
             await self._updater.close()
         if parts.starts is not None:
