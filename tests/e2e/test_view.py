@@ -80,5 +80,14 @@ def test_codex_refreshes_its_login_through_the_link(played):
     assert told["given back"] == ["mock-access-1", "mock-refresh-1"]
 
 
+def test_gemini_refreshes_its_login_in_place_through_the_link(played):
+    told = played["gemini_refreshed"]
+    assert (told["refreshes"], told["still a link"]) == (1, True), told["said"]
+    assert len(told["sent"]) == 1
+    assert "Bearer ya29.the-new-one-of-the-test" in told["sent"][0]
+    assert (told["a stranger saw"], told["in files"], told["alerts"]) == ([], [], ["decoy-opened"])
+    assert told["given back"] == [True, told["refresh token"]]
+
+
 def test_nobody_sees_the_other_view_while_all_read_at_once():
     assert [each.problem for each in hammer(3)] == [""] * 7

@@ -13,7 +13,13 @@ from msgspec import structs
 from tests.fakes.mock_provider import MockProvider, Mode, Seen, held_back, main
 
 Who = Callable[[web.Request], Awaitable[object]]
-_FIXED = {"whoami": {}, "countTokens": {"totalTokens": 10}, "models": {"object": "list", "data": [], "models": []}}
+_FIXED: dict[str, dict[str, object]] = {
+    "whoami": {},
+    "countTokens": {"totalTokens": 10},
+    "models": {"object": "list", "data": [], "models": []},
+    "tokeninfo": {"expires_in": 3600, "scope": "openid"},
+    "userinfo": {"email": "dev@example.com"},
+}
 """Answers by the last part of the path. ``whoami`` only says who calls."""
 
 _CODE_ASSIST = {"currentTier": {"id": "standard-tier", "name": "mock"}, "cloudaicompanionProject": "mock-project"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.demo.check import eventually
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL
 from tests.e2e.view.codex import refreshed
+from tests.e2e.view.gemini import gemini_refreshed
 from tests.e2e.view.place import NPM, Place
 from tests.fakes.npm_registry import USER
 
@@ -119,5 +120,5 @@ def _open_error(path: Path) -> str:
 
 
 SCENARIOS: dict[str, Callable[[Place], dict[str, object]]] = {
-    each.__name__: each for each in (enrolled, readers, impostors, written, unenrolled, refreshed)
+    each.__name__: each for each in (enrolled, readers, impostors, written, unenrolled, refreshed, gemini_refreshed)
 }
