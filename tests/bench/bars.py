@@ -44,6 +44,8 @@ class Bar:
 
 
 _TURN, _PAIRS = "a whole turn of the real", "with the broker / without, median of pairs"
+_SIGN, _REQUEST = "ssh-keygen -Y sign, whole process", "the request for a signature alone, on a kept connection"
+_AGENTS, _SSH = "by the broker / by OpenSSH's own ssh-agent, p50", "every ecosystem: ssh"
 _WAITS = "every agent: what a person waits for"
 
 _BARS = (
@@ -100,13 +102,10 @@ _BARS = (
     Bar("inject-p50", "injection, added latency of a request on a kept connection, p50", 1.0, "ms"),
     Bar("inject-p99", "the same, p99", 5.0, "ms"),
     Bar("inject-stream", "injection, bytes a second of a 64 MiB stream / direct", 0.8, "x", at_least=True),
-    Bar(
-        "ssh-sign",
-        "ssh-keygen -Y sign, whole process, by the broker / by OpenSSH's own ssh-agent, p50",
-        1.5,
-        "x",
-        source="every ecosystem: ssh",
-    ),
+    Bar("ssh-sign-ed25519", f"{_SIGN}, ed25519, {_AGENTS}", 1.5, "x", source=_SSH),
+    Bar("ssh-sign-rsa", f"{_SIGN}, rsa of 3072 bits, {_AGENTS}", 1.5, "x", source=_SSH),
+    Bar("ssh-request-ed25519", f"{_REQUEST}, ed25519, {_AGENTS}", 1.5, "x", source=_SSH),
+    Bar("ssh-request-rsa", f"{_REQUEST}, rsa of 3072 bits, {_AGENTS}", 1.5, "x", source=_SSH),
     Bar(
         "view-open", "a viewed file opened and read by its reader, p50", 1.0, "ms", source="every ecosystem: file view"
     ),
@@ -178,6 +177,7 @@ _TOOLS = tuple(
     for tool in dict.fromkeys(each.tool for each in PROTOCOLS)
     for bar in (
         Bar(f"shim-{tool}", f"{tool}'s shim: a password released, whole process / empty one, p50", 1.6, "x"),
+        Bar(f"shim-{tool}-p99", "the same, p99", 3.0, "x"),
         Bar(
             f"shims-{tool}",
             "64 of them at once / 64 empty processes at once, p50",
