@@ -12,7 +12,7 @@ import typer
 from agent_broker.cli import application
 from agent_broker.cli.broker import administrator
 from agent_broker.cli.enroll_file import FileAsking, enroll_file, recover_files, require_no_agent
-from agent_broker.cli.enroll_plans import Planned, Wanted, plan_all, require_at_rest
+from agent_broker.cli.enroll_plans import Planned, Wanted, plan_all, renewed, require_at_rest
 from agent_broker.cli.enrolling import (
     RECIPES,
     SHIM,
@@ -153,7 +153,7 @@ def _run(
     if client is None:
         return _plan_and_show(layout, config, wanted, asking), []
     make = partial(_plan_and_agree, layout, config, wanted, asking)
-    return apply_what_holds(make, partial(_apply_all, layout, config.inject, client))
+    return apply_what_holds(make, partial(_apply_all, layout, config, client))
 
 
 def _plan_and_show(layout: Layout, config: Config, wanted: Wanted, asking: _Asking) -> Planned:
@@ -215,14 +215,30 @@ def _agrees_to_profiles(plans: tuple[Plan, ...]) -> bool:
     return typer.confirm(f"Also move {', '.join(map(printable, movable))} to the vault?", err=True)
 
 
-def _apply_all(layout: Layout, inject: Inject, client: ControlClient, planned: Planned) -> list[Ended]:
+def _apply_all(layout: Layout, config: Config, client: ControlClient, planned: Planned) -> list[Ended]:
     """Carry out each plan; of a single one, an error is raised as it is."""
     plans = planned.plans
     if len(plans) == 1 and not planned.all_users:
-        return [Ended(plans[0].agent, _apply(layout, inject, plans[0], client))]
+        return [Ended(plans[0].agent, _apply(layout, config.inject, plans[0], client))]
     whose = [(str(plan.agent), planned.user_of(plan)) for plan in plans]
     by_name = dict(zip(whose, plans, strict=True))
-    return one_by_one(by_name, lambda name: _apply(layout, inject, by_name[name], client))
+    changed: set[str] = set()
+    failed: set[tuple[str, str]] = set()
+
+    def act(name: tuple[str, str]) -> Report:
+        plan, home = by_name[name], f"{by_name[name].owner.home.rstrip('/')}/"
+        missing = {agent for agent, user in failed if user == name[1]}
+        failed.add(name)
+        if missing or any(f"{home}{each.path}" in changed for each in plan.files):
+            plan = renewed(layout, config, planned, plan, missing)
+        report = _apply(layout, config.inject, plan, client)
+        failed.remove(name)
+        changed.update(f"{home}{each.path}" for each in plan.files)
+        moved = ((each.file.removeprefix(home), each.place) for each in plan.credentials)
+        planned.wanted.carried.move(plan.owner.uid, moved)
+        return report
+
+    return one_by_one(by_name, act)
 
 
 def _apply(layout: Layout, inject: Inject, plan: Plan, client: ControlClient) -> Report:

@@ -24,7 +24,6 @@ from agent_broker.enroll.claude import ClaudeRecipe
 from agent_broker.enroll.codex import CodexRecipe
 from agent_broker.enroll.data_recipe import DataRecipe
 from agent_broker.enroll.docker import DockerRecipe
-from agent_broker.enroll.exported import Exports, ReadsEnvironment
 from agent_broker.enroll.gcp import GcpRecipe
 from agent_broker.enroll.gemini import GeminiRecipe
 from agent_broker.enroll.git import GitRecipe
@@ -39,7 +38,6 @@ from agent_broker.enroll.ssh_survey import Passphrases
 from agent_broker.enroll.tool_plan import ToolRecipe
 from agent_broker.errors import MisuseError, RefusedError
 from agent_broker.identity.planted import load_planted
-from agent_broker.identity.registry import load_registries
 from agent_broker.ids import AgentName, Uid
 from agent_broker.inject.kinds import CLOUDS, KINDS, NO_PROVIDER
 from agent_broker.inject.oauth_servers import is_oauth
@@ -138,15 +136,6 @@ def known_agents(layout: Layout) -> tuple[str, ...]:
     """Return the names of all agents that can be enrolled."""
     store = store_of(layout)
     return tuple(dict.fromkeys((*RECIPES, *store.shipped(), *store.added_names())))
-
-
-def with_exports(recipe: Recipe, layout: Layout, *, move: bool) -> Recipe:
-    """Return a recipe that looks for the keys which profiles export, if its agent reads any, and may move them."""
-    if not isinstance(recipe, ReadsEnvironment):
-        return recipe
-    planted = tuple(decoy.path for decoy in load_planted(layout.decoys_folder))
-    enrolled = tuple(decoy.path for each in load_registries(layout.registries) for decoy in each.decoys)
-    return recipe.with_exports(Exports(move, planted + enrolled, str(layout.root / "etc")))
 
 
 def user_of(option: str) -> str:

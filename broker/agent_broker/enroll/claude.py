@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_broker.enroll.claude_survey import EXPORTED, ClaudeSurvey
-from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.exported import Exports
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.roles import CLAUDE
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import OwnLine, Variable
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName
 
@@ -33,6 +34,11 @@ class ClaudeRecipe:
     def exported(self) -> Mapping[str, Variable]:
         """See ReadsEnvironment."""
         return EXPORTED
+
+    @property
+    def own_lines(self) -> frozenset[OwnLine]:
+        """See ReadsEnvironment."""
+        return frozenset()
 
     def with_exports(self, exports: Exports) -> "ClaudeRecipe":
         """See ReadsEnvironment."""

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from agent_broker.enroll.claude_clouds import Cloud, cloud_of, take_cloud
 from agent_broker.enroll.document_file import DocumentFile, UnreadableFileError
-from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.json_document import JsonPath, JsonValue
 from agent_broker.enroll.profile import exports
@@ -34,6 +33,7 @@ from agent_broker.enroll.recipe import (
     Wire,
 )
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import Variable
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import FAR_FUTURE_MS, decoy_like, fresh_token
 from agent_broker.honeytoken.presented import digests_of

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_broker.enroll.codex_survey import EXPORTED, CodexSurvey
-from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.exported import Exports
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.roles import CODEX
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import OwnLine, Variable
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName
 
@@ -36,6 +37,11 @@ class CodexRecipe:
     def exported(self) -> Mapping[str, Variable]:
         """See ReadsEnvironment."""
         return EXPORTED
+
+    @property
+    def own_lines(self) -> frozenset[OwnLine]:
+        """See ReadsEnvironment."""
+        return frozenset((each.only_in, name) for name, each in EXPORTED.items() if each.only_in)
 
     def with_exports(self, exports: Exports) -> "CodexRecipe":
         """See ReadsEnvironment."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.pointer import Pointer
 from agent_broker.enroll.profile import exports
@@ -28,6 +27,7 @@ from agent_broker.enroll.recipe import (
     Survey,
     Wire,
 )
+from agent_broker.enroll.variables import Variable
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import decoy_like, login_token_like
 from agent_broker.honeytoken.presented import digests_of

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.data_survey import DataSurvey, variables_of
-from agent_broker.enroll.exported import Exports, Variable
+from agent_broker.enroll.data_survey import DataSurvey, own_lines_of, variables_of
+from agent_broker.enroll.exported import Exports
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.recipe_file import RecipeFile
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import OwnLine, Variable
 from agent_broker.identity.registry import RoleRule, SettingsFile
 from agent_broker.ids import AgentName
 
@@ -45,6 +46,11 @@ class DataRecipe:
     def exported(self) -> Mapping[str, Variable]:
         """See ReadsEnvironment."""
         return variables_of(self.data)
+
+    @property
+    def own_lines(self) -> frozenset[OwnLine]:
+        """See ReadsEnvironment."""
+        return own_lines_of(self.data)
 
     def with_exports(self, exports: Exports) -> "DataRecipe":
         """See ReadsEnvironment."""

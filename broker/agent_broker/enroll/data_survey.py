@@ -7,7 +7,6 @@ from pathlib import PurePath
 
 from agent_broker.enroll.data_change import Change, is_wired
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.home_survey import HomeSurvey
 from agent_broker.enroll.pointer import MISSING
 from agent_broker.enroll.profile import exports
@@ -20,6 +19,7 @@ from agent_broker.enroll.recipe import (
     Wire,
 )
 from agent_broker.enroll.recipe_file import ADDRESS, EXPORTED, PHANTOM, Credential, Place, RecipeFile, Setting
+from agent_broker.enroll.variables import OwnLine, Variable
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.presented import digests_of
 from agent_broker.vault.record import BASE_URL_ATTRIBUTE
@@ -184,6 +184,12 @@ def variables_of(recipe: RecipeFile) -> dict[str, Variable]:
         for credential in recipe.credential
         for name in credential.variables
     }
+
+
+def own_lines_of(recipe: RecipeFile) -> frozenset[OwnLine]:
+    """Return the lines of its files that hold its keys."""
+    places = (place for credential in recipe.credential for place in credential.place)
+    return frozenset((place.file, place.pointer[0]) for place in places if len(place.pointer) == 1)
 
 
 def _attributes(credential: Credential) -> dict[str, str]:

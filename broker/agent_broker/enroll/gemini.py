@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_broker.enroll.exported import Exports, Variable
-from agent_broker.enroll.gemini_survey import EXPORTED, GeminiSurvey
+from agent_broker.enroll.exported import Exports
+from agent_broker.enroll.gemini_survey import EXPORTED, OWN_LINES, GeminiSurvey
 from agent_broker.enroll.newest import newest_first
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import Survey
 from agent_broker.enroll.roles import GEMINI
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import OwnLine, Variable
 from agent_broker.identity.registry import RoleRule
 from agent_broker.ids import AgentName
 
@@ -34,6 +35,11 @@ class GeminiRecipe:
     def exported(self) -> Mapping[str, Variable]:
         """See ReadsEnvironment."""
         return EXPORTED
+
+    @property
+    def own_lines(self) -> frozenset[OwnLine]:
+        """See ReadsEnvironment."""
+        return OWN_LINES
 
     def with_exports(self, exports: Exports) -> "GeminiRecipe":
         """See ReadsEnvironment."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Variable
 from agent_broker.enroll.gemini_clouds import VERTEX, take_vertex, vertex_edits
 from agent_broker.enroll.gemini_keychain import GeminiKeychain, SealedFileError
 from agent_broker.enroll.home_survey import HomeSurvey
@@ -34,6 +33,7 @@ from agent_broker.enroll.recipe import (
     Wire,
 )
 from agent_broker.enroll.user_files import Content
+from agent_broker.enroll.variables import Variable
 from agent_broker.errors import MisuseError
 from agent_broker.honeytoken.likeness import FAR_FUTURE_MS, decoy_like, login_token_like
 from agent_broker.honeytoken.presented import digests_of
@@ -84,6 +84,8 @@ _NEW_LOGIN_SCOPE = "https://www.googleapis.com/auth/cloud-platform openid"
 
 EXPORTED = {"GEMINI_API_KEY": Variable("exported-api-key", "gemini-api-key")}
 """What Gemini reads from its environment, and that can be moved."""
+OWN_LINES = frozenset({(_ENV, "GEMINI_API_KEY"), (_ENV, "GOOGLE_API_KEY")})
+"""The keys of its own file."""
 
 
 @dataclass(kw_only=True)

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent_broker.enroll.document_file import DocumentFile
-from agent_broker.enroll.exported import Exports, Taken, Variable
+from agent_broker.enroll.exported import Exports, Taken
 from agent_broker.enroll.owner import Owner
 from agent_broker.enroll.recipe import AbsentError, Decoy, Edit, FoundSecret, Row, Survey, SurveyedFile
 from agent_broker.enroll.user_files import UserFiles
+from agent_broker.enroll.variables import Variable
 from agent_broker.errors import MisuseError
 from agent_broker.vault.secret import Secret
 
@@ -21,6 +22,8 @@ class HomeSurvey:
     exports: Exports | None = None
     """Takes the keys that profiles export; None: nobody asked for them."""
     movable: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    """Keys that stay since another agent reads them."""
     secrets: list[FoundSecret] = field(default_factory=list)
     changed: list[SurveyedFile] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -44,7 +47,7 @@ class HomeSurvey:
         self.needles += taken.needles
         self.rows += taken.rows
         self.warnings += taken.warnings
-        self.movable = taken.movable
+        self.movable, self.kept = taken.movable, taken.kept
         return taken.secrets
 
     def change(self, file: DocumentFile, edits: list[Edit], holds: str, will: str) -> None:
@@ -58,6 +61,10 @@ class HomeSurvey:
         if self.movable:
             return MisuseError(
                 f"{message}; but {', '.join(self.movable)}", next_step="add --profiles, which moves what profiles set"
+            )
+        if self.kept:
+            return MisuseError(
+                f"{message}; but {', '.join(self.kept)}", next_step="enroll the agents in one command, with --profiles"
             )
         return AbsentError(message, next_step=next_step)
 
