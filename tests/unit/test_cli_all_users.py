@@ -94,6 +94,7 @@ def test_each_user_who_has_one_is_shown_a_plan_and_enrolled(people, settings, ca
     assert "Plan: enroll claude of ann" in said
     assert "Plan: enroll claude of bob" in said
     assert "cleo" not in said
+    assert said.count("sudo agent-broker managed set") == 1
     assert enrolled(people) == [("claude", "ann"), ("claude", "bob")]
     assert not any(API_KEY in file.read_text() for file in settings.values())
     assert main(["enroll", "--all", "--all-users", "--yes"]) == 0  # nothing is left to do

@@ -41,6 +41,10 @@ from agent_broker.transport.control_client import ControlClient
 
 app = typer.Typer(add_completion=False)
 
+_FOR_EVERYBODY = (
+    "a project's settings can lead a Claude Code of theirs elsewhere, with its phantom; to keep all of them at the "
+    "broker: sudo agent-broker managed set"
+)
 _As = Annotated[str, typer.Option("--as", metavar="NAME", help="What the account of its key is called (see account).")]
 _User = Annotated[str, typer.Option(metavar="USER", help="Whose agent.", show_default="who called sudo")]
 _Home = Annotated[Path | None, typer.Option(metavar="DIR", help="Where its files are.", show_default="the user's home")]
@@ -203,6 +207,8 @@ def _show(planned: Planned) -> None:
     for each in planned.left_out:
         if each.error is not None:
             out.print(cell("\n".join(labelled("left out", f"{each.whose}: {each.error.message}", out.width))))
+    if planned.all_users and any(plan.agent == "claude" for plan in planned.plans):
+        out.print(cell("\n".join(labelled("next", _FOR_EVERYBODY, out.width))))
     if planned.absent and not planned.plans:
         out.print(cell("no user has an agent that is not enrolled"))
 

@@ -42,6 +42,15 @@ def api_key() -> Login:
     return Login(files, {"API key": key}, {"x-api-key": key})
 
 
+def _exported_key() -> Login:
+    """By a shell's profile, as many do."""
+    key = made_up("sk-ant-api03-", 93)
+    text = f"alias ll='ls -l'\nexport ANTHROPIC_API_KEY={key}  # work\nexport EDITOR=vim\n"
+    files = {".bashrc": text, ".profile": '. "$HOME/.bashrc"\n', _SETTINGS: _settings(), _CONFIG: _config()}
+    named = {"ANTHROPIC_API_KEY": ".bashrc"}
+    return Login(files, {"API key": key}, {"x-api-key": key}, options=("--profiles",), exported=named)
+
+
 def _auth_token() -> Login:
     token = made_up("gateway-", 60)
     files = {_SETTINGS: _settings(env={"ANTHROPIC_AUTH_TOKEN": token}), _CONFIG: _config()}
@@ -123,6 +132,7 @@ class Claude(Client):
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _native, "npm": _npm}
     ways: Mapping[str, Callable[[], Login]] = {
         "API key, settings `env`": api_key,
+        "`ANTHROPIC_API_KEY`, `~/.bashrc`, with `--profiles`": _exported_key,
         "`ANTHROPIC_AUTH_TOKEN`, settings `env`": _auth_token,
         "`primaryApiKey`": _primary_api_key,
         "`apiKeyHelper`": _helper,

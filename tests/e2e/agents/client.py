@@ -32,6 +32,8 @@ class Login(Struct, frozen=True):
     """What its user agrees to besides, as ``enroll`` calls it."""
     options_directly: tuple[str, ...] = ()
     """What its user adds to the agent's command to use it without the broker; ``@URL@`` is the provider's."""
+    exported: Mapping[str, str] = {}
+    """Variable: the file below the home that sets it; ``scan`` finds each, and a login shell starts the agent."""
     refused: str = ""
     """Not empty: it can't be enrolled, and this is in the reason."""
 

@@ -29,6 +29,7 @@ network_access = true
 """
 API_KEY = "API key, `auth.json`"
 ENV_FILE = "API key, `~/.codex/.env`, with `--profiles`"
+PROFILE = "`CODEX_API_KEY`, `~/.profile`, with `--profiles`"
 CHATGPT = "ChatGPT login"
 OUT_OF_DATE = "ChatGPT login, access token out of date"
 
@@ -53,6 +54,15 @@ def _env_file() -> Login:
         options=("--profiles",),
         options_directly=("-c", 'model_provider="mine"', "-c", mine),
     )
+
+
+def _exported_key() -> Login:
+    """By a shell's profile."""
+    key = made_up("sk-proj-", 150)
+    files = {".profile": f"export CODEX_API_KEY='{key}'\nexport EDITOR=vim", ".codex/config.toml": _CONFIG}
+    named = {"CODEX_API_KEY": ".profile"}
+    sent = {"authorization": f"Bearer {key}"}
+    return Login(files, {"API key": key}, sent, options=("--profiles",), exported=named)
 
 
 def login(left_s: int = 24 * 3600) -> Login:
@@ -118,7 +128,12 @@ class Codex(Client):
     version = MORE[_PACKAGE]
     decoy = ".codex/auth.json"
     layouts: Mapping[str, Callable[[World], Path]] = {"native": _native, "npm, Node 20": _npm, "npm, Node 24": _npm}
-    ways: Mapping[str, Callable[[], Login]] = {API_KEY: _api_key, ENV_FILE: _env_file, CHATGPT: login}
+    ways: Mapping[str, Callable[[], Login]] = {
+        API_KEY: _api_key,
+        ENV_FILE: _env_file,
+        PROFILE: _exported_key,
+        CHATGPT: login,
+    }
     more_ways: Mapping[str, Callable[[], Login]] = {OUT_OF_DATE: lambda: login(left_s=-60)}
     astray: Mapping[str, str] = {"CODEX_HOME": "/nonexistent", "CODEX_API_KEY": "sk-another"}
     hold_after = 3  # created, item added, item done; the end of it is held back

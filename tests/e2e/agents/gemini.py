@@ -18,6 +18,8 @@ _PACKAGE = "@google/gemini-cli"
 _SETTINGS = ".gemini/settings.json"
 _KEY_FILE = "keys/vertex.json"
 API_KEY = "API key, `~/.gemini/.env`"
+PROFILE = "`GEMINI_API_KEY`, `~/.bashrc`, with `--profiles`"
+HOME_ENV = "API key, `~/.env`, with `--profiles`"
 STORED_KEY = "API key, `gemini-credentials.json`"
 GOOGLE = "Google login"
 VERTEX_KEY = "Vertex AI, API key"
@@ -35,6 +37,25 @@ def _env_key() -> Login:
     key = made_up("AIza", 35)
     files = {".gemini/.env": f"# mine\nGEMINI_API_KEY={key}\n", _SETTINGS: _settings("gemini-api-key")}
     return Login(files, {"API key": key}, {"x-goog-api-key": key})
+
+
+def _exported_key() -> Login:
+    """By a shell's profile."""
+    key = made_up("AIza", 35)
+    files = {".bashrc": f"export GEMINI_API_KEY={key}\n", ".profile": '. "$HOME/.bashrc"\n'}
+    return _moved(key, {**files, _SETTINGS: _settings("gemini-api-key")}, ".bashrc")
+
+
+def _home_env() -> Login:
+    """In the last file of variables that Gemini looks for."""
+    key = made_up("AIza", 35)
+    files = {".env": f"EDITOR=vim\nGEMINI_API_KEY={key}\n", _SETTINGS: _settings("gemini-api-key")}
+    return _moved(key, files, ".env")
+
+
+def _moved(key: str, files: Mapping[str, str], place: str) -> Login:
+    named, sent = {"GEMINI_API_KEY": place}, {"x-goog-api-key": key}
+    return Login(files, {"API key": key}, sent, options=("--profiles",), exported=named)
 
 
 def _stored_key() -> Login:
@@ -111,6 +132,8 @@ class Gemini(Client):
     layouts: Mapping[str, Callable[[World], Path]] = {"npm, Node 20": _npm, "npm, Node 24": _npm}
     ways: Mapping[str, Callable[[], Login]] = {
         API_KEY: _env_key,
+        PROFILE: _exported_key,
+        HOME_ENV: _home_env,
         STORED_KEY: _stored_key,
         GOOGLE: login,
         VERTEX_KEY: _vertex_key,

@@ -179,7 +179,9 @@ class Place:
         return [json.loads(line) for line in lines]
 
     def start(self, client: Client, command: tuple[str, ...], **environment: str) -> "subprocess.Popen[str]":
-        """Start a program of the user in the environment of their shell."""
+        """Start a program of the user in the environment of their shell; in a login shell, if its files say a key."""
+        if self.login.exported:
+            command = ("/bin/bash", "-lc", 'exec "$0" "$@"', *command)
         return self.world.start_as_user(*command, **{**client.environment(self.layout), **environment})
 
     def turn(self, client: Client, *, directly: bool = False, tool: str = "", **environment: str) -> Turn:

@@ -6,6 +6,7 @@ file that enrolment touched is as it was: content, owner, mode, time of change; 
 has its secrets back and nothing of the broker's.
 """
 
+import json
 import time
 from collections.abc import Container
 
@@ -42,6 +43,7 @@ def measure_way(place: Place, row: WayRow) -> WayOutcome:
 
 def _enrolled(place: Place, row: WayRow, login: Login) -> tuple[str, str]:
     before = _snapshot(place)
+    _require_found(place, login)
     place.enroll(row.client)
     alerts = len(place.alerts.incidents())
     wired = _snapshot(place)
@@ -53,6 +55,16 @@ def _enrolled(place: Place, row: WayRow, login: Login) -> tuple[str, str]:
     used = _snapshot(place)
     place.unenroll(row.client)
     return WORKS, _given_back(place, login, before, wired, used)
+
+
+def _require_found(place: Place, login: Login) -> None:
+    """What a profile or a file of variables sets is found, and told without its value."""
+    said = place.broker("scan", "--json", "--user", place.world.user.pw_name) if login.exported else ""
+    require(not any(value in said for value in login.secrets.values()), "a scan to tell no value", "it does")
+    rows = json.loads(said)["homes"][0]["credentials"] if said else []
+    found = {(each["name"], each["path"]) for each in rows if each["state"] == "plain"}
+    missing = [name for name, path in login.exported.items() if (name, str(place.world.home / path)) not in found]
+    require(not missing, "a scan to find each exported key", missing)
 
 
 def _use(place: Place, row: WayRow, login: Login) -> None:
