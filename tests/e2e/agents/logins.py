@@ -9,6 +9,8 @@ from tests.e2e.agents.client import Client
 from tests.e2e.agents.place import Place, require_well
 
 REFRESHED = "refreshed once, by the broker; unenrolled: the new login is in its file"
+_ROTATED = "mock-refresh-"
+"""How a refresh token begins that the provider gives for another one."""
 AND_WORKS = f"{REFRESHED} and works"
 
 
@@ -25,7 +27,9 @@ def refresh(place: Place, client: Client) -> str:
     require_well(turn, client, sent)
     place.answers("with the new login")
     place.unenroll(client)
-    require(grep({"access token": access}, place.world.home), "the new login in its file", "it is not")
+    holding = [set(grep({"token": each}, place.world.home)) for each in (access, _ROTATED)]
+    require(set.intersection(*holding), "the new login in its file, with both tokens", "it is not")
+    require(not grep({"refresh token": old}, place.world.home), "the old refresh token, used up, nowhere", "it is")
     if place.login.needs_its_maker:
         return REFRESHED
     require_well(place.turn(client, directly=True), client, sent)
