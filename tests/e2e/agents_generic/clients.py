@@ -212,7 +212,7 @@ class Copilot(_ByNode):
 
     def command(self, program: Path, prompt: str) -> tuple[str, ...]:
         """See Client."""
-        return ("/bin/sh", "-c", _BY_PROFILE, str(program), "-p", prompt, "--allow-all-tools")
+        return ("/bin/sh", "-c", _BY_PROFILE, str(program), "-p", prompt, "--allow-all-tools", "--allow-all-paths")
 
     def streaming(self, program: Path, prompt: str) -> tuple[str, ...]:
         """See Client."""

@@ -38,7 +38,15 @@ _MONITOR = Deed(
 _BY_COMMAND = Deed(
     "a command that its user has it run uses its phantom", attacks.use_by_tool, "refused (403), alert phantom-replayed"
 )
+_REPLAYED = "refused (403), alert phantom-replayed"
+_BY_TOOL = Deed("a tool of it uses its phantom", attacks.use_by_tool, _REPLAYED)
+_BY_STRANGER = Deed("another process of its user uses the phantom", attacks.use_by_stranger, _REPLAYED)
 _DEBUGGED = Deed("a debugger of its user's attaches to it", attacks.debug, "refused, alert agent-tainted")
+_TAMPERED = Deed(_DEBUGGED.what, attacks.debug, "refused, alert agent-tainted, agent-tampered, decoy-opened")
+"""It reads its login again, as nobody."""
+_TAMPERED_CONFIG = Deed(
+    _DEBUGGED.what, attacks.debug, "refused, alert agent-tainted, agent-tampered, credential-opened"
+)
 _UPDATED = "it is updated"
 _UPDATE = Deed(_UPDATED, _update, "refused, alert agent-updated; approved: works")
 _WATCHED = Deed(_UPDATED, _update, "refused, alert agent-updated, decoy-opened; approved: works")
@@ -51,9 +59,9 @@ _CONFIG = Deed(
 """As above: the file may hold GitHub's login."""
 
 DEEDS: Mapping[str, tuple[Deed, ...]] = {
-    "opencode": (_WHOLE, _TOOL, _BROKER, _MONITOR, _WATCHED),
-    "aider": (_STREAM, _BY_COMMAND, _DEBUGGED, _UPDATE),
-    "copilot": (_STREAM, _TOOL, _BROKER, _MONITOR, _CONFIG),
-    "qwen": (_STREAM, _TOOL, _BROKER, _MONITOR, _UPDATE),
+    "opencode": (_WHOLE, _TOOL, _BY_TOOL, _BY_STRANGER, _TAMPERED, _BROKER, _MONITOR, _WATCHED),
+    "aider": (_STREAM, _BY_COMMAND, _BY_STRANGER, _DEBUGGED, _UPDATE),
+    "copilot": (_STREAM, _TOOL, _BY_TOOL, _BY_STRANGER, _TAMPERED_CONFIG, _BROKER, _MONITOR, _CONFIG),
+    "qwen": (_STREAM, _TOOL, _BY_TOOL, _BY_STRANGER, _DEBUGGED, _BROKER, _MONITOR, _UPDATE),
 }
 """By agent. Aider has no tools."""
