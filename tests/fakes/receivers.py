@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from agent_broker.audit.alerts import AlertLog
 from agent_broker.audit.journal import DEFAULT_LIMITS, Limits
 from agent_broker.audit.sinks.dispatch import Dispatch, Pace
@@ -115,7 +117,7 @@ def an_incident(number: int = 0, severity: str = "critical", **details) -> Incid
     )
 
 
-def a_full_incident(number: int = 0) -> Incident:
+def a_full_incident(number: int = 0, **details) -> Incident:
     """Every field set, with texts that an attacker chose."""
     return an_incident(
         number,
@@ -136,4 +138,21 @@ def a_full_incident(number: int = 0) -> Incident:
         ),
         session="0b7c",
         changes=("- hooks: none", "+ hooks: 1"),
+        **details,
+    )
+
+
+def a_whole_incident() -> Incident:
+    """As a_full_incident, and what comes later: hashes of its ancestors, what was done, the state of grants."""
+    first, second, third, origin = a_step(8, "self"), a_step(8, "exec"), a_step(7), a_step(1)
+    parent = msgspec.structs.replace(third, sha256="cd" * 32, process_pid=4444, tampered=("somebody traced it",))
+    incident = a_full_incident(lineage=(first, second, parent, msgspec.structs.replace(origin, sha256="ef" * 32)))
+    return msgspec.structs.replace(
+        incident,
+        revision=2,
+        count=12,
+        last_ns=incident.time_ns + 10**9,
+        paths=("/home/u/.aws/credentials",),
+        response="stopped: process 4008 (SIGSTOP); frozen: 1 process, 1 grant ended; undo: sudo agent-broker thaw 7",
+        grants="1 live grant, for claude/1000/api-key (inject), of claude; frozen by freeze 7",
     )

@@ -15,7 +15,7 @@ from agent_broker.errors import RefusedError, UnavailableError
 from agent_broker.monitor.frameworks import KINDS
 from agent_broker.monitor.incident import Offender, new_incident
 from tests.fakes.lineage_records import a_step
-from tests.fakes.receivers import a_full_incident, an_incident
+from tests.fakes.receivers import a_full_incident, a_whole_incident, an_incident
 from tests.fakes.small_disk import fill, small_disk
 
 ACTIONS = ("served-decoy", "denied", "refused", "only-seen", "approved", "something-new")
@@ -69,6 +69,58 @@ def test_a_full_one_is_valid_and_says_it_all(schemas):
     assert {"name": "agent", "value": "claude"} in event["finding_info"]["tags"]
 
 
+def test_a_whole_one_is_valid_and_every_field_has_its_place(schemas):
+    incident = a_whole_incident()
+    offender = incident.offender
+    event = detection_finding(incident, 7)
+    assert faults(schemas, event) == []
+
+    tags = {each["name"]: each.get("value") or tuple(each["values"]) for each in event["finding_info"]["tags"]}
+    assert tags == {
+        "tier": incident.tier,
+        "agent": incident.agent,
+        "session": incident.session,
+        "role": incident.role,
+        "holds": incident.holds,
+        "package": offender.package,
+        "grants": incident.grants,
+        "boot_ns": str(incident.boot_ns),
+        "owasp": incident.frameworks.owasp,
+        "saif": incident.frameworks.saif,
+        "changes": incident.changes,
+    }
+    assert (event["status_detail"], event["remediation"]["desc"]) == (incident.response, incident.next_step)
+    assert event["metadata"]["correlation_uid"] == incident.session
+    assert event["metadata"]["profiles"] == ["security_control", "container"]
+    first, further = event["evidences"]
+    assert first["container"] == {"uid": offender.container}
+    assert further["file"]["path"] == incident.paths[0]
+    process = first["process"]
+    assert process["cmd_line"] == " ".join(offender.command)
+    assert process["working_directory"] == offender.cwd
+    assert process["file"]["hashes"][0]["value"] == incident.process_sha256
+    assert [each["pid"] for each in process["ancestry"]] == [4444, 4001]
+    assert process["parent_process"]["pid"] == 4444
+    assert process["parent_process"]["file"]["hashes"][0]["value"] == "cd" * 32
+    assert event["unmapped"]["command"] == list(offender.command)
+    assert [(each["relation"], each["pid"], each["sha256"]) for each in event["unmapped"]["lineage"]] == [
+        ("self", 4008, incident.process_sha256),
+        ("exec", 4008, None),
+        ("fork", 4444, "cd" * 32),
+        ("fork", 4001, "ef" * 32),
+    ]
+    assert event["unmapped"]["lineage"][2]["taints"] == ["somebody traced it"]
+
+
+def test_no_text_of_an_incident_is_left_out():
+    incident = a_whole_incident()
+    kept = set(texts_of(detection_finding(incident, 7)))
+
+    assert {field for field in incident.__struct_fields__ if not getattr(incident, field)} == set(), "the fake has it"
+    told = msgspec.to_builtins(incident)
+    assert set(texts_of([told[name] for name in told.keys() - BY_ID])) - kept == set()
+
+
 def test_a_revision_is_an_update_of_the_same_finding(schemas):
     first = detection_finding(an_incident(), 1)
     incident = an_incident()
@@ -86,6 +138,19 @@ def test_the_schema_would_notice(schemas):
     assert faults(schemas, {key: value for key, value in event.items() if key != "finding_info"})
     assert faults(schemas, {**event, "evidences": [{"process": {"pid": "one"}}]})
     assert faults(schemas, {**event, "lineage": []})
+
+
+BY_ID = {"action", "severity", "epoch", "frameworks", "lineage"}
+"""Fields that OCSF says in its own words, or as a part of another text; asserted above, each by itself."""
+
+
+def texts_of(made):
+    """Every text in a structure."""
+    if isinstance(made, str):
+        yield made
+    elif isinstance(made, dict | list | tuple):
+        for each in made.values() if isinstance(made, dict) else made:
+            yield from texts_of(each)
 
 
 def sink(path, **options):

@@ -10,7 +10,7 @@ from agent_broker.audit.sinks.otlp import Otlp, read_headers
 from agent_broker.errors import IntegrityError, MisuseError, RefusedError, UnavailableError
 from tests.fakes.collector import logs_receiver, rotel, values_of
 from tests.fakes.ports import free_port
-from tests.fakes.receivers import World, a_full_incident, an_incident
+from tests.fakes.receivers import World, a_full_incident, a_whole_incident, an_incident
 
 SECRET = "Bearer hunter2"
 
@@ -51,6 +51,59 @@ async def test_a_real_collector_takes_them_and_hands_them_on(sinks, tmp_path):
     assert (ordered[-1].severity_number, ordered[-1].severity_text) == (21, "FATAL")
     assert ordered[-1].time_unix_nano == a_full_incident(50).time_ns
     assert receiver.resources[0]["service.name"] == "agent-broker"
+
+
+async def test_every_field_of_a_whole_incident_arrives(sinks):
+    incident, port = a_whole_incident(), free_port()
+    offender = incident.offender
+    async with logs_receiver(port) as receiver:
+        await sinks(port).deliver(incident, 7)
+    (record,) = receiver.records
+    found = values_of(record.attributes)
+
+    assert record.body.string_value == incident.what
+    assert record.time_unix_nano == incident.last_ns
+    assert found == {
+        "agent_broker.incident.id": incident.id,
+        "agent_broker.incident.revision": 2,
+        "agent_broker.incident.number": 7,
+        "agent_broker.incident.kind": "decoy-opened",
+        "agent_broker.incident.action": "served-decoy",
+        "agent_broker.incident.count": 12,
+        "agent_broker.incident.first_ns": incident.time_ns,
+        "agent_broker.incident.first_boot_ns": incident.boot_ns,
+        "agent_broker.tier": "observe+",
+        "agent_broker.agent": "claude",
+        "agent_broker.next_step": "look at it",
+        "agent_broker.response": incident.response,
+        "agent_broker.grants": incident.grants,
+        "agent_broker.role": "decoy",
+        "agent_broker.holds": "anthropic-api-key",
+        "agent_broker.changes": incident.changes,
+        "agent_broker.paths": incident.paths,
+        "agent_broker.attack": incident.frameworks.attack,
+        "agent_broker.atlas": incident.frameworks.atlas,
+        "agent_broker.owasp": incident.frameworks.owasp,
+        "agent_broker.saif": incident.frameworks.saif,
+        "agent_broker.lineage": (
+            f"self 4008 /usr/bin/scanner {'ab' * 32}",
+            "exec 4008 /usr/bin/scanner",
+            f"fork 4444 /usr/bin/scanner {'cd' * 32}",
+            f"fork 4001 /usr/bin/scanner {'ef' * 32}",
+        ),
+        "agent_broker.taints": ("4444 somebody traced it",),
+        "agent_broker.process.executable.sha256": incident.process_sha256,
+        "agent_broker.process.package": offender.package,
+        "process.command_args": offender.command,
+        "process.working_directory": offender.cwd,
+        "process.executable.path": "/usr/bin/scanner",
+        "process.pid": 4008,
+        "process.parent_pid": 4444,
+        "process.user.id": 1000,
+        "container.id": offender.container,
+        "session.id": incident.session,
+        "file.path": incident.path,
+    }
 
 
 async def test_headers_go_with_each_call_and_into_no_text(sinks):

@@ -197,7 +197,7 @@ def _timeline(alert: Alert) -> Iterator[Moment]:
         if alert.boot_ns and step.image.exec_ns and ago_ns >= 0:
             at_ns = alert.time_ns - ago_ns
             name = f"{_called(step.image)} started"
-            yield Moment(_clock(at_ns, alert), f"{span(ago_ns)} before", name, f"pid {step.image.pid}", "start")
+            yield Moment(_clock(at_ns, alert), f"{span(ago_ns)} before", name, f"pid {step.pid}", "start")
     yield Moment(
         _clock(alert.time_ns, alert), "", TITLES.get(alert.kind, shown(alert.kind)), shown(alert.path), "event"
     )

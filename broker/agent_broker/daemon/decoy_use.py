@@ -122,8 +122,8 @@ def _is_own(decoy: KnownDecoy, verdict: Evidence | Unknown) -> bool:
 
 
 def _sentence(decoy: KnownDecoy, verdict: Evidence | Unknown, channel: str, left_out: int) -> str:
-    image = verdict.steps[0].image if verdict.steps else None
-    who = "a process that can't be identified" if image is None else f"{printable(image.filename)} (pid {image.pid})"
+    first = verdict.steps[0] if verdict.steps else None
+    who = f"{printable(first.image.filename)} (pid {first.pid})" if first else "a process that can't be identified"
     sentence = f"{who} presented what the decoy {printable(decoy.path)} holds ({decoy.kind}), on {channel}; refused"
     if isinstance(verdict, Unknown):
         sentence += f"; its lineage is unknown: {printable(verdict.reason)}"

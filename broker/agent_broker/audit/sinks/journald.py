@@ -103,7 +103,7 @@ def fields_of(incident: Incident, number: int) -> dict[str, str]:
         "AGENT_BROKER_PACKAGE": offender.package,
         "AGENT_BROKER_CONTAINER": offender.container,
         "AGENT_BROKER_LINEAGE": "\n".join(
-            f"{step.relation} {step.image.pid} {step.image.filename} "
+            f"{step.relation} {step.pid} {step.image.filename} "
             f"{(step.sha256 if index else incident.process_sha256) or ''}".rstrip()
             for index, step in enumerate(incident.lineage)
         ),

@@ -2,7 +2,8 @@
 
 Pure: no clock, no disk. The first telling of an incident is the activity Create, a later revision of it Update with the
 same ``finding_info.uid``. What OCSF has no place for (OWASP and SAIF identifiers, the tier) stands in
-``finding_info.tags``, the lineage with every image in ``unmapped.lineage``. Source: https://schema.ocsf.io/1.8.0/classes/detection_finding.
+``finding_info.tags``, the lineage with every image in ``unmapped.lineage``, the offender's arguments one by one in
+``unmapped.command``. Source: https://schema.ocsf.io/1.8.0/classes/detection_finding.
 """
 
 from typing import Any, Final
@@ -68,7 +69,7 @@ def detection_finding(incident: Incident, number: int) -> dict[str, Any]:
         "finding_info": _finding_info(incident),
     }
     if incident.lineage:
-        event["unmapped"] = {"lineage": [_lineage_step(incident, step) for step in incident.lineage]}
+        event["unmapped"] = {"command": _command(incident), "lineage": _lineage(incident)}
     if evidences:
         event["evidences"] = evidences
     if incident.next_step:
@@ -190,35 +191,53 @@ def _process(incident: Incident) -> dict[str, Any]:
         "user": {"uid": str(first.image.uid)},
     }
     offender = incident.offender
-    command = offender.command if offender and offender.command else (first.image.argv0, *first.image.args_head)
-    process["cmd_line"] = " ".join(command)
+    process["cmd_line"] = " ".join(_command(incident))
     if first.image.filename:
         process["file"] = _file(first.image.filename, incident.process_sha256, is_regular=True)
     if offender and offender.cwd:
         process["working_directory"] = offender.cwd
     parents = [step for step in others if step.relation == "fork"]  # "exec" is an earlier image of the same process
     if parents:
+        process["parent_process"] = _parent(incident, parents[0])
         process["ancestry"] = [_ancestor(incident, step) for step in parents[:MAX_ANCESTRY]]
     return process
 
 
+def _parent(incident: Incident, step: Step) -> dict[str, Any]:
+    parent = _ancestor(incident, step)
+    if step.image.filename:
+        parent["file"] = _file(step.image.filename, step.sha256, is_regular=True)
+    return parent
+
+
 def _ancestor(incident: Incident, step: Step) -> dict[str, Any]:
-    ancestor = {
-        "pid": step.image.pid,
+    """What OCSF's ancestry has room for: its hash is in ``unmapped.lineage``, and the next one's in the parent."""
+    return {
+        "pid": step.pid,
         "uid": _uid(incident, step),
         "name": _name(step),
         "path": step.image.filename,
         "cmd_line": " ".join((step.image.argv0, *step.image.args_head)),
     }
-    if step.image.filename and step.sha256:
-        ancestor["file"] = _file(step.image.filename, step.sha256, is_regular=True)
-    return ancestor
 
 
-def _lineage_step(incident: Incident, step: Step) -> dict[str, Any]:
+def _command(incident: Incident) -> list[str]:
+    """The offender's arguments: as they were seen, or as they were recorded."""
+    image, seen = incident.lineage[0].image, incident.offender
+    return list(seen.command if seen and seen.command else (image.argv0, *image.args_head))
+
+
+def _lineage(incident: Incident) -> list[dict[str, Any]]:
     """The lineage whole: OCSF's ancestry has no place for what a process was before it executed something else."""
-    taints = [*step.image.taints, *step.tampered]
-    return {"relation": step.relation, **_ancestor(incident, step), "sha256": step.sha256, "taints": taints}
+    return [
+        {
+            "relation": step.relation,
+            **_ancestor(incident, step),
+            "sha256": step.sha256 if index else incident.process_sha256,
+            "taints": [*step.image.taints, *step.tampered],
+        }
+        for index, step in enumerate(incident.lineage)
+    ]
 
 
 def _uid(incident: Incident, step: Step) -> str:

@@ -165,8 +165,11 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
         "agent_broker.saif": incident.frameworks.saif,
         "agent_broker.process.executable.sha256": incident.process_sha256 or "",
         "agent_broker.lineage": tuple(
-            f"{step.relation} {step.image.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
+            f"{step.relation} {step.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
             for index, step in enumerate(incident.lineage)
+        ),
+        "agent_broker.taints": tuple(
+            f"{step.pid} {taint}" for step in incident.lineage for taint in (*step.image.taints, *step.tampered)
         ),
         "session.id": incident.session,
         "file.path": incident.path if incident.path.startswith("/") else "",
@@ -176,6 +179,9 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
     if first is not None:
         found["process.pid"] = incident.lineage[0].pid
         found["process.user.id"] = first.uid
+        parent = next((step for step in incident.lineage if step.relation == "fork"), None)
+        if parent is not None:
+            found["process.parent_pid"] = parent.pid
         found["process.executable.path"] = first.filename
         found["process.command_args"] = (first.argv0, *first.args_head)
     if incident.offender is not None:
