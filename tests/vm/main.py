@@ -61,12 +61,15 @@ def main() -> int:
     for program in PROGRAMS:
         compiled(program)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the guest is ended too
-    return max([run(guest, kernel, sys.argv[1:]) for guest in GUESTS])
+    chosen = [(guest, tests_there(guest, sys.argv[1:])) for guest in GUESTS]
+    if not any(expected for _, expected in chosen):
+        print("no test of a guest was chosen")
+        return 1
+    return max([run(guest, expected, kernel, sys.argv[1:]) for guest, expected in chosen])
 
 
-def run(guest: Guest, kernel: Path, arguments: list[str]) -> int:
+def run(guest: Guest, expected: int, kernel: Path, arguments: list[str]) -> int:
     """Run a guest's tests, or those that pytest's arguments choose; return the exit code."""
-    expected = tests_there(guest, arguments)
     guest.report.unlink(missing_ok=True)
     if not expected and arguments:
         return 0
