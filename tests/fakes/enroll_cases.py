@@ -177,6 +177,12 @@ CASES = {
         (held.OPENAI_KEY, held.EXPORTED_KEY),
         like="codex, keys of profiles",
     ),
+    "codex, key of .profile": Case(
+        _codex_and_profiles,
+        {".codex/auth.json": json.dumps(held.CODEX_BY_KEY), ".profile": held.BASHRC},
+        (held.OPENAI_KEY, held.EXPORTED_KEY),
+        like="codex, keys of profiles",
+    ),
     "gemini, API key in .env": Case(
         _gemini, {".gemini/.env": held.GEMINI_ENV, **_BY_KEY}, (held.GEMINI_KEY,), script=_GEMINI
     ),
@@ -199,6 +205,13 @@ CASES = {
     "gemini, key of a profile": Case(
         _gemini_and_profiles,
         {".bashrc": held.GEMINI_ENV, **_BY_KEY},
+        (held.GEMINI_KEY,),
+        script=_GEMINI,
+        like="codex, keys of profiles",
+    ),
+    "gemini, key in ~/.env": Case(
+        _gemini_and_profiles,
+        {".env": held.GEMINI_ENV, **_BY_KEY},
         (held.GEMINI_KEY,),
         script=_GEMINI,
         like="codex, keys of profiles",

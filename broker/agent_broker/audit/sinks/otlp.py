@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
+from msgspec import structs
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
@@ -141,7 +142,11 @@ def log_record(incident: Incident, number: int) -> LogRecord:
 
 def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
     """Return a record's attributes; empty ones are left out. Names: OpenTelemetry's where it has one."""
-    first = incident.lineage[0].image if incident.lineage else None
+    found = _of_incident(incident, number) | _of_lineage(incident) | _of_process(incident)
+    return {name: value for name, value in found.items() if value not in {"", ()}}
+
+
+def _of_incident(incident: Incident, number: int) -> dict[str, Value]:
     found: dict[str, Value] = {
         "agent_broker.incident.id": incident.id,
         "agent_broker.incident.revision": incident.revision,
@@ -159,37 +164,41 @@ def attributes_of(incident: Incident, number: int) -> dict[str, Value]:
         "agent_broker.holds": incident.holds,
         "agent_broker.changes": incident.changes,
         "agent_broker.paths": incident.paths,
-        "agent_broker.attack": incident.frameworks.attack,
-        "agent_broker.atlas": incident.frameworks.atlas,
-        "agent_broker.owasp": incident.frameworks.owasp,
-        "agent_broker.saif": incident.frameworks.saif,
-        "agent_broker.process.executable.sha256": incident.process_sha256 or "",
-        "agent_broker.lineage": tuple(
-            f"{step.relation} {step.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
-            for index, step in enumerate(incident.lineage)
-        ),
-        "agent_broker.taints": tuple(
-            f"{step.pid} {taint}" for step in incident.lineage for taint in (*step.image.taints, *step.tampered)
-        ),
         "session.id": incident.session,
         "file.path": incident.path if incident.path.startswith("/") else "",
     }
+    found |= {f"agent_broker.{name}": value for name, value in structs.asdict(incident.frameworks).items()}
     if incident.boot_ns:
         found["agent_broker.incident.first_boot_ns"] = incident.boot_ns
-    if first is not None:
+    return found
+
+
+def _of_lineage(incident: Incident) -> dict[str, Value]:
+    steps = tuple(
+        f"{step.relation} {step.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
+        for index, step in enumerate(incident.lineage)
+    )
+    taints = tuple(f"{step.pid} {taint}" for step in incident.lineage for taint in (*step.image.taints, *step.tampered))
+    return {"agent_broker.lineage": steps, "agent_broker.taints": taints}
+
+
+def _of_process(incident: Incident) -> dict[str, Value]:
+    found: dict[str, Value] = {"agent_broker.process.executable.sha256": incident.process_sha256 or ""}
+    if incident.lineage:
+        first = incident.lineage[0].image
         found["process.pid"] = incident.lineage[0].pid
         found["process.user.id"] = first.uid
+        found["process.executable.path"] = first.filename
+        found["process.command_args"] = (first.argv0, *first.args_head)
         parent = next((step for step in incident.lineage if step.relation == "fork"), None)
         if parent is not None:
             found["process.parent_pid"] = parent.pid
-        found["process.executable.path"] = first.filename
-        found["process.command_args"] = (first.argv0, *first.args_head)
     if incident.offender is not None:
         found["process.working_directory"] = incident.offender.cwd
         found["container.id"] = incident.offender.container
         found["agent_broker.process.package"] = incident.offender.package
         found["process.command_args"] = incident.offender.command or found.get("process.command_args", ())
-    return {name: value for name, value in found.items() if value not in {"", ()}}
+    return found
 
 
 def _sha256(incident: Incident, index: int) -> str:
