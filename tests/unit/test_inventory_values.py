@@ -1,9 +1,12 @@
 """What counts as a credential, and what does not; no value ever comes out."""
 
 import json
+import string
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_broker.enroll.inventory_content import items_of_document, items_of_lines
 from agent_broker.enroll.inventory_values import agents_of, kind_of_value, state_of_content
@@ -26,7 +29,8 @@ LONG = "f3a9c2d47b10e865"
         pytest.param("X", tokens.npm_token(), "npm-token", id="npm_token"),
         pytest.param("X", tokens.google_access_token(), "google-oauth", id="google_access_token"),
         pytest.param("X", tokens.aws_key()[0], "aws-key", id="aws_key"),
-        pytest.param("AWS_SECRET_ACCESS_KEY", tokens.aws_key()[1].replace("/", "a"), "aws-key", id="aws_secret"),
+        pytest.param("AWS_SECRET_ACCESS_KEY", tokens.aws_key()[1], "aws-key", id="aws_secret"),
+        ("AWS_SECRET_ACCESS_KEY", "/" + LONG[:15] + "Kx/" + LONG + "wJalr", "aws-key"),
         ("GEMINI_API_KEY", "AIza" + LONG * 2, "google-api-key"),
         ("GEMINI_API_KEY", LONG, "gemini-api-key"),
         ("DATABASE_URL", "postgres://ann:hunter2hunter2@db/x", "password"),
@@ -40,6 +44,11 @@ LONG = "f3a9c2d47b10e865"
         ("API_TOKEN_URL", "https://example.org/token", ""),
         ("OPENAI_API_KEY", "<your key here>", ""),
         ("OPENAI_API_KEY", "your-api-key-here", ""),
+        ("OPENAI_API_KEY", "YOUR_API_KEY_1", ""),
+        ("OPENAI_API_KEY", "YourApiKeyHere", ""),
+        ("OPENAI_API_KEY", "Replace me, please", "openai-api-key"),
+        ("OPENAI_API_KEY", "change-me-1234", ""),
+        ("OPENAI_API_KEY", "changeme-changeme", ""),
         ("OPENAI_API_KEY", "", ""),
         ("PATH", "/usr/bin:/bin", ""),
         ("EDITOR", "vi", ""),
@@ -47,6 +56,15 @@ LONG = "f3a9c2d47b10e865"
 )
 def test_kinds(name, value, kind):
     assert kind_of_value(name, value, PREFIX) == kind
+
+
+@given(
+    st.sampled_from(("your", "my", "change", "example", "todo")),
+    st.sampled_from((str.lower, str.upper, str.title)),
+    st.text(string.ascii_letters + string.digits, min_size=16, max_size=24),
+)
+def test_a_password_that_was_drawn_at_random_may_begin_with_a_word_too(word, cased, rest):
+    assert kind_of_value("X_SECRET", f"{cased(word)}{rest}7k", PREFIX) == "secret"
 
 
 def test_whose_credential_it_is():

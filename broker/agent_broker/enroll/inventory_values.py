@@ -62,12 +62,19 @@ _SHAPES: Final = tuple(
     )
 )
 _PREFIX_ONLY = re.compile(r"sk-")
+_FILL_IN: Final = "your|my|change|replace|example|placeholder|dummy|todo|insert"
 _NO_SECRET = re.compile(
     r"[/~.].*|\$.*|[\d.,:_-]+|(?i:true|false|yes|no|on|off|null|none|auto|file|keyring|keychain)"
     r"|(?i:https?|wss?|unix|file)://.*|<.*>|\{\{.*\}\}|[*x.]+"
-    r"|(?i:your|my|change|replace|example|placeholder|dummy|todo|insert)[-_ ]?.{0,60}",
+    rf"|(?i:{_FILL_IN})(?:[-_ .][A-Za-z]+)*[-_ ]?\d{{0,4}}"  # change-me-1, Your API key
+    rf"|(?:{_FILL_IN})[a-z]*(?:[-_ .][a-z]+)*\d{{0,4}}"  # yourkey_here
+    rf"|(?:{_FILL_IN.upper()})[A-Z]*(?:[-_ .][A-Z]+)*\d{{0,4}}"  # MYTOKEN
+    rf"|(?:{_FILL_IN.title()})(?:[A-Z][a-z]+)*",  # YourApiKey
     re.DOTALL,
 )
+"""Whole values. A password that was drawn at random may begin with such a word too: the rest must be words as well."""
+_AWS_SECRET = re.compile(r"(?=.*\d)(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9/+]{40}")
+"""One of 64 begins like a path."""
 _FIRST_AGENT = {"anthropic": "claude", "openai": "codex", "gemini": "gemini"}
 
 
@@ -80,15 +87,11 @@ def kind_of_value(name: str, value: str, phantom_prefix: str, variables: frozens
     if phantom_prefix and phantom_prefix in value:
         return PHANTOM
     shape = shape_of(value)
-    if name in VARIABLES and len(value) >= _MIN_SECRET_CHARS and not _NO_SECRET.fullmatch(value):
+    if name in VARIABLES and _may_be_secret(value):
         return VARIABLES[name][0] if shape in {"", "password"} else shape
     if shape:
         return shape
-    if (
-        (name in variables or is_secret_name(name))
-        and len(value) >= _MIN_SECRET_CHARS
-        and not _NO_SECRET.fullmatch(value)
-    ):
+    if (name in variables or is_secret_name(name)) and _may_be_secret(value):
         return "password" if re.search("passw", name, re.IGNORECASE) else "secret"
     return ""
 
@@ -139,7 +142,11 @@ def state_of_content(data: bytes, name: str, phantom_prefix: str) -> State:
     if shape_of(text) or _COLONS.search(text) or _ONE_WORD.fullmatch(text):
         return "plain"
     named = (found["value"] for found in _NAMED.finditer(text))
-    return "plain" if any(not _NO_SECRET.fullmatch(value) for value in named) else "unrecognised"
+    return "plain" if any(_may_be_secret(value) for value in named) else "unrecognised"
+
+
+def _may_be_secret(value: str) -> bool:
+    return len(value) >= _MIN_SECRET_CHARS and bool(_AWS_SECRET.fullmatch(value) or not _NO_SECRET.fullmatch(value))
 
 
 def _is_encrypted_key(text: str) -> bool:
