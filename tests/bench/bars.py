@@ -99,6 +99,15 @@ _BARS = (
         source=ATTESTATION,
     ),
     Bar("flood-inject", "injection on a kept connection under the same / without, p99", 5, "x", source=ATTESTATION),
+    Bar(
+        "crowd-get",
+        "`get` by the agent's helpers while a user forks ever new processes that ask too / that ask where nobody "
+        "listens, p99",
+        5,
+        "x",
+        source=ATTESTATION,
+    ),
+    Bar("crowd-inject", "injection on a kept connection under the same / as there, p99", 5, "x", source=ATTESTATION),
     Bar("inject-p50", "injection, added latency of a request on a kept connection, p50", 1.0, "ms"),
     Bar("inject-p99", "the same, p99", 5.0, "ms"),
     Bar("inject-stream", "injection, bytes a second of a 64 MiB stream / direct", 0.8, "x", at_least=True),

@@ -4,6 +4,9 @@ Each kind of flood runs for a while, and between two of them it is quiet. In bot
 (most for the first time in their lives, as shims do), and the agent itself sends requests on a kept connection. All
 kinds take their turns, several times over: a kind's p99 is the median of its turns, since a stall of the disk is longer
 than any of them. The X asks nothing, it shows what the busy processes alone cost.
+
+A crowd of ever new processes takes the processor from everybody, whatever it asks, and only a limit on a user's
+processes keeps it from that: it is measured beside the same crowd that asks where nobody listens.
 """
 
 import contextlib
@@ -26,11 +29,14 @@ _FLOODS = (
     ("spin", "agent", 50),
     ("ask", "agent", 1),
     ("ask", "agent", 50),
+    ("fork", "agent", 50),
+    ("hide", "agent", 1),
     ("connect", "agent", 1),
     ("connect", "agent", 50),
     ("hold", "agent", 4),
     ("ask", "inject unix", 1),
     ("ask", "inject unix", 50),
+    ("fork", "inject unix", 50),
     ("connect", "inject unix", 1),
     ("hold", "inject unix", 4),
     ("pipeline", "inject unix", 2),
@@ -38,6 +44,7 @@ _FLOODS = (
     ("hold", "inject tcp", 4),
 )
 """How (tests/bench/c/flood.c), where, and by how many processes."""
+_CROWD, _CROWD_ELSEWHERE = ("hide", "agent", 4), ("hide", "nowhere", 4)
 
 
 @dataclass
@@ -60,10 +67,20 @@ def run(stage: Stage) -> list[Figure]:
         _measure(stage, frame, pairs, quiet)
         with _flooded(stage, frame, *flood):
             _measure(stage, frame, pairs, floods[_name(*flood)])
+    asking, elsewhere = (_in_a_crowd(stage, frame, pairs, crowd) for crowd in (_CROWD, _CROWD_ELSEWHERE))
     return [
         _figure("flood-get", quiet.get, {name: waits.get for name, waits in floods.items()}),
         _figure("flood-inject", quiet.inject, {name: waits.inject for name, waits in floods.items()}),
+        _figure("crowd-get", elsewhere.get, {_name(*_CROWD): asking.get}),
+        _figure("crowd-inject", elsewhere.inject, {_name(*_CROWD): asking.inject}),
     ]
+
+
+def _in_a_crowd(stage: Stage, frame: Path, pairs: list[str | Path], crowd: tuple[str, str, int]) -> _Waits:
+    waits = _Waits()
+    with _flooded(stage, frame, *crowd):
+        _measure(stage, frame, pairs, waits)
+    return waits
 
 
 def _measure(stage: Stage, frame: Path, pairs: list[str | Path], waits: _Waits) -> None:
@@ -77,6 +94,7 @@ def _measure(stage: Stage, frame: Path, pairs: list[str | Path], waits: _Waits) 
 def _flooded(stage: Stage, frame: Path, how: str, where: str, processes: int) -> Iterator[None]:
     places = {
         "agent": (f"@{stage.layout.agent_socket}", frame),
+        "nowhere": (f"@{stage.folder / 'absent.sock'}", frame),
         "inject unix": (str(stage.layout.inject_socket), stage.folder / "brokered.http"),
         "inject tcp": (str(stage.inject_port), stage.folder / "brokered.http"),
     }

@@ -73,6 +73,7 @@ QUESTIONS = {
     messages.Attest: (Freshness("e1", 1, 1, 0),),
     messages.AttestSocket: (1,),
     messages.FindOtherEnd: (1,),
+    messages.GetParents: (),
     messages.Recheck: (Freshness("e1", 1, 1, 0),),
     messages.Confirm: (Freshness("e1", 1, 1, 0),),
     messages.DescribePid: (1,),

@@ -14,7 +14,7 @@ from agent_broker.transport import agent_socket
 from agent_broker.transport.frame import ShimAnswer, decode_answer
 from agent_broker.transport.limits import Limits
 from agent_broker.vault.secret import Secret
-from tests.fakes.agent_socket import REQUEST, Recorder, answer_to, serving
+from tests.fakes.agent_socket import REQUEST, Recorder, answer_to, asked_by_a_new_process, serving
 from tests.fakes.inject import InjectWorld
 from tests.fakes.mock_provider import MockProvider
 from tests.fakes.seqpacket import connected
@@ -204,20 +204,6 @@ async def test_a_helper_gets_its_answer_from_agent_sock_during_a_flood(tmp_path,
     ):
         for _ in range(5):
             assert decode_answer(await asked_by_a_new_process(server.path)).exit_code == 0
-
-
-async def asked_by_a_new_process(path) -> bytes:
-    """As a shim does: a connection refused by a full queue is tried again."""
-    script = (
-        "import socket, sys\n"
-        "end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); end.connect(sys.argv[1])\n"
-        "end.send(bytes.fromhex(sys.argv[2])); sys.stdout.buffer.write(end.recv(70000))"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", "-c", script, path, REQUEST.hex(), stdout=asyncio.subprocess.PIPE
-    )
-    answer, _ = await process.communicate()
-    return answer
 
 
 async def test_a_process_that_asks_too_often_hears_so_in_a_sentence_until_it_was_served(tmp_path):

@@ -16,7 +16,7 @@ from agent_broker.monitor import client as client_module
 from agent_broker.monitor.client import MonitorClient
 from agent_broker.monitor.incident import new_incident
 from agent_broker.monitor.listener import bind_monitor_socket
-from agent_broker.monitor.messages import Attest, MonitorStatus, Rejected
+from agent_broker.monitor.messages import MAX_PROCESSES, Attest, MonitorStatus, Rejected
 from agent_broker.monitor.service import Service
 from agent_broker.monitor.spool import Spool
 from tests.fakes.kernel import a_file
@@ -115,6 +115,41 @@ async def test_a_recheck_that_must_wait_holds_nobody_up(monitor, client, pidfd, 
     assert await waiting == Unchanged(known)
 
 
+async def test_of_many_processes_it_is_told_at_once_whose_children_they_are(monitor, client, pidfd):
+    monitor.attestor.parents[os.fstat(pidfd).st_ino] = (3, 2, 1)
+    stranger = os.open("/", os.O_RDONLY)
+    assert await client._parents_of([pidfd]) == ((3, 2, 1),)
+    before = open_descriptors()
+
+    found = await client._parents_of([pidfd] * (MAX_PROCESSES - 1) + [stranger])
+
+    assert found == ((3, 2, 1),) * (MAX_PROCESSES - 1) + ((),)
+    with pytest.raises(MisuseError, match="descriptors"):
+        await client._parents_of([pidfd] * (MAX_PROCESSES + 1))
+    assert open_descriptors() == before
+    os.close(stranger)
+
+
+async def test_the_longest_lineages_of_all_that_may_be_asked_for_fit_an_answer(monitor, client, pidfd):
+    monitor.attestor.parents[os.fstat(pidfd).st_ino] = tuple(range(2**40, 2**40 + 129))
+
+    assert len(await client._parents_of([pidfd] * MAX_PROCESSES)) == MAX_PROCESSES
+
+
+async def test_a_question_that_is_stopped_is_refused_and_the_monitors_own_answer_is_dropped(monitor, client, pidfd):
+    monitor.attestor.slow = True
+    asked = asyncio.create_task(client.attest(pidfd))
+    while not monitor.attestor.pidfds:
+        await asyncio.sleep(0)
+
+    client._stop(next(iter(client._waiting)))
+
+    assert "more than can be heard" in (await asked).reason
+    monitor.attestor.gate.set()
+    monitor.attestor.slow = False
+    assert isinstance(await client.attest(pidfd), Evidence)
+
+
 async def test_what_is_asked_ahead_is_answered_whether_somebody_waits_or_not(monitor, client, caplog):
     known = monitor.attestor.answer.freshness
     first, second = client.ask_ahead(7, known), client.ask_ahead(7, known)
@@ -168,7 +203,8 @@ async def test_a_thousand_questions_at_once_are_matched_and_leak_nothing(monitor
     await client.attest(pidfd)
     before = open_descriptors()
 
-    answers = await asyncio.gather(*(client.attest(pidfd) for _ in range(1000)), client.status())
+    outdated = Freshness("e1", 1, 2, 3)  # who holds evidence waits for no turn
+    answers = await asyncio.gather(*(client.attest(pidfd, outdated) for _ in range(1000)), client.status())
 
     assert answers[-1].tier == "observe+"
     assert all(isinstance(answer, Evidence) for answer in answers[:-1])
@@ -354,6 +390,7 @@ def test_facts_are_plain_data():
 async def test_answers_that_exceed_the_buffer_wait_for_the_reader(monitor, pidfd):
     monitor.attestor.answer = evidence(*([AGENT] * 100))
     async with MonitorClient(monitor.path) as client:
-        answers = await asyncio.gather(*(client.attest(pidfd) for _ in range(500)))
+        outdated = Freshness("e1", 1, 2, 3)  # who holds evidence waits for no turn
+        answers = await asyncio.gather(*(client.attest(pidfd, outdated) for _ in range(500)))
 
     assert all(isinstance(answer, Evidence) for answer in answers)

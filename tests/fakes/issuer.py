@@ -86,7 +86,7 @@ class ProcMonitor:
         """See MonitorClient."""
         return _ProcCaller(self, f"pidfd {pidfd}", [_pid_of(pidfd)])
 
-    def caller_by_socket(self, inode: int) -> "_ProcCaller":
+    def caller_by_socket(self, inode: int, _opener: int | None = None) -> "_ProcCaller":
         """See MonitorClient."""
         return _ProcCaller(self, f"socket {inode}", holders_of(inode))
 

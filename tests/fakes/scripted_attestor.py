@@ -15,6 +15,7 @@ class ScriptedAttestor:
         self.slow = False
         self.gate = asyncio.Event()
         self.pidfds = []
+        self.parents = {}
 
     def attest_now(self, pidfd, known=None):
         self.pidfds.append(os.fstat(pidfd).st_ino)
@@ -27,6 +28,9 @@ class ScriptedAttestor:
 
     def other_end_of(self, inode):
         return inode + 1
+
+    def parents_of(self, pidfd):
+        return self.parents.get(os.fstat(pidfd).st_ino, ())
 
     async def attest(self, _pidfd, _known=None):
         await self.gate.wait()

@@ -76,7 +76,7 @@ async def test_a_flood_of_hidden_children_lets_another_lineage_be_hashed_first(w
             asyncio.create_task(prints.of(hold(each.caller.pid), each.caller.file, each.steps))
             for each in (*flood, quiet)
         ]
-        while len(prints._turns._waiting) < FLOOD:  # one has its turn, all others wait
+        while prints._turns.waiting < FLOOD:  # one has its turn, all others wait
             await asyncio.sleep(0)
         gate.set()
         found = await asyncio.gather(*asks)

@@ -43,7 +43,7 @@ class Monitor:
         self.asked.append(f"other end of {own_inode}")
         return self.other_end
 
-    def caller_by_socket(self, inode):
+    def caller_by_socket(self, inode, _opener=None):
         return _Answer(self, f"socket {inode}", lambda: self.holder)
 
     def ask_ahead(self, inode, known):

@@ -171,8 +171,9 @@ async def test_what_was_charged_fades(desk):
     assert desk.order[-2:] == ["old", "new"]
 
 
-async def test_when_too_many_wait_one_of_those_that_caused_it_is_refused(desk, monkeypatch):
+async def test_when_too_many_wait_one_of_those_that_caused_it_is_refused(monkeypatch):
     monkeypatch.setattr(look_turns, "WAITING", 10)
+    desk = Desk()
     attacker = desk.fork(desk.world.shell)
     done = await held(desk, desk.fork(attacker))
     await desk.ask("agent", desk.world.claude())

@@ -2,7 +2,8 @@
 
 A place is a connection. When places run out, one that has not asked yet is ended: of the same process if that has its
 full share, of the same user if that has, of anybody if all are taken; the oldest of the process that holds the most.
-So whoever has one, and asks at once, is not in that position. If all have asked, the newcomer is turned away.
+So whoever has one, and asks at once, is not in that position, be it read or not yet. If all have asked, the newcomer is
+turned away.
 
 A *lesser* place is one whose holder has not earned a better: a user's lesser places are fewer than all its places, so
 that whoever floods them leaves the rest to the user's others.
@@ -55,10 +56,19 @@ class _Place(Struct):
 class Places(Generic[Holder]):
     """See the module."""
 
-    def __init__(self, shares: Shares, end: Callable[[Holder], object]) -> None:
-        """``end`` ends a holder that has to give up its place; it has none any more when that is called."""
+    def __init__(
+        self, shares: Shares, end: Callable[[Holder], object], is_heard: Callable[[Holder], bool] = lambda _: False
+    ) -> None:
+        """Give nobody a place yet.
+
+        Args:
+            shares: how many there are.
+            end: ends a holder that has to give up its place; it has none any more when that is called.
+            is_heard: whether a holder's request is here although nobody has read it yet: then it has asked.
+        """
         self._shares = shares
         self._end = end
+        self._is_heard = is_heard
         self._places: dict[Holder, _Place] = {}
         self._idle: dict[Holder, None] = {}
         self._by_uid: Counter[Uid | None] = Counter()
@@ -129,13 +139,19 @@ class Places(Generic[Holder]):
         _add(self._by_process, place.owner, change)
 
     def _end_idle(self, fits: Callable[[_Place], bool]) -> Room:
-        fitting = [holder for holder in self._idle if fits(self._places[holder])]
-        if not fitting:
-            return Room.NONE
-        greediest = max(fitting, key=lambda holder: self._by_process[self._places[holder].owner])  # the first of equals
-        self.leave(greediest)
-        self._end(greediest)
-        return Room.MADE
+        fitting = {holder: None for holder in self._idle if fits(self._places[holder])}
+        while fitting:
+            greediest = max(fitting, key=self._held_by_owner)  # the first of equals
+            if not self._is_heard(greediest):
+                self.leave(greediest)
+                self._end(greediest)
+                return Room.MADE
+            self.has_asked(greediest)
+            del fitting[greediest]
+        return Room.NONE
+
+    def _held_by_owner(self, holder: Holder) -> int:
+        return self._by_process[self._places[holder].owner]
 
 
 _Key = TypeVar("_Key")

@@ -5,9 +5,8 @@ The laws:
 - Only ever a cheap no. Good standing opens nothing: whoever is let in is attested as if it were the first time.
 - It is the process that is remembered, by the kernel's number of its pidfd, which no other process ever gets. On
   kernels without such numbers (before Linux 6.9) nothing is remembered, and nobody is turned away.
-- Not its lineage: that is known by attestation only, some 0.2 ms. Who forks for each question is bounded with its
-  user's lesser places (places.py) until then; after that by its lineage: what the monitor reads for it
-  (identity.look_turns), and what is written of its refusals (monitor.lines).
+- Not its lineage: that is the monitor's to tell. Who forks for each question has a place like any newcomer; by its
+  lineage it waits to be heard (monitor.turns), is read for (identity.look_turns), and told of (monitor.lines).
 - The connections of a process that was served are not counted. Its refusals are, and the first one ends that.
 - What is remembered is bounded, and forgotten by itself: a process that stops asking is heard again within seconds.
 

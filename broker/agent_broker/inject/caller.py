@@ -46,8 +46,11 @@ class Callers(Protocol):
         """Return the inode of the unix socket that is connected to this one, in whatever namespace; 0: none."""
         ...
 
-    def caller_by_socket(self, inode: int) -> Caller:
-        """Return the one process that holds the socket of this inode."""
+    def caller_by_socket(self, inode: int, opener: int | None = None) -> Caller:
+        """Return the one process that holds the socket of this inode; ``opener``: a pidfd of who opened it, if known.
+
+        The descriptor stays the maker's, and must be open when an attestation begins.
+        """
         ...
 
     def ask_ahead(self, inode: int, known: Freshness) -> Asked | None:
@@ -151,7 +154,7 @@ class ConnectionCaller:
         inode = peer.inode or await self._found_by_monitor(peer.own_inode)
         if not inode:
             return self._unless_closed(Unknown(reason="nobody holds the other end of the connection any more"))
-        holder = self._callers.caller_by_socket(inode)
+        holder = self._callers.caller_by_socket(inode, self._pidfd)
         held = self._last or self._opened_by  # most often the holder is who opened it, and looks as he did then
         asked = ahead.verdict() if ahead else holder.attest(held.freshness if held else None)
         verdict: Verdict = await asked

@@ -212,6 +212,17 @@ class Store:
         gap = "" if exec_id == 0 else f"the parent of process {steps[-1].proc_id} is not in the recorded lineage"
         return Lineage(tuple(steps), gap)
 
+    def ancestors(self, proc_id: ProcId) -> tuple[ProcId, ...]:
+        """Return a process and all it descends from, the origin last; empty if that is not known without a gap."""
+        found: list[ProcId] = []
+        process = self._processes.get(proc_id)
+        while process is not None:
+            found.append(process.proc_id)
+            if process.parent is None and (process.gap or process.parent_exec_id):
+                return ()
+            process = process.parent
+        return tuple(found)
+
     def _walk_process(self, process: _Process, exec_id: ExecId, relation: str, steps: list[Step]) -> str:
         """Append the images of one process from ``exec_id`` back to its first; return a gap or nothing.
 

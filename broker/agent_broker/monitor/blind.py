@@ -1,6 +1,7 @@
 """The attestor of a host without BPF: it knows nobody, and says why. Nothing is ever released; decoys still alert."""
 
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.ids import ProcId
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 
@@ -32,6 +33,10 @@ class BlindAttestor:
     def other_end_of(self, _inode: int) -> int:
         """Return 0: it is not known."""
         return 0
+
+    def parents_of(self, _pidfd: int) -> tuple[ProcId, ...]:
+        """Return nothing: it is not known."""
+        return ()
 
     def recheck_now(self, _known: Freshness) -> Verdict | None:
         """Return Unknown."""

@@ -2,7 +2,7 @@
 
 Requests are pipelined: many may be under way, answers are matched by number. While the monitor is down every
 attestation is Unknown at once, so that nothing hangs and nothing is released; everything else raises. The connection
-is made again at the next request. Attestations wait for their turn (monitor.turns), so that one process's flood of them
+is made again at the next request. Attestations wait for their turn (monitor.turns), so that one lineage's flood of them
 does not hold up the others'.
 """
 
@@ -10,17 +10,19 @@ import asyncio
 import itertools
 import os
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
 from agent_broker.admission.standing import Lane, Standings, process_key
-from agent_broker.errors import MisuseError, UnavailableError
+from agent_broker.errors import UnavailableError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
 from agent_broker.ids import Epoch, ProcId
+from agent_broker.monitor.answers import AskedAhead, down, expect, verdict_in
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
@@ -33,6 +35,7 @@ from agent_broker.monitor.messages import (
     Confirm,
     DescribePid,
     FindOtherEnd,
+    GetParents,
     GetStatus,
     IncidentPush,
     LetGoOn,
@@ -41,10 +44,10 @@ from agent_broker.monitor.messages import (
     Mounted,
     MountView,
     OtherEnd,
+    ParentsAnswer,
     ProvenanceAnswer,
     Question,
     Recheck,
-    Rejected,
     Reload,
     ReloadAnswer,
     Request,
@@ -53,16 +56,19 @@ from agent_broker.monitor.messages import (
     WentOn,
     WhoWrote,
 )
+from agent_broker.monitor.parents import Lineages, Parents
 from agent_broker.monitor.provenance import Provenance
-from agent_broker.monitor.turns import Turns
+from agent_broker.monitor.turns import AskingTurns
 
-_DOWN: Final = Unknown("the monitor does not answer", next_step="start it: sudo agent-broker monitor")
 _TIMEOUT_S: Final = 30.0
 """An attestation may have to hash a binary of some hundred MB; a monitor that takes longer counts as down."""
 _SOCKETS_AT_ONCE: Final = 2
 """Who holds a socket is looked up in every table of open files of the machine, which can take milliseconds."""
-
-_Kind = TypeVar("_Kind")
+_SOCKETS_WAITING: Final = 2048
+"""More than may be connected: whose they are is not known before that look, so they wait as they came."""
+_OPENED_WAITING: Final = 24
+"""And as many that take long: fewer than a user has lesser places (inject.connections), so a newcomer finds one."""
+_TOO_MANY: Final = Unknown("its lineage asks more than can be heard at once", next_step="try again in a moment")
 
 
 class MonitorClient:
@@ -72,8 +78,10 @@ class MonitorClient:
         """``standings``: what is known of the processes that ask; None: nothing is."""
         self._path = path
         self._standings = standings or Standings()
-        self._turns = Turns()
-        self._socket_turns = Turns(_SOCKETS_AT_ONCE)
+        self._turns = AskingTurns()
+        self._socket_turns = AskingTurns(_SOCKETS_AT_ONCE, _SOCKETS_WAITING)
+        self._opened_turns = AskingTurns(_SOCKETS_AT_ONCE, _OPENED_WAITING, _OPENED_WAITING)
+        self._parents = Parents(self._parents_of)
         self._socket: socket.socket | None = None
         self._full = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -94,21 +102,34 @@ class MonitorClient:
         """Return what the monitor says of the process behind a pidfd; Unknown while the monitor is down."""
         if known is not None:  # it waits for nobody's turn
             return await self._verdict(Attest(next(self._numbers), known), pidfd)
-        process = process_key(pidfd)
-        lane = self._standings.lane(process)
+        request = Attest(next(self._numbers))
+        lane = self._standings.lane(process_key(pidfd))
         if lane is Lane.SERVED:
-            return await self._verdict(Attest(next(self._numbers), known), pidfd)
-        async with self._turns.turn(process, lane):
-            return await self._verdict(Attest(next(self._numbers), known), pidfd)
+            return await self._verdict(request, pidfd)
+        stop = partial(self._stop, request.id)
+        async with self._turns.turn(lane, partial(self._parents.of, pidfd), stop) as may_ask:
+            return await self._verdict(request, pidfd) if may_ask else _TOO_MANY
 
-    async def attest_socket(self, inode: int, known: Freshness | None = None) -> Verdict:
-        """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down."""
+    async def attest_socket(self, inode: int, known: Freshness | None = None, opener: int | None = None) -> Verdict:
+        """Return what the monitor says of the one process that holds a socket; Unknown while the monitor is down.
+
+        ``opener``: pidfd of who opened the connection, if that is known: by its lineage the question waits.
+        """
         if known is not None:
             return await self._verdict(AttestSocket(next(self._numbers), inode, known))
-        async with self._socket_turns.turn(inode, Lane.NEW):
-            return await self._verdict(AttestSocket(next(self._numbers), inode, None))
+        request = AttestSocket(next(self._numbers), inode, None)
+        if opener is None:
+            async with self._socket_turns.turn(Lane.NEW, _nobody_known):
+                return await self._verdict(request)
+        opener = os.dup(opener)  # its connection may end meanwhile
+        try:
+            stop = partial(self._stop, request.id)
+            async with self._opened_turns.turn(Lane.NEW, partial(self._parents.of, opener), stop) as may_ask:
+                return await self._verdict(request) if may_ask else _TOO_MANY
+        finally:
+            os.close(opener)
 
-    def ask_ahead(self, inode: int, known: Freshness) -> "AskedAhead | None":
+    def ask_ahead(self, inode: int, known: Freshness) -> AskedAhead | None:
         """Ask now what attest_socket would ask, to be waited for later; None: now it can't be sent without waiting."""
         request = AttestSocket(next(self._numbers), inode, known)
         try:
@@ -123,8 +144,8 @@ class MonitorClient:
         Raises:
             UnavailableError: the monitor is down.
         """
-        async with self._socket_turns.turn(inode, Lane.NEW):
-            return _expect(await self._ask(FindOtherEnd(next(self._numbers), inode)), OtherEnd).inode
+        async with self._socket_turns.turn(Lane.NEW, _nobody_known):
+            return expect(await self._ask(FindOtherEnd(next(self._numbers), inode)), OtherEnd).inode
 
     async def recheck(self, known: Freshness) -> Verdict:
         """Return Unchanged if the process of this evidence still lives and runs the same image, else Unknown."""
@@ -144,32 +165,32 @@ class MonitorClient:
             UnavailableError: the monitor is down.
         """
         answer = await self._ask(DescribePid(next(self._numbers), pid))
-        return _expect(answer, LineageAnswer)
+        return expect(answer, LineageAnswer)
 
     async def who_wrote(self, fd: int) -> Provenance:
         """Return who wrote an open file, for display. Raises as describe_pid."""
-        return _expect(await self._ask(WhoWrote(next(self._numbers)), fd), ProvenanceAnswer).provenance
+        return expect(await self._ask(WhoWrote(next(self._numbers)), fd), ProvenanceAnswer).provenance
 
     async def mount_view(self, fd: int) -> str:
         """Have the file view mounted with a descriptor of /dev/fuse; return why it can't be. Raises as describe_pid."""
-        return _expect(await self._ask(MountView(next(self._numbers)), fd), Mounted).problem
+        return expect(await self._ask(MountView(next(self._numbers)), fd), Mounted).problem
 
     async def status(self) -> MonitorStatus:
         """Return how the monitor is. Raises as describe_pid."""
-        return _expect(await self._ask(GetStatus(next(self._numbers))), MonitorStatus)
+        return expect(await self._ask(GetStatus(next(self._numbers))), MonitorStatus)
 
     async def reload(self) -> ReloadAnswer:
         """Let the monitor read the registry again; it is in force on return. Raises as describe_pid."""
-        return _expect(await self._ask(Reload(next(self._numbers))), ReloadAnswer)
+        return expect(await self._ask(Reload(next(self._numbers))), ReloadAnswer)
 
     async def let_go_on(self, epoch: Epoch, proc_ids: Iterable[ProcId]) -> int:
         """Let the monitor continue those of these processes that it stopped; return how many. Raises as above."""
         answer = await self._ask(LetGoOn(next(self._numbers), epoch, tuple(proc_ids)))
-        return _expect(answer, WentOn).count
+        return expect(answer, WentOn).count
 
     async def complete(self, incident: Incident) -> Incident:
         """Return an incident with what the monitor knows of its offender. Raises as describe_pid."""
-        return _expect(await self._ask(Complete(next(self._numbers), incident)), Completed).incident
+        return expect(await self._ask(Complete(next(self._numbers), incident)), Completed).incident
 
     async def incidents(self) -> AsyncGenerator[IncidentPush]:
         """Yield every incident that is not acknowledged, then new ones; ends when the connection does.
@@ -191,23 +212,34 @@ class MonitorClient:
         """Return the caller that a pidfd names; the descriptor stays its owner's."""
         return PidfdCaller(self, pidfd)
 
-    def caller_by_socket(self, inode: int) -> "SocketCaller":
-        """Return the caller that alone holds a socket."""
-        return SocketCaller(self, inode)
+    def caller_by_socket(self, inode: int, opener: int | None = None) -> "SocketCaller":
+        """Return the caller that alone holds a socket; ``opener``: a pidfd, which stays its owner's."""
+        return SocketCaller(self, inode, opener)
 
     async def close(self) -> None:
         """Hang up; whoever waits for an answer gets none."""
         self._hang_up()
 
-    async def _verdict(self, request: Question, pidfd: int | None = None) -> Verdict:
-        return await _verdict_in(self._ask(request, pidfd))
+    async def _verdict(self, request: Question, *pidfds: int) -> Verdict:
+        return await verdict_in(self._ask(request, *pidfds))
 
-    async def _ask(self, request: Request, pidfd: int | None = None) -> Answer:
-        await self._send(request, pidfd)
+    async def _ask(self, request: Request, *pidfds: int) -> Answer:
+        await self._send(request, *pidfds)
         try:
             return await self._expect_answer(request)
         finally:
             self._forget(request)
+
+    async def _parents_of(self, pidfds: list[int]) -> Lineages:
+        return expect(await self._ask(GetParents(next(self._numbers)), *pidfds), ParentsAnswer).lineages
+
+    def _stop(self, number: int) -> None:
+        """Answer a question that takes long, in the monitor's place: whoever waits for it is refused."""
+        kept = self._waiting.pop(number, None)
+        if kept is not None:
+            kept.deadline.cancel()
+            if not kept.answer.done():
+                kept.answer.set_result(VerdictAnswer(number, _TOO_MANY))
 
     def _expect_answer(self, request: Request) -> asyncio.Future[Answer]:
         """Return what the answer to a question that was just sent is put into, or that none came in time."""
@@ -225,27 +257,27 @@ class MonitorClient:
     def _give_up(self, number: int) -> None:
         kept = self._waiting.pop(number, None)
         if kept is not None and not kept.answer.done():
-            kept.answer.set_exception(_down())
+            kept.answer.set_exception(down())
 
-    async def _send(self, request: Request, pidfd: int | None = None) -> None:
+    async def _send(self, request: Request, *pidfds: int) -> None:
         loop = asyncio.get_running_loop()
-        while not self._try_send(request, pidfd):
+        while not self._try_send(request, *pidfds):
             await self._until_room(loop, self._connected())
 
-    def _try_send(self, request: Request, pidfd: int | None = None) -> bool:
+    def _try_send(self, request: Request, *pidfds: int) -> bool:
         """Send without waiting; return whether there was room."""
         data = self._encoder.encode(request)
         connection = self._connected()
         try:
-            if pidfd is None:
-                connection.send(data)
+            if pidfds:
+                socket.send_fds(connection, [data], pidfds)
             else:
-                socket.send_fds(connection, [data], [pidfd])
+                connection.send(data)
         except BlockingIOError:
             return False
         except OSError as error:
             self._hang_up()
-            raise _down() from error
+            raise down() from error
         return True
 
     async def _until_room(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
@@ -254,7 +286,7 @@ class MonitorClient:
             async with asyncio.timeout(_TIMEOUT_S), self._full:
                 await _writable(loop, connection)
         except TimeoutError as error:
-            raise _down() from error
+            raise down() from error
 
     def _connected(self) -> socket.socket:
         if self._socket is not None:
@@ -264,7 +296,7 @@ class MonitorClient:
             connection.connect(os.fspath(self._path))
         except OSError as error:
             connection.close()
-            raise _down() from error
+            raise down() from error
         self._socket = connection
         asyncio.get_running_loop().add_reader(connection, self._read)
         return connection
@@ -309,7 +341,7 @@ class MonitorClient:
         for kept in self._waiting.values():
             kept.deadline.cancel()
             if not kept.answer.done():
-                kept.answer.set_exception(_down())
+                kept.answer.set_exception(down())
         self._waiting.clear()
         self._pushes.put_nowait(None)
 
@@ -319,18 +351,6 @@ class _Waiter(NamedTuple):
 
     answer: asyncio.Future[Answer]
     deadline: asyncio.TimerHandle
-
-
-class AskedAhead:
-    """A question that is under way; nobody needs to wait for its answer."""
-
-    def __init__(self, answer: asyncio.Future[Answer]) -> None:
-        self._answer = answer
-        answer.add_done_callback(_is_noted)
-
-    async def verdict(self) -> Verdict:
-        """Return the answer; Unknown if the monitor gives none."""
-        return await _verdict_in(self._answer)
 
 
 class PidfdCaller:
@@ -348,38 +368,18 @@ class PidfdCaller:
 class SocketCaller:
     """The one process that holds a socket."""
 
-    def __init__(self, client: MonitorClient, inode: int) -> None:
+    def __init__(self, client: MonitorClient, inode: int, opener: int | None) -> None:
         self._client = client
         self._inode = inode
+        self._opener = opener
 
     async def attest(self, known: Freshness | None = None) -> Verdict:
         """See issue.Caller."""
-        return await self._client.attest_socket(self._inode, known)
+        return await self._client.attest_socket(self._inode, known, self._opener)
 
 
-def _expect(answer: Answer, kind: type[_Kind]) -> _Kind:
-    if isinstance(answer, kind):
-        return answer
-    if isinstance(answer, Rejected):
-        raise MisuseError(f"the monitor refused: {answer.reason}")
-    raise UnavailableError("the monitor gave another answer than was asked for")
-
-
-async def _verdict_in(answer: Awaitable[Answer]) -> Verdict:
-    try:
-        return _expect(await answer, VerdictAnswer).verdict
-    except UnavailableError:
-        return _DOWN
-
-
-def _is_noted(answer: asyncio.Future[Answer]) -> None:
-    """An answer that nobody waits for may be an error: asyncio shall not complain of it."""
-    if not answer.cancelled():
-        answer.exception()
-
-
-def _down() -> UnavailableError:
-    return UnavailableError(_DOWN.reason, next_step=_DOWN.next_step)
+async def _nobody_known() -> tuple[ProcId, ...]:
+    return ()
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:

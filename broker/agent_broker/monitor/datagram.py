@@ -4,9 +4,9 @@ import array
 import os
 import socket
 
-from agent_broker.monitor.messages import MAX_MESSAGE_BYTES
+from agent_broker.monitor.messages import MAX_MESSAGE_BYTES, MAX_PROCESSES
 
-_MAX_FDS = 4
+_MAX_FDS = MAX_PROCESSES + 1
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:

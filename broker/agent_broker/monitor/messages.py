@@ -1,6 +1,6 @@
 """What travels between the monitor and its two callers (the broker; root's command line).
 
-One msgpack message a SEQPACKET datagram on ``monitor.sock``; a request may carry one pidfd (SCM_RIGHTS).
+One msgpack message a SEQPACKET datagram on ``monitor.sock``; a request may carry pidfds (SCM_RIGHTS).
 Answers carry the request's ``id``; ``IncidentPush`` answers a Subscribe any number of times.
 """
 
@@ -14,6 +14,7 @@ from agent_broker.monitor.provenance import Provenance
 from agent_broker.monitor.sight import Sight
 
 MAX_MESSAGE_BYTES = 128 * 1024  # below the default socket buffer (net.core.wmem_default, 208 KiB)
+MAX_PROCESSES = 64  # of one question; the longest lineages of so many fit a message
 
 
 class Attest(Struct, frozen=True, tag="attest"):
@@ -36,6 +37,12 @@ class FindOtherEnd(Struct, frozen=True, tag="find-other-end"):
 
     id: int
     inode: int
+
+
+class GetParents(Struct, frozen=True, tag="get-parents"):
+    """Whose children are the processes behind the pidfds, up to MAX_PROCESSES, that came with this message?"""
+
+    id: int
 
 
 class Recheck(Struct, frozen=True, tag="recheck"):
@@ -133,6 +140,13 @@ class OtherEnd(Struct, frozen=True, tag="other-end"):
 
     id: int
     inode: int
+
+
+class ParentsAnswer(Struct, frozen=True, tag="parents"):
+    """Answers GetParents: for each in turn its number and those of all it descends from; none: not wholly known."""
+
+    id: int
+    lineages: tuple[tuple[ProcId, ...], ...]
 
 
 class LineageAnswer(Struct, frozen=True, tag="lineage"):
@@ -238,6 +252,7 @@ Request = (
     Attest
     | AttestSocket
     | FindOtherEnd
+    | GetParents
     | Recheck
     | Confirm
     | DescribePid
@@ -253,6 +268,7 @@ Request = (
 Answer = (
     VerdictAnswer
     | OtherEnd
+    | ParentsAnswer
     | LineageAnswer
     | ProvenanceAnswer
     | ReloadAnswer

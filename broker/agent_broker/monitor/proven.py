@@ -6,6 +6,7 @@ answered at once while the proof is fresh; else it waits for one beat.
 
 from agent_broker.identity.attest import Attestor
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.ids import ProcId
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.heartbeat import Heartbeat
@@ -41,6 +42,10 @@ class ProvenAttestor:
     def other_end_of(self, inode: int) -> int:
         """See Attestor. The kernel's present tables, whatever became of its events."""
         return self._attestor.other_end_of(inode)
+
+    def parents_of(self, pidfd: int) -> tuple[ProcId, ...]:
+        """See Attestor. For the order in which questions are heard, whatever became of the events."""
+        return self._attestor.parents_of(pidfd)
 
     def recheck_now(self, known: Freshness) -> Verdict | None:
         """See Attestor; None also if a beat must be waited for."""

@@ -22,6 +22,7 @@ from agent_broker.monitor.datagram import close_all, receive
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.messages import (
     MAX_MESSAGE_BYTES,
+    MAX_PROCESSES,
     Acknowledge,
     Answer,
     Attest,
@@ -30,6 +31,7 @@ from agent_broker.monitor.messages import (
     Confirm,
     DescribePid,
     FindOtherEnd,
+    GetParents,
     GetStatus,
     IncidentPush,
     LetGoOn,
@@ -38,6 +40,7 @@ from agent_broker.monitor.messages import (
     Mounted,
     MountView,
     OtherEnd,
+    ParentsAnswer,
     ProvenanceAnswer,
     Question,
     Rejected,
@@ -188,6 +191,9 @@ class Service:
             close_all(descriptors)
             self._send(connection, Rejected(0, f"malformed request: {error}"))
             return
+        if isinstance(request, GetParents):
+            self._answer_parents(connection, request.id, descriptors)
+            return
         wanted = 1 if isinstance(request, Attest | Confirm | WhoWrote | MountView) else 0
         if len(descriptors) != wanted:
             close_all(descriptors)
@@ -254,6 +260,16 @@ class Service:
                 answer: Answer = ProvenanceAnswer(request.id, self._who_wrote(fds[0]))
             else:
                 answer = Mounted(request.id, self._mount_view(fds[0], self._peer_of(connection)[0]))
+        finally:
+            close_all(fds)
+        self._send(connection, answer)
+
+    def _answer_parents(self, connection: socket.socket, number: int, fds: list[int]) -> None:
+        try:
+            if len(fds) > MAX_PROCESSES:
+                answer: Answer = Rejected(number, f"no more than {MAX_PROCESSES} descriptors belong to this request")
+            else:
+                answer = ParentsAnswer(number, tuple(self._attestor.parents_of(fd) for fd in fds))
         finally:
             close_all(fds)
         self._send(connection, answer)

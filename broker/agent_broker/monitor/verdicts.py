@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError
 from agent_broker.identity.evidence import Freshness, Unknown, Verdict
+from agent_broker.ids import ProcId
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.messages import Attest, AttestSocket, Confirm, Question, Recheck
 
@@ -34,6 +35,10 @@ class AttestorPort(Protocol):
         ...
 
     def other_end_of(self, inode: int) -> int:
+        """See Attestor."""
+        ...
+
+    def parents_of(self, pidfd: int) -> tuple[ProcId, ...]:
         """See Attestor."""
         ...
 

@@ -94,7 +94,8 @@ class AgentSocket:
         self._listener = listener if listener is not None else bind_agent_socket(path, method=self._method)
         self._buffer = bytearray(MAX_FRAME_BYTES + 1)
         self._standings = standings or Standings()
-        self._places: Places[asyncio.Task[None]] = Places(self._limits.shares, asyncio.Task.cancel)
+        self._connections: dict[asyncio.Task[None], socket.socket] = {}
+        self._places: Places[asyncio.Task[None]] = Places(self._limits.shares, asyncio.Task.cancel, self._is_heard)
         self._waiting_room = WaitingRoom()
         self._door = Door(self._listener, self._admit, self._places.end_one_idle)
 
@@ -172,10 +173,20 @@ class AgentSocket:
             turn_away(connection, _NO_PLACE)
             return False
         task = asyncio.get_running_loop().create_task(self._converse(connection, peer, process))
+        self._connections[task] = connection
         self._places.take(task, peer.uid, process, is_lesser=is_lesser)
         # Not in a ``finally`` of the task: a task that is cancelled before its first step never gets there.
         task.add_done_callback(functools.partial(self._leave, connection, peer))
         return room is Room.FREE
+
+    def _is_heard(self, task: asyncio.Task[None]) -> bool:
+        """Whether a whole request waits to be read; where it must be confirmed too, that is not enough."""
+        if self._method.needs_confirmation:
+            return False
+        try:
+            return bool(self._connections[task].recv(1, _PEEK))
+        except OSError:
+            return False
 
     def _is_suspect(self, process: ProcessKey | None) -> bool:
         return self._standings.lane(process) is Lane.REFUSED
@@ -183,6 +194,7 @@ class AgentSocket:
     def _leave(self, connection: socket.socket, peer: Peer, task: asyncio.Task[None]) -> None:
         connection.close()
         peer.close()
+        del self._connections[task]
         self._places.leave(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a connection of agent.sock failed: %s", where_it_failed(error))

@@ -8,8 +8,9 @@ from agent_broker.admission.places import Shares
 class Limits(Struct, frozen=True):
     """Of one socket. Each connection holds up to three descriptors."""
 
-    connections: int = 256
-    per_uid: int = 128
+    connections: int = 384
+    per_uid: int = 192
+    """More than may wait for the monitor (monitor.turns: AT_ONCE, WAITING and MAX_LONG): a newcomer finds a place."""
     suspects_per_uid: int = 64
     """Of those, for processes that were refused lately."""
     per_process: int = 8

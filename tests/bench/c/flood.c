@@ -5,6 +5,7 @@
  * WHERE: a port of 127.0.0.1, a path of a unix stream socket, or @ and a path of a unix SEQPACKET socket.
  * HOW: ask      connect, send the bytes of the file REQUEST, wait for the answer, close; again
  *      fork     the same, each time by a new process
+ *      hide     the same by up to 64 new processes at once, forked twice and in sessions of their own
  *      connect  connect and close; again
  *      hold     keep 200 connections a process with half of REQUEST sent; make each again when it is closed
  *      spin     nothing but use the processor: what a flood costs whoever it is aimed at
@@ -26,6 +27,7 @@
 #include "driver.h"
 
 #define HELD 200
+#define HIDDEN 64
 #define PATIENCE_MS 1000
 
 static union {
@@ -38,6 +40,7 @@ static int kind = SOCK_STREAM;
 static char *request;
 static size_t request_bytes;
 static int64_t end;
+static int *hidden; /* askers that live, of one of PROCESSES */
 
 static void find(const char *where)
 {
@@ -96,6 +99,31 @@ static void ask_by_child(void)
         waitpid(pid, NULL, 0);
 }
 
+static void ask_by_hidden_child(void)
+{
+    if (__sync_fetch_and_add(hidden, 1) >= HIDDEN) {
+        __sync_fetch_and_sub(hidden, 1);
+        usleep(100);
+        return;
+    }
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ; /* those that ended: no process of the machine's has to */
+    pid_t pid = fork();
+    if (pid == 0) {
+        setsid();
+        pid_t asker = fork();
+        if (asker == 0)
+            ask();
+        if (asker <= 0)
+            __sync_fetch_and_sub(hidden, 1);
+        _exit(0);
+    }
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    else
+        __sync_fetch_and_sub(hidden, 1);
+}
+
 static void connect_once(void)
 {
     int fd = connected();
@@ -151,7 +179,8 @@ int main(int argc, char **argv)
         const char *name;
         void (*work)(void);
     } ways[] = {
-        {"ask", ask}, {"fork", ask_by_child}, {"connect", connect_once}, {"hold", hold}, {"pipeline", pipeline}, {"spin", spin},
+        {"ask", ask}, {"fork", ask_by_child}, {"hide", ask_by_hidden_child}, {"connect", connect_once},
+        {"hold", hold}, {"pipeline", pipeline}, {"spin", spin},
     };
     void (*work)(void) = NULL;
     if (argc != 6)
@@ -171,6 +200,10 @@ int main(int argc, char **argv)
         if (fork() != 0)
             continue;
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        hidden = mmap(NULL, sizeof *hidden, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (hidden == MAP_FAILED)
+            fail("mmap");
         for (; now_ns() < end; __sync_fetch_and_add(times, 1))
             work();
         _exit(0);
