@@ -72,6 +72,39 @@ async def test_the_offender_stands_still_and_goes_on_when_it_is_thawed(world):
     assert await goes(stranger)
 
 
+async def test_a_revision_stops_nobody_anew_who_was_thawed_and_another_incident_does(world):
+    stranger = await world.puppet()
+    made = halt(world)
+    first = await incident_of(world, stranger)
+    told = made.respond(first)
+    assert await stands(stranger.pid)
+    assert made.let_go_on("e1", first.offenders) == 1
+
+    again = made.respond(msgspec.structs.replace(first, revision=1))
+
+    assert again.response == told.response
+    assert await goes(stranger)
+    other = made.respond(await incident_of(world, stranger))
+    assert other.response == f"stopped: process {stranger.pid} (SIGSTOP)"
+    assert await stands(stranger.pid)
+
+
+@pytest.mark.parametrize("is_another", [False, True], ids=["revision", "incident"])
+async def test_who_was_continued_by_another_is_stopped_by_what_it_does_next(world, is_another):
+    stranger = await world.puppet()
+    made = halt(world)
+    first = await incident_of(world, stranger)
+    made.respond(first)
+    assert await stands(stranger.pid)
+    os.kill(stranger.pid, signal.SIGCONT)
+    assert await goes(stranger)
+
+    following = await incident_of(world, stranger) if is_another else msgspec.structs.replace(first, revision=1)
+
+    assert made.respond(following).response.startswith(f"stopped: process {stranger.pid} (SIGSTOP)")
+    assert await stands(stranger.pid)
+
+
 async def test_an_agents_tool_is_stopped_and_the_agent_is_not(world):
     agent = await world.agent()
     tool_pid = await agent.do("os.spawnv(os.P_NOWAIT, '/bin/sleep', ['sleep', '1000'])")

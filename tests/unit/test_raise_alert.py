@@ -9,6 +9,7 @@ import pytest
 
 from agent_broker.config.document import Config
 from agent_broker.config.layout import Layout
+from agent_broker.daemon.completion import Completion
 from agent_broker.daemon.parts import Parts
 from agent_broker.ids import Epoch
 from agent_broker.monitor.incident import new_incident
@@ -63,6 +64,26 @@ async def test_a_repeat_does_not_freeze_again_whom_the_operator_thawed(parts):
     await parts.raise_alert(revision(first, 1))
 
     assert frozen(parts) == set()
+
+
+async def test_the_monitor_is_asked_again_for_an_incident_that_got_worse_and_for_no_other_revision(parts):
+    class Monitor:
+        def __init__(self):
+            self.asked = []
+
+        async def complete(self, incident):
+            self.asked.append(incident.severity)
+            return msgspec.structs.replace(incident, response=f"done to a {incident.severity}")
+
+    monitor = Monitor()
+    completion = Completion(monitor)
+    first = incident("warning")
+    told = [await completion.of(revision(first, number, severity=each)) for number, each in enumerate(
+        ("warning", "warning", "critical", "critical"),
+    )]  # fmt: skip
+
+    assert monitor.asked == ["warning", "critical"]
+    assert [each.response for each in told] == ["done to a warning"] * 2 + ["done to a critical"] * 2
 
 
 async def test_a_repeat_freezes_who_is_new_in_it(parts):

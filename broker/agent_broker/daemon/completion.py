@@ -2,7 +2,7 @@
 
 An alert never waits longer than ANSWER_S for that, and goes out with what is recorded if the monitor does not answer;
 its tier is ``none`` then, which is what no monitor amounts to. Later revisions of an incident say the same of the same
-program: by then it may be gone, and a process that was thawed is not stopped anew.
+program, unless they are worse: by then it may be gone, and a process that was thawed is not stopped anew.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from msgspec import structs
 from agent_broker.errors import AgentBrokerError
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.glimpse import offender_of
-from agent_broker.monitor.incident import NO_TIER, NONE, Incident
+from agent_broker.monitor.incident import NO_TIER, NONE, Incident, rank
 
 ANSWER_S = 5.0
 """Of a monitor that is there; it takes some 2 s at most (monitor.completing)."""
@@ -39,7 +39,7 @@ class Completion:
     async def of(self, incident: Incident) -> Incident:
         """Return an incident with what the monitor says of its offender, and of what it did; never raises."""
         known = self._known.get(incident.id)
-        if known is None or _program(known) != _program(incident):
+        if known is None or _program(known) != _program(incident) or rank(incident.severity) > rank(known.severity):
             try:
                 known = await asyncio.wait_for(self._monitor.complete(incident), ANSWER_S)
             except (AgentBrokerError, TimeoutError):

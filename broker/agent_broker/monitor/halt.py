@@ -5,7 +5,8 @@ The law:
    as a pidfd, and the process behind it must have the offender's number. That number is never given twice.
 2. Never: pid 1, this process and the broker, whoever runs as root, and an enrolled agent's main process (unless the
    operator asks for that too). Only the offender itself, not what started it.
-3. Only a process that was stopped here is continued here. After a restart of the monitor nobody is known any more:
+3. An incident stops its offender once: a later revision of it says so again, and stops nobody who was thawed meanwhile.
+4. Only a process that was stopped here is continued here. After a restart of the monitor nobody is known any more:
    ``kill -CONT`` does it then.
 
 It stops a process that goes on; it takes back nothing. Whoever may signal the process (its own user) may continue it.
@@ -27,6 +28,7 @@ from agent_broker.kernel.process import real_uid
 from agent_broker.monitor.incident import Incident
 
 _MAX_STOPPED = 256
+_REMEMBERED = 4096  # incidents that stopped somebody; more than can be open
 _INIT = 1
 
 _log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class Halt:
         self._wanted = stopping
         self._stopped: OrderedDict[ProcId, int] = OrderedDict()
         """Pidfds of the processes that were stopped here."""
+        self._done: OrderedDict[str, tuple[ProcId, str]] = OrderedDict()
+        """Of each incident that stopped somebody: whom, and what was said."""
 
     def respond(self, incident: Incident) -> Incident:
         """Stop the offender of a critical incident; return the incident with what was done, or why it was not."""
@@ -72,9 +76,15 @@ class Halt:
             return incident
         if incident.epoch != self._epoch or incident.lineage[0].proc_id != incident.offenders[0]:
             return incident
-        pid = incident.lineage[0].pid
-        done = self._stop(pid, incident.offenders[0])
-        return structs.replace(incident, response=done)
+        offender = incident.offenders[0]
+        whom, said = self._done.get(incident.id, (None, ""))
+        if whom != offender:
+            said = self._stop(incident.lineage[0].pid, offender)
+            if offender in self._stopped:
+                self._remember(incident.id, offender, said)
+        elif offender in self._stopped:  # it may have been continued by somebody else
+            _signal(self._stopped[offender], signal.SIGSTOP)
+        return structs.replace(incident, response=said)
 
     def let_go_on(self, epoch: Epoch, proc_ids: Iterable[ProcId]) -> int:
         """Continue those of these processes that were stopped here; return how many."""
@@ -91,9 +101,16 @@ class Halt:
         while self._stopped:
             os.close(self._stopped.popitem()[1])
 
+    def _remember(self, incident_id: str, offender: ProcId, said: str) -> None:
+        self._done[incident_id] = (offender, said)
+        self._done.move_to_end(incident_id)
+        while len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
+
     def _stop(self, pid: int, proc_id: ProcId) -> str:
         if proc_id in self._stopped:
-            return f"stopped: process {pid} (SIGSTOP), before"
+            problem = _signal(self._stopped[proc_id], signal.SIGSTOP)
+            return f"not stopped: process {pid} {problem}" if problem else f"stopped: process {pid} (SIGSTOP), before"
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
