@@ -22,6 +22,7 @@ from agent_broker.transport.control_records import (
     Everything,
     OneFreeze,
     ProcessTarget,
+    Thawed,
 )
 from agent_broker.vault.secret import Secret
 from tests.fakes.control import OWNER, FakeBroker, ServedBroker, decoy_opened, enrollment
@@ -122,18 +123,19 @@ def test_an_agent_is_frozen_and_thawed(broker: Any, owner: Uid | None) -> None:
     made = broker.freeze(AgentTarget(CLAUDE, owner), "because")
     assert (made.agent, made.owner_uid, made.reason) == (CLAUDE, owner, "because")
     assert broker.frozen() == (made,)
-    assert broker.thaw(AgentTarget(CLAUDE, Uid(77))) == 0
-    assert broker.thaw(AgentTarget(CLAUDE, owner)) == 1
+    assert broker.thaw(AgentTarget(CLAUDE, Uid(77))) == Thawed(0)
+    assert broker.thaw(AgentTarget(CLAUDE, owner)) == Thawed(1)
     assert broker.frozen() == ()
 
 
-def test_a_process_is_frozen_and_thawed_by_number_and_all_at_once(broker: Any) -> None:
+def test_a_process_is_frozen_and_thawed_by_number_and_all_at_once(broker: Any, world: FakeBroker) -> None:
     first = broker.freeze(ProcessTarget(Pid(4242)), "one")
     broker.freeze(AgentTarget(CLAUDE), "two")
     assert first.proc_ids == (4242,)
-    assert broker.thaw(OneFreeze(first.id + 7)) == 0
-    assert broker.thaw(OneFreeze(first.id)) == 1
-    assert broker.thaw(Everything()) == 1
+    assert broker.thaw(OneFreeze(first.id + 7)).freezes == 0
+    world.continued, world.out_of_reach = 2, 3
+    assert broker.thaw(OneFreeze(first.id)) == Thawed(1, 2, 3)
+    assert broker.thaw(Everything()).freezes == 1
     with pytest.raises(MisuseError, match="no process 5"):
         broker.freeze(ProcessTarget(Pid(5)), "x")
 

@@ -34,6 +34,7 @@ from agent_broker.transport.control_records import (
     FreezeTarget,
     Missed,
     OneFreeze,
+    Thawed,
     ThawTarget,
 )
 from agent_broker.transport.control_server import ControlServer
@@ -142,6 +143,7 @@ class FakeBroker:
         self.originals: dict[str, tuple[str, bytes]] = {}
         self.account_phantoms: dict[str, str] = {}
         self.freezes: list[Freeze] = []
+        self.continued = self.out_of_reach = 0
         self.acks: dict[str, Ack] = {}
         self.incidents: list[Incident] = []
         self.processes: dict[int, tuple[Step, ...]] = {4242: SCANNER}
@@ -330,11 +332,11 @@ class FakeBroker:
         self.freezes.append(made)
         return made
 
-    async def thaw(self, target: ThawTarget) -> int:
+    async def thaw(self, target: ThawTarget) -> Thawed:
         self._fail_if_told()
         before = len(self.freezes)
         self.freezes = [each for each in self.freezes if not _concerns(each, target)]
-        return before - len(self.freezes)
+        return Thawed(before - len(self.freezes), self.continued, self.out_of_reach)
 
 
 def _concerns(freeze: Freeze, target: ThawTarget) -> bool:

@@ -148,9 +148,21 @@ def test_freeze_a_process_thaw_by_number_and_all(ab, world: FakeBroker) -> None:
     assert ab("freeze", "4242", "--reason", "x", "--json").json["proc_ids"] == [4242]
     ab("freeze", "claude", "--reason", "y")
     assert world.freezes[1].owner_uid is None
-    assert ab("thaw", "1", "--json").json == {"thawed": 1}
+    assert ab("thaw", "1", "--json").json == {"thawed": 1, "continued": 0, "out_of_reach": 0}
     assert ab("thaw", "--all").out == "thawed: 1 freeze\n"
     assert world.freezes == []
+
+
+def test_thaw_says_who_goes_on_and_what_to_do_for_whom_it_can_not_reach(ab, world: FakeBroker) -> None:
+    ab("freeze", "4242", "--reason", "x")
+    ab("freeze", "claude", "--reason", "y")
+    world.continued = 2
+    done = ab("thaw", "1")
+    assert (done.out, done.err) == ("thawed: 1 freeze; 2 stopped processes told to go on\n", "")
+    world.continued, world.out_of_reach = 0, 1
+    done = ab("thaw", "claude")
+    assert done.out == "thawed: 1 freeze\n"
+    assert "kill -CONT PID" in done.err
 
 
 @pytest.mark.parametrize(

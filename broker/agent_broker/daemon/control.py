@@ -25,6 +25,7 @@ from agent_broker.transport.control_records import (
     Missed,
     OneFreeze,
     ProcessTarget,
+    Thawed,
     ThawTarget,
 )
 from agent_broker.vault.file import Credential, UnknownCredentialError
@@ -197,7 +198,7 @@ class Control:
         await parts.journal.append("frozen", {"freeze": frozen.id, "reason": reason})
         return frozen
 
-    async def thaw(self, target: ThawTarget) -> int:
+    async def thaw(self, target: ThawTarget) -> Thawed:
         """See AdminPort."""
         parts = self._ready()
         before = parts.frozen.list()
@@ -208,9 +209,9 @@ class Control:
                 count = parts.frozen.thaw_agent(target.agent, target.owner_uid)
             case OneFreeze():
                 count = int(parts.frozen.thaw(target.freeze_id))
-        continued = await let_go_on(parts.monitor, before, parts.frozen.list())
+        continued, out_of_reach = await let_go_on(parts.monitor, before, parts.frozen.list())
         await parts.journal.append("thawed", {"count": count, "continued": continued})
-        return count
+        return Thawed(count, continued, out_of_reach)
 
     async def _freeze_process(self, parts: Parts, target: ProcessTarget, reason: str) -> Freeze:
         epoch, proc_id = await self._identify(parts, target)

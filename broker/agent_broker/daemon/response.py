@@ -84,19 +84,24 @@ def response_to(freeze: Freeze, ended: int) -> str:
     return f"frozen: {processes}, {grants}; undo: sudo agent-broker thaw {freeze.id}"
 
 
-async def let_go_on(monitor: MonitorClient, before: Iterable[Freeze], after: Iterable[Freeze]) -> int:
-    """Have the monitor continue what it stopped and no freeze holds any more; return how many, 0 if it is down."""
+async def let_go_on(monitor: MonitorClient, before: Iterable[Freeze], after: Iterable[Freeze]) -> tuple[int, int]:
+    """Have the monitor continue what it stopped and no freeze holds any more.
+
+    Returns:
+        How many it continued, and of how many processes it can't say: it is down, or was started since.
+    """
     held = {(freeze.epoch, each) for freeze in after for each in freeze.proc_ids}
-    freed: dict[Epoch, list[ProcId]] = {}
+    freed: dict[Epoch, dict[ProcId, None]] = {}
     for freeze in before:
         if freeze.epoch is not None:
-            freed.setdefault(freeze.epoch, []).extend(
-                each for each in freeze.proc_ids if (freeze.epoch, each) not in held
-            )
-    count = 0
+            mine = freed.setdefault(freeze.epoch, {})
+            mine.update((each, None) for each in freeze.proc_ids if (freeze.epoch, each) not in held)
+    continued = out_of_reach = 0
     for epoch, proc_ids in freed.items():
         try:
-            count += await monitor.let_go_on(epoch, dict.fromkeys(proc_ids))
+            is_its_own = bool(proc_ids) and (await monitor.status()).epoch == epoch
+            continued += await monitor.let_go_on(epoch, proc_ids) if is_its_own else 0
         except AgentBrokerError:
-            return count  # a monitor that is down, or was started again, has stopped nobody that it knows of
-    return count
+            is_its_own = False
+        out_of_reach += 0 if is_its_own else len(proc_ids)
+    return continued, out_of_reach

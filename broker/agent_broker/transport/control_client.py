@@ -37,6 +37,7 @@ from agent_broker.transport.control_records import (
     Missed,
     OneFreeze,
     ProcessTarget,
+    Thawed,
     ThawTarget,
 )
 from agent_broker.vault.record import Credential
@@ -170,7 +171,7 @@ class ControlClient:
             request = pb.FreezeRequest(agent=_agent(target), reason=reason)
         return _decoded(_call(self._admin.Freeze, request).json, Freeze)
 
-    def thaw(self, target: ThawTarget) -> int:
+    def thaw(self, target: ThawTarget) -> Thawed:
         """See ControlPort."""
         match target:
             case OneFreeze(freeze_id=freeze_id):
@@ -179,7 +180,8 @@ class ControlClient:
                 request = pb.ThawRequest(agent=_agent(target))
             case Everything():
                 request = pb.ThawRequest(all=True)
-        return int(_call(self._admin.Thaw, request).freezes)
+        done = _call(self._admin.Thaw, request)
+        return Thawed(done.freezes, done.continued, done.out_of_reach)
 
     def acknowledge(self, said: Acknowledgement) -> Alert:
         """See ControlPort."""

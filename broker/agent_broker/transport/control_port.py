@@ -19,6 +19,7 @@ from agent_broker.transport.control_records import (
     DaemonStatus,
     FreezeTarget,
     Missed,
+    Thawed,
     ThawTarget,
 )
 from agent_broker.vault.record import Credential
@@ -109,8 +110,8 @@ class AdminPort(Protocol):
         """End the target's grants and give it no new ones until thawed; durable on return."""
         ...
 
-    async def thaw(self, target: ThawTarget) -> int:
-        """Undo freezes; return how many there were."""
+    async def thaw(self, target: ThawTarget) -> Thawed:
+        """Undo freezes, and let go on who was stopped with them; return what came of it."""
         ...
 
     async def acknowledge(self, said: Acknowledgement) -> Alert:

@@ -35,6 +35,17 @@ class DaemonStatus(Struct, frozen=True):
     """Where alerts go besides the broker's own log."""
 
 
+class Thawed(Struct, frozen=True):
+    """What a thaw came to."""
+
+    freezes: int
+    """That were undone."""
+    continued: int = 0
+    """Processes that the monitor had stopped (monitor.halt), and that go on."""
+    out_of_reach: int = 0
+    """Processes of an earlier monitor, or while none answers: if they were stopped, they still are."""
+
+
 class Missed(Struct, frozen=True):
     """A follower was too slow: so many incidents went by. They are in the log."""
 

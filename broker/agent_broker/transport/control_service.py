@@ -215,7 +215,8 @@ class AdminServicer(services.AdminServicer):  # type: ignore[misc]  # generated 
                 target = Everything()
             case _:
                 raise MisuseError("the request does not say what to thaw")
-        return pb.Thawed(freezes=await self._port.thaw(target))
+        done = await self._port.thaw(target)
+        return pb.Thawed(freezes=done.freezes, continued=done.continued, out_of_reach=done.out_of_reach)
 
     @_answers
     async def AckAlert(self, request: pb.AckAlertRequest) -> pb.Record:
