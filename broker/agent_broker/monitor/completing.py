@@ -12,7 +12,6 @@ The law:
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,14 +26,13 @@ from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import exe_path_of
 from agent_broker.monitor.ancestors import Ancestors
+from agent_broker.monitor.details import details_of
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, hold
 from agent_broker.monitor.glimpse import Glimpse, glimpse, offender_of
 from agent_broker.monitor.incident import NO_EPOCH, NO_TIER, Incident
 from agent_broker.monitor.report import PACKAGE_DEADLINE_S, Packages
 
 AT_ONCE = 32  # looks; each holds two descriptors
-
-_log = logging.getLogger(__name__)
 
 
 class Snapshots(Protocol):
@@ -79,12 +77,15 @@ class Completer:
         self._looks = 0
 
     async def complete(self, incident: Incident) -> Incident:
-        """Return an incident with what is known; never raises for what a process or a file does."""
+        """Return an incident with what is known; whatever fails in the look at it, it is returned."""
         if incident.tier == NO_TIER:
             incident = structs.replace(incident, tier=self._tier)
         if not incident.lineage or incident.epoch not in {NO_EPOCH, self._epoch}:
             return incident
-        held = _Held() if self._looks >= AT_ONCE else self._hold(incident.lineage[0])
+        held = _Held()
+        if self._looks < AT_ONCE:
+            with details_of(f"an incident ({incident.kind})"):
+                held = self._hold(incident.lineage[0])
         if held.is_itself:
             incident = structs.replace(incident, epoch=self._epoch)
         return await self._look(incident, held)
@@ -119,11 +120,10 @@ class Completer:
         sha256, package = incident.process_sha256, None
         self._looks += 1
         try:
-            own = self._fingerprint(held.exe_fd, file)
-            found, package, _ = await asyncio.gather(own, self._package(path, steps[0]), self._ancestors.look(steps))
-            sha256 = sha256 or found.sha256
-        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
-            _log.exception("the details of an incident (%s) are missing", incident.kind)
+            with details_of(f"an incident ({incident.kind})"):
+                looks = self._package(path, steps[0]), self._ancestors.look(steps)
+                found, package, _ = await asyncio.gather(self._fingerprint(held.exe_fd, file), *looks)
+                sha256 = sha256 or found.sha256
         finally:
             self._looks -= 1
         return structs.replace(

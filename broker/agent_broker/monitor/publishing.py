@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from agent_broker.errors import UnavailableError
 from agent_broker.monitor.completing import as_it_is
+from agent_broker.monitor.details import details_of
 from agent_broker.monitor.incident import Incident
 from agent_broker.monitor.spool import Spool
 
@@ -54,10 +55,8 @@ class Publisher:
         task.add_done_callback(self._completing.discard)
 
     async def _store_completed(self, incident: Incident) -> None:
-        try:
+        with details_of(f"an incident ({incident.kind})"):
             incident = await self.complete(incident)
-        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
-            _LOG.exception("the details of an incident (%s) are missing", incident.kind)
         self._store(incident)
 
     def _store(self, incident: Incident) -> None:

@@ -10,7 +10,6 @@ In this order:
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from agent_broker.kernel.events import FileFacts
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.actor import Actor, Actors, exe_path
 from agent_broker.monitor.ancestors import Ancestors
+from agent_broker.monitor.details import details_of
 from agent_broker.monitor.detection import ONLY_SEEN, EventFacts, decide_change, decide_missed, decide_open, gist_of
 from agent_broker.monitor.fingerprint import Fingerprint, Fingerprints, is_alive
 from agent_broker.monitor.fold import PER_FAMILY, Folder, Seen
@@ -41,8 +41,6 @@ PACKAGE_DEADLINE_S = 1.0  # an incident waits no longer for the package of an ex
 
 _HURRIED = "too much happened at once to hash it"
 _FAILED = "the monitor failed to look closer"
-
-_log = logging.getLogger(__name__)
 
 
 class Publish(Protocol):
@@ -152,12 +150,9 @@ class Reporter:
         task.add_done_callback(self._tasks.discard)
 
     async def _look_again(self, program: _Program, first: Event) -> None:
-        problem, verdict = "", first.verdict
-        try:
-            verdict = await self._actors.closer(first.actor, first.verdict)
-        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
-            _log.exception("the details of an event on %s are missing", first.decoy.path)
-            problem = _FAILED
+        problem, verdict = _FAILED, first.verdict
+        with details_of(f"an event on {first.decoy.path}"):
+            problem, verdict = "", await self._actors.closer(first.actor, first.verdict)
         for each in self._waiting.pop(program).values():
             self._fold(replace(each, verdict=verdict), problem)
 
@@ -193,14 +188,11 @@ class Reporter:
 
     async def _look_closer(self, incident_id: str, incident: Incident, event: Event, known: Fingerprint | None) -> None:
         found: _Found = known or Fingerprint(None, _FAILED), None
-        try:
+        with details_of(f"an event on {event.decoy.path}"):
             path = exe_path(event.actor)  # before its descriptor is given away
             own = asyncio.gather(self._fingerprint(event, known), self._package(path, event))
             found, _ = await asyncio.gather(own, self._ancestors.look(steps_of(event.verdict)))
-        except Exception:  # noqa: BLE001 - the incident goes out whatever failed in the look at its details
-            _log.exception("the details of an event on %s are missing", event.decoy.path)
-        finally:
-            self._tell(incident_id, incident, event, found)
+        self._tell(incident_id, incident, event, found)
 
     def _tell(self, incident_id: str, incident: Incident, event: Event, found: _Found) -> None:
         """Tell an incident with what was found out; closes the actor."""
