@@ -89,7 +89,9 @@ async def settings(world: World) -> None:
 
 async def taken_hold_of(world: World) -> None:
     event = Taint(ProcId(6), ExecId(6), ProcId(7), ExecId(7), world.process.pid, wire.TAINT_TRACED)
-    TamperReporter(world.fakes, world.publish, world.clock, EPOCH).report(event)
+    reporter = TamperReporter(world.fakes, world.publish, world.clock, EPOCH)
+    reporter.report(event)
+    await reporter.close()
 
 
 async def signalled(world: World) -> None:
@@ -170,7 +172,7 @@ ROWS = (
     Row("decoy-replaced", "monitor.detection._incident", lambda world: opened(world, change="deleted")),
     Row("decoy-opened", "monitor.detection.decide_missed", missed, without_process("the kernel lost who and what")),
     Row("config-changed", "monitor.settings_verdict.decide", settings),
-    Row("agent-tampered", "monitor.tamper.report", taken_hold_of, {"marked": "it was done to a process"}),
+    Row("agent-tampered", "monitor.tamper._report", taken_hold_of, {"marked": "it was done to a process"}),
     Row("monitor-tampered", "monitor.self_defence._tell", signalled, {"marked": _ONE_US}),
     Row("monitor-tampered", "monitor.self_defence.missed", not_told, without_process("the kernel lost who it was")),
     Row("monitor-tampered", "monitor.self_defence.decide_damage", damaged, without_process("nobody watched then")),

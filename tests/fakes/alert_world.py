@@ -56,6 +56,9 @@ class Fakes:
     def recall(self, record: TaskRecord) -> Evidence:
         return self.victim if record.proc_id == self.victim.steps[0].proc_id else self.evidence
 
+    async def recall_looking(self, record: TaskRecord) -> Evidence:
+        return self.recall(record)
+
     async def attest(self, _known: object = None) -> Evidence:
         return self.evidence
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent_broker.errors import UnavailableError
-from agent_broker.identity.attest import NOT_YET
 from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Unchanged, Unknown
 from agent_broker.identity.executable import HashCache
+from agent_broker.identity.looks import NOT_YET
 from agent_broker.monitor import actor as actors_module
 from agent_broker.monitor import ancestors as ancestors_module
 from agent_broker.monitor import report

@@ -18,7 +18,6 @@ What this does not do: it knows no credential, no policy and no protocol; it say
 import asyncio
 
 import msgspec
-from msgspec import Struct
 
 from agent_broker.identity.agent import AgentTable
 from agent_broker.identity.connection import (
@@ -34,10 +33,10 @@ from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
 from agent_broker.identity.executable import HashCache
 from agent_broker.identity.folder import folder_of
-from agent_broker.identity.looks import Looks
+from agent_broker.identity.looks import Looks, Needs
 from agent_broker.identity.mappings import Mappings
 from agent_broker.identity.memory import Memory
-from agent_broker.identity.principal import Found, Needed, PrincipalSearch, ScriptChecks
+from agent_broker.identity.principal import Found, PrincipalSearch, ScriptChecks
 from agent_broker.identity.sockets import Sockets
 from agent_broker.identity.tool import ToolJudge
 from agent_broker.ids import Epoch, ProcId
@@ -53,8 +52,6 @@ _DRAIN_PAUSE_S = 0.001  # another CPU holds a reserved record that it has not co
 _SHARED_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
 """From fork to exec takes less than a millisecond, or as long as the scheduler keeps the child waiting."""
 _LOOKS = 8  # each candidate of a lineage asks for a hash and a script at most, and few are agents
-NOT_YET = "the enrolled file was not looked at yet"
-"""What ``recall`` says while a hash or a look at a script is under way: asked again later, it may say more."""
 _RESTART = "restart the agent: it was started before the monitor"
 
 
@@ -118,7 +115,7 @@ class Attestor:
             return unchanged
         touches = self._touches()
         verdict = self._judge(record, touches)
-        if isinstance(verdict, _Needs) or not self._still(pidfd, record, touches):
+        if isinstance(verdict, Needs) or not self._still(pidfd, record, touches):
             return None
         return self._settle(pidfd, record, verdict)
 
@@ -222,18 +219,23 @@ class Attestor:
             if unchanged is not None:
                 return unchanged
             touches = self._touches()
-            verdict = self._judge(record, touches)
-            for _ in range(_LOOKS):
-                if not isinstance(verdict, _Needs):
-                    break
-                evidence = verdict.evidence
-                problem = await self._looks.look(verdict.needed, evidence.steps)
-                if problem:
-                    return Unknown(problem, "restart the agent", evidence.uid, evidence.steps)
-                verdict = self._judge(record, touches)
-            if self._still(pidfd, record, touches) and not isinstance(verdict, _Needs):
+            verdict = await self._judge_looking(record, touches)
+            if not isinstance(verdict, Needs) and self._still(pidfd, record, touches):
                 return self._settle(pidfd, record, verdict)
         return Unknown("the process changed while it was looked at")
+
+    async def _judge_looking(self, record: TaskRecord, touches: int) -> Evidence | Unknown | Needs:
+        """Judge, and look at what that needs."""
+        verdict = self._judge(record, touches)
+        for _ in range(_LOOKS):
+            if not isinstance(verdict, Needs):
+                break
+            evidence = verdict.evidence
+            problem = await self._looks.look(verdict.needed, evidence.steps)
+            if problem:
+                return Unknown(problem, "restart the agent", evidence.uid, evidence.steps)
+            verdict = self._judge(record, touches)
+        return verdict
 
     def _touches(self) -> int:
         """Return a number that moves when anybody on any lineage is taken hold of, told or lost."""
@@ -292,10 +294,14 @@ class Attestor:
         if not self._has_arrived(record):
             return self._not_arrived(record)
         verdict = self._judge(record, self._touches())
-        if isinstance(verdict, _Needs):
-            evidence = verdict.evidence
-            return Unknown(NOT_YET, uid=evidence.uid, steps=evidence.steps)
-        return verdict
+        return verdict.not_yet() if isinstance(verdict, Needs) else verdict
+
+    async def recall_looking(self, record: TaskRecord) -> Evidence | Unknown:
+        """Return the same once it was looked at, in the turn of its lineage (identity.look_turns)."""
+        if not await self._drain_past(record):
+            return self._not_arrived(record)
+        verdict = await self._judge_looking(record, self._touches())
+        return verdict.not_yet() if isinstance(verdict, Needs) else verdict
 
     def describe(self, pid: int) -> tuple[tuple[Step, ...], str]:
         """Return the recorded lineage of a live process for display, and why it is incomplete (or nothing)."""
@@ -348,7 +354,7 @@ class Attestor:
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         return Unknown(f"the lineage is incomplete: {why}", "start the program again", steps=lineage.steps)
 
-    def _judge(self, record: TaskRecord, touches: int) -> "Evidence | Unknown | _Needs":
+    def _judge(self, record: TaskRecord, touches: int) -> Evidence | Unknown | Needs:
         lineage = self._store.lineage(record.proc_id, record.exec_id)
         if lineage.gap:
             return Unknown(f"the lineage is incomplete: {lineage.gap}", _RESTART, steps=lineage.steps)
@@ -375,7 +381,7 @@ class Attestor:
             tool=tool,
         )
         if needed is not None:
-            return _Needs(evidence, needed)
+            return Needs(evidence, needed)
         self._memory.remember(evidence, found, self.agents, touches)
         return evidence
 
@@ -387,10 +393,3 @@ class Attestor:
 
     def _freshness(self, record: TaskRecord) -> Freshness:
         return Freshness(self.epoch, record.proc_id, record.exec_id, record.taints)
-
-
-class _Needs(Struct, frozen=True):
-    """An answer that waits for a look at something."""
-
-    evidence: Evidence
-    needed: Needed

@@ -3,12 +3,29 @@
 Each in the turn of the caller's lineage (identity.look_turns): the caller's lineage is known by then, and complete.
 """
 
+from msgspec import Struct
+
+from agent_broker.identity.evidence import Evidence, Unknown
 from agent_broker.identity.executable import HashCache, hash_running
 from agent_broker.identity.look_turns import LookTurns
 from agent_broker.identity.principal import Needed, ScriptChecks
 from agent_broker.identity.tool import ToolJudge
 from agent_broker.kernel.sensor import Sensor
 from agent_broker.lineage.record import Step
+
+NOT_YET = "the enrolled file was not looked at yet"
+"""What is known while a hash or a look at a script is under way: asked again later, it may be more."""
+
+
+class Needs(Struct, frozen=True):
+    """An answer that waits for a look at something."""
+
+    evidence: Evidence
+    needed: Needed
+
+    def not_yet(self) -> Unknown:
+        """Return what can be said without the look."""
+        return Unknown(NOT_YET, uid=self.evidence.uid, steps=self.evidence.steps)
 
 
 class Looks:

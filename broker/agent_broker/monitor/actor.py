@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent_broker.errors import AgentBrokerError
-from agent_broker.identity.attest import NOT_YET
 from agent_broker.identity.evidence import Evidence, Freshness, Unchanged, Unknown, Verdict
+from agent_broker.identity.looks import NOT_YET
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.record import Step
 from agent_broker.monitor.glimpse import Glimpse

@@ -2,20 +2,24 @@
 
 The kernel side marked the process before the offender went on, so nothing is released to it any more; here it becomes
 known to a person. Processes that run an enrolled file and are not an agent's main process (any node, any ``rg`` of
-Claude's) are marked all the same, and nobody is woken for them.
+Claude's) are marked all the same, and nobody is woken for them. Which it is may take a look: an agent that has asked
+for nothing yet was not looked at, nor one whose package was written to since. It need not live any more for that.
+Nobody looks at the offender, who could be slow to look at.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from agent_broker.clock import Clock
-from agent_broker.identity.evidence import Evidence, Principal, Unknown, Verdict, offenders
+from agent_broker.identity.evidence import Evidence, Principal, Verdict, offenders, steps_of
 from agent_broker.ids import Epoch
 from agent_broker.kernel import wire
 from agent_broker.kernel.events import Taint
 from agent_broker.kernel.maps import TaskRecord
 from agent_broker.lineage.image import tampering
 from agent_broker.lineage.record import Step
+from agent_broker.monitor.details import details_of
 from agent_broker.monitor.incident import SHOW, Incident, incident_now
 
 _DENIED_STEP = f"look at its lineage ({SHOW}): the first program in it that you did not start is the intruder"
@@ -26,6 +30,10 @@ class Recaller(Protocol):
     """Who knows programs by their numbers (identity.attest.Attestor)."""
 
     def recall(self, record: TaskRecord) -> Verdict:
+        """See Attestor."""
+        ...
+
+    async def recall_looking(self, record: TaskRecord) -> Verdict:
         """See Attestor."""
         ...
 
@@ -40,17 +48,30 @@ def _what(event: Taint, steps: tuple[Step, ...], agent: str) -> str:
 
 
 class TamperReporter:
-    """See the module. Called in the monitor's event loop, outside of the sensor's consume()."""
+    """See the module. Lives in the monitor's event loop."""
 
     def __init__(self, attestor: Recaller, publish: Callable[[Incident], None], clock: Clock, epoch: Epoch) -> None:
         self._attestor = attestor
         self._publish = publish
         self._clock = clock
         self._epoch = epoch
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def report(self, event: Taint) -> None:
-        """Publish an incident if the victim is an agent's main process."""
-        victim = self._attestor.recall(TaskRecord(event.proc_id, event.exec_id, event.taint))
+        """Publish an incident soon if the victim is an agent's main process; may be called amid the sensor's events."""
+        task = asyncio.get_running_loop().create_task(self._report(event))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Publish what was reported."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    async def _report(self, event: Taint) -> None:
+        victim: Verdict | None = None
+        with details_of("a process that somebody took hold of"):
+            victim = await self._attestor.recall_looking(TaskRecord(event.proc_id, event.exec_id, event.taint))
         if not isinstance(victim, Evidence) or victim.principal is None or not victim.principal.is_caller:
             return
         steps, principal = self._actor(event)
@@ -77,6 +98,4 @@ class TamperReporter:
         if event.actor_proc_id == 0:
             return (), None
         actor = self._attestor.recall(TaskRecord(event.actor_proc_id, event.actor_exec_id, 0))
-        if isinstance(actor, Evidence):
-            return actor.steps, actor.principal
-        return (actor.steps if isinstance(actor, Unknown) else ()), None
+        return steps_of(actor), actor.principal if isinstance(actor, Evidence) else None

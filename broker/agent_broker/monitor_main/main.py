@@ -153,6 +153,8 @@ class Monitor:
         if parts.denials is not None:
             parts.denials.close()
         await parts.watch.close()
+        if parts.tampering is not None:
+            await parts.tampering.close()
         await self._service.close()
         self._view.close()  # now that no broker can ask for another
         if self._updater is not None:

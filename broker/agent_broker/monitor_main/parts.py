@@ -1,6 +1,5 @@
 """What the monitor is made of: loaded and opened, in the order in which one needs the other, and not at work yet."""
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,7 +14,7 @@ from agent_broker.identity.distribution import Distribution
 from agent_broker.identity.environment import scan_strings
 from agent_broker.identity.executable import HashCache
 from agent_broker.ids import Epoch
-from agent_broker.kernel.events import FileFacts, Taint
+from agent_broker.kernel.events import FileFacts
 from agent_broker.kernel.marks import KernelMarks
 from agent_broker.kernel.pins import pins_folder
 from agent_broker.lineage.store import Store
@@ -82,7 +81,7 @@ class Parts:
         self.credentials = self._make_credentials(config)
         self.watch = self._make_watch(config.incidents.per_family)
         self.denials = self._make_denial_reader()
-        self._tell_tampering()
+        self.tampering = self._make_tamper_reporter()
 
     @property
     def pin_problems(self) -> tuple[str, ...]:
@@ -189,12 +188,9 @@ class Parts:
     def _facts_of(self, fd: int) -> FileFacts:
         return facts_by_stat(fd) if self.sensor is None else self.sensor.own_file(fd).file
 
-    def _tell_tampering(self) -> None:
+    def _make_tamper_reporter(self) -> TamperReporter | None:
         if not isinstance(self.attestor, Attestor):
-            return
+            return None
         reporter = TamperReporter(self.attestor, self.publish, SystemClock(), self.epoch)
-
-        def report_soon(event: Taint) -> None:  # in the next turn of the loop: it comes out of the middle of the ring
-            asyncio.get_running_loop().call_soon(reporter.report, event)
-
-        self.store.on_taint = report_soon
+        self.store.on_taint = reporter.report
+        return reporter

@@ -41,7 +41,9 @@ _BY_COMMAND = Deed(
 _REPLAYED = "refused (403), alert phantom-replayed"
 _BY_TOOL = Deed("a tool of it uses its phantom", attacks.use_by_tool, _REPLAYED)
 _BY_STRANGER = Deed("another process of its user uses the phantom", attacks.use_by_stranger, _REPLAYED)
-_DEBUGGED = Deed("a debugger of its user's attaches to it", attacks.debug, "refused, alert agent-tainted")
+_DEBUGGED = Deed(
+    "a debugger of its user's attaches to it", attacks.debug, "refused, alert agent-tainted, agent-tampered"
+)
 _TAMPERED = Deed(_DEBUGGED.what, attacks.debug, "refused, alert agent-tainted, agent-tampered, decoy-opened")
 """It reads its login again, as nobody."""
 _TAMPERED_CONFIG = Deed(
