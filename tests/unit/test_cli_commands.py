@@ -124,6 +124,8 @@ def test_lineage(ab, world: FakeBroker) -> None:
     assert ab("lineage", "4242", "--json").json["steps"][3]["relation"] == "fork"
     assert "no such process" in ab("lineage", "5").err
     assert ab("lineage", "5").code == MisuseError.exit_code
+    world.processes[6] = lineage(image("systemd", observed=False))
+    assert ab("lineage", "6").out.count("systemd\n") == 1
     world.processes[5] = lineage(image("/bin/x", observed=False, taints=("it was traced",)))
     assert "older than the monitor" in ab("lineage", "5").out
     assert "it was traced" in ab("lineage", "5").out

@@ -166,7 +166,14 @@ def test_the_longest_lineage_does_not_make_an_incident_too_long_to_be_told():
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("plain", "plain"), ("a\x1bb", "a\\x1bb"), ("é", "\\xe9"), ("\udcff", "\\udcff"), ("x" * 200, "x" * 120 + "...")],
+    [
+        ("plain", "plain"),
+        ("a\x1bb", "a\\x1bb"),
+        ("é", "\\xe9"),
+        ("\udcff", "\\udcff"),
+        ("x" * 120, "x" * 120),
+        (f"/home/{'x' * 200}/bin/scan", f"/home/{'x' * 34}...{'x' * 71}/bin/scan"),
+    ],
 )
 def test_printable(text, shown):
     assert printable(text) == shown

@@ -99,6 +99,8 @@ def test_the_list_says_when_and_why_in_bounded_words(freezes, clock):
     freeze = freezes.freeze_processes(EPOCH, [5, 5, 6], "x" * 1000)
     assert freezes.list() == (freeze,)
     assert (freeze.since_ns, freeze.proc_ids, len(freeze.reason)) == (clock.wall, (5, 6), 200)
+    assert freeze.reason == "x" * 197 + "..."
+    assert freezes.freeze_processes(EPOCH, [7], "y" * 200).reason == "y" * 200
 
 
 def test_freezing_what_is_frozen_writes_nothing(freezes, path):

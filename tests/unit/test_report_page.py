@@ -111,6 +111,14 @@ def test_it_says_all_that_the_story_says(alert):
     assert sum("offender" in each["class"] for each in nodes) == 1
 
 
+def test_of_a_program_that_nobody_saw_start_the_name_is_said_once():
+    steps = lineage(image("/bin/scan", "deep"), image("systemd", observed=False))
+    page = page_of(opened_decoy(lineage=steps, offender=None))
+    tree = page.text[page.text.index("Lineage") : page.text.index("Timeline")]
+    assert tree.count("systemd") == 1
+    assert (tree.count("scan deep"), tree.count("/bin/scan"), tree.count("program")) == (1, 1, 1)
+
+
 def test_without_a_lineage_it_says_so():
     page = page_of(opened_decoy(lineage=(), offender=None, process_sha256=None))
     assert "The lineage is not known" in page.text

@@ -43,7 +43,8 @@ def _show(answer: LineageAnswer) -> None:
         image = step.image
         before = ", before it executed the above" if step.relation == "exec" else ""
         lines += labelled(str(image.pid), f"{image.filename}, user {user_name(image.uid)}{before}", width)
-        lines += labelled("", command_line(image), width)
+        command = command_line(image)
+        lines += labelled("", command, width) if command != image.filename else []
     for note in _notes(answer):
         lines += ["", *wrap(printable(note), width)]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -146,7 +146,8 @@ class FreezeList:
     ) -> Freeze:
         self._last_id += 1
         since_ns = self._clock.wall_ns()
-        return Freeze(self._last_id, reason[:MAX_REASON_CHARACTERS], since_ns, epoch, proc_ids, agent, owner_uid)
+        why = reason if len(reason) <= MAX_REASON_CHARACTERS else f"{reason[: MAX_REASON_CHARACTERS - 3]}..."
+        return Freeze(self._last_id, why, since_ns, epoch, proc_ids, agent, owner_uid)
 
     def save(self) -> None:
         """Write the list as it is in memory.

@@ -37,6 +37,8 @@ ONLY_SEEN = "only-seen"
 _ALLOW = f"if it is a program that you trust: {ALLOW}"
 _ROOT = Uid(0)
 _SHOWN_NAME_CHARS = 120
+_SHOWN_HEAD_CHARS = 40
+_SHOWN_TAIL_CHARS = _SHOWN_NAME_CHARS - _SHOWN_HEAD_CHARS
 _SHOWN_TAINTS = 5
 
 
@@ -145,10 +147,10 @@ def decide_missed(reason: str, facts: EventFacts) -> Incident:
 
 
 def printable(text: str) -> str:
-    """Return attacker-chosen text as something that a terminal can show: escaped and cut."""
+    """Return attacker-chosen text as something that a terminal can show: escaped, and cut where a path says least."""
     shown = text.encode("ascii", "backslashreplace").decode("ascii")
     shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown)
-    return shown if len(shown) <= _SHOWN_NAME_CHARS else shown[:_SHOWN_NAME_CHARS] + "..."
+    return shown if len(shown) <= _SHOWN_NAME_CHARS else f"{shown[:_SHOWN_HEAD_CHARS]}...{shown[-_SHOWN_TAIL_CHARS:]}"
 
 
 def storable(path: str) -> str:
