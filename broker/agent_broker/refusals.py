@@ -56,6 +56,12 @@ class RefusalLog:
         self._teller = Teller(self._tell_later, clock, folder)
         self._bodies: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling = 0
+
+    @property
+    def in_work(self) -> int:
+        """Refusals that are being journalled and told."""
+        return self._telling + len(self._tasks)
 
     async def refused(self, ask: Ask, refusal: RefusedError, verdict: Evidence | Unknown) -> None:
         """Journal one refusal and raise its alert, or count it with the ones before.
@@ -89,7 +95,11 @@ class RefusalLog:
             self._bodies.popitem(last=False)
         told = self._teller.folder.tell(incident_id, self._clock.boot_ns(), made[-1])
         if told is not None:
-            await self._tell(told)
+            self._telling += 1
+            try:
+                await self._tell(told)
+            finally:
+                self._telling -= 1
 
     async def close(self) -> None:
         """Tell what was counted and not told."""

@@ -234,6 +234,6 @@ async def test_hostile_content_is_escaped_and_bounded(world):
 async def _settled(world):
     """Let everything that was done so far be looked at."""
     files = world.watch._files.values()
-    while world.watch._take_slice() or any(each.writers or each.task or each.timer for each in files):
+    while world.watch.take_in() or any(each.writers or each.task or each.timer for each in files):
         await asyncio.sleep(0.01)
     return list(world.incidents)

@@ -67,6 +67,7 @@ class Control:
             monitor=await self._monitor_status(parts),
             problems=(*parts.stored_alerts.store.problems, *parts.views.problems),
             sinks=parts.sinks.status(),
+            incidents_in_work=parts.incidents_in_work,
         )
 
     async def agents(self) -> tuple[Enrollment, ...]:

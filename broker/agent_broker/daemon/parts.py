@@ -93,7 +93,13 @@ class Parts:
         )
         self.gate = Gate(self.monitor, self.issuer, self.refusals)
         self.views = ViewKeeper(layout.files_folder, self.vault, self.monitor, self.gate, self._file_written)
+        self._raising = 0
         self.reload()
+
+    @property
+    def incidents_in_work(self) -> int:
+        """See DaemonStatus."""
+        return self._raising + self.refusals.in_work
 
     async def _file_written(self, content: Content) -> None:
         await self.journal.append("file-written", {"credential": content.viewed.content_id})
@@ -104,8 +110,12 @@ class Parts:
         Raises:
             UnavailableError: as ``take``.
         """
-        is_frozen = self.config.freeze.on_critical and self._responses.to(incident)[1]
-        await self._take(await self._completion.of(incident), is_frozen=is_frozen)
+        self._raising += 1
+        try:
+            is_frozen = self.config.freeze.on_critical and self._responses.to(incident)[1]
+            await self._take(await self._completion.of(incident), is_frozen=is_frozen)
+        finally:
+            self._raising -= 1
 
     async def take(self, incident: Incident) -> None:
         """Freeze the offenders of a critical incident, then store it, then the freeze; durable on return.
@@ -113,7 +123,11 @@ class Parts:
         Raises:
             UnavailableError: the disk refuses; what was frozen stays frozen until the broker ends.
         """
-        await self._take(incident, is_frozen=False)
+        self._raising += 1
+        try:
+            await self._take(incident, is_frozen=False)
+        finally:
+            self._raising -= 1
 
     async def _take(self, incident: Incident, *, is_frozen: bool) -> None:
         """``is_frozen``: somebody was frozen for this incident a moment ago, and that is to be saved."""

@@ -128,6 +128,11 @@ class Credentials:
         """See CredentialRules."""
         return self._rules.programs
 
+    @property
+    def in_work(self) -> int:
+        """Openers that are being looked up."""
+        return len(self._tasks)
+
     def decide(
         self, mark: Mark, verdict: Verdict, actor: Actor, then: Callable[[Opener], None], *, waited: bool
     ) -> None:

@@ -98,6 +98,7 @@ class DecoyListener:
         self._intake = Intake(self._loop, self._settle, self._repeat, reporter.missed)
         self._thread = threading.Thread(target=self._listen, name="decoy-listener", daemon=True)
         self._stopping = False
+        self._serving = False
         self._bell = os.memfd_create("agent-broker-bell", os.MFD_CLOEXEC)
         self._heard = 0
         self.mark_bell()
@@ -180,6 +181,12 @@ class DecoyListener:
                 self._group.unmark(walk.file, self._mask)
 
     @property
+    def in_work(self) -> int:
+        """Opens that were answered and not reported yet; where openers wait, they are counted before they go on."""
+        serving = self._serving  # first: what it serves is handed over before it is done
+        return serving + self._intake.in_work
+
+    @property
     def _denying(self) -> bool:
         return self._denied > 0
 
@@ -230,10 +237,13 @@ class DecoyListener:
         return others
 
     def _serve(self, event: OpenEvent, mark: Mark | None, record: TaskRecord | None) -> None:
+        self._serving = True  # before the answer: see in_work
         try:
             self._serve_first(event, mark, record)
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(event, error)
+        finally:
+            self._serving = False
 
     def _failed(self, event: OpenEvent, error: Exception) -> None:
         """Answer whoever could not be served, and say so."""

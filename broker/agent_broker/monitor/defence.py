@@ -92,6 +92,15 @@ class Defence:
         """A sentence for each settings file that is not watched now."""
         return () if self._settings is None else self._settings.problems
 
+    def take_in(self) -> bool:
+        """See SettingsWatch."""
+        return self._settings is not None and self._settings.take_in()
+
+    @property
+    def in_work(self) -> int:
+        """See SettingsWatch."""
+        return 0 if self._settings is None else self._settings.in_work
+
     @property
     def blind(self) -> str:
         """Why the kernel side, once loaded, is not believed now; empty: it was proven to report."""

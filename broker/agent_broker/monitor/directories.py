@@ -89,12 +89,12 @@ class PathWatcher:
     def start(self) -> None:
         """Serve from the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._group.fd, self._on_readable)
+        self._loop.add_reader(self._group.fd, self.take_in)
 
     def close(self) -> None:
         """Handle what was already queued, then stop."""
         if self._loop is not None:
-            self._on_readable()
+            self.take_in()
             self._loop.remove_reader(self._group.fd)
             self._loop = None
         self._group.close()
@@ -135,17 +135,19 @@ class PathWatcher:
             if not states:
                 self._folders.pop(key, None)
 
-    def _on_readable(self) -> None:
+    def take_in(self) -> bool:
+        """Handle what waits in the kernel's queue, as far as one read has room; return whether there was any."""
         try:
             changes = self._group.read_changes()
         except (OSError, AgentBrokerError) as error:
             _log.exception("changes around marked files were lost")
             self._overflowed(f"the changes around it could not be read ({error})")
-            return
+            return True
         for change in changes:
             if change.mask & fanotify.FAN_Q_OVERFLOW:
                 self._overflowed("too many changes at once")
             self._serve(change)
+        return bool(changes)
 
     def _overflowed(self, reason: str) -> None:
         """Changes were lost: nobody knows which."""

@@ -104,6 +104,12 @@ class Intake:
         if must_schedule:
             self._schedule()
 
+    @property
+    def in_work(self) -> int:
+        """Opens that wait to be looked at; not those that are counted with one that was."""
+        with self._lock:
+            return len(self._waiting) + self._uncounted
+
     def take(self, opened: Opened) -> int:
         """Return how often it happened since this was asked last."""
         with self._lock:

@@ -59,6 +59,11 @@ class Listener(Protocol):
         """Put in force what was marked and is not yet; return the paths since the last call that could not be."""
         ...
 
+    @property
+    def in_work(self) -> int:
+        """See DecoyListener."""
+        ...
+
     def leave(self, path: str) -> None:
         """Go on watching what was at a path, which leads elsewhere now."""
         ...
@@ -119,6 +124,11 @@ class KernelOpens:
         self._deny_pending()
         refused, self._refused = self._refused, []
         return [*self._behind.finish(), *refused]
+
+    @property
+    def in_work(self) -> int:
+        """See DecoyListener; what the kernel denied is with the reporter as soon as its ring is read."""
+        return self._behind.in_work
 
     def leave(self, path: str) -> None:
         """A file is no longer at this path; where it is now it stays denied (the newest MAX_LEFT of them)."""

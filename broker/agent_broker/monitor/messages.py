@@ -226,6 +226,10 @@ class MonitorStatus(Struct, frozen=True, tag="status"):
     """Why the kernel side is not believed now (monitor.heartbeat); empty: it was proven to report."""
     proven_age_ns: int = -1
     """How long ago that was; below 0: never."""
+    incidents_in_work: int = 0
+    """What was seen and may be told, and is still looked at: who it was, what hash. 0 and nothing unacknowledged: what
+    was done to marked files, settings and agents before the question is with the broker (in the tier observe: what was
+    read of it). Not counted: repeats of what was told, and what is found by looking from time to time."""
     why_not_denied: str = ""
     """Why the kernel denies nothing by itself, in its own words; empty: it does, or nothing is loaded."""
 

@@ -69,6 +69,11 @@ class Publisher:
         if self._syncing is None or self._syncing.done():
             self._syncing = asyncio.get_running_loop().create_task(self._sync())
 
+    @property
+    def in_work(self) -> int:
+        """Incidents that are completed before they go out."""
+        return len(self._completing)
+
     async def close(self) -> None:
         """Wait until what was published is durable."""
         while self._completing:

@@ -137,6 +137,11 @@ class Reporter:
         if incident_id is not None:
             self.teller.tell(incident_id, incident)
 
+    @property
+    def in_work(self) -> int:
+        """Looks that an incident waits for."""
+        return len(self._tasks)
+
     async def close(self) -> None:
         """Finish what was begun: every event is in a published incident when this returns."""
         while self._tasks:

@@ -30,8 +30,14 @@ class WatchedFile:
         """When a program was told last, by time.monotonic()."""
         self.before: Snapshot | None = None
         """What it said when its changes were told last."""
+        self.telling = 0
+        """Looks at it that are under way."""
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def is_due(self, since_s: float) -> bool:
+        """Whether it is looked at, or somebody wrote it who was not told since then (by time.monotonic())."""
+        return self.telling > 0 or any(self.told.get(each, since_s) <= since_s for each in self.writers)
 
     def read(self) -> Snapshot | None:
         """Return what is to be kept of the file as it is now; None: there is none. Waits for nobody."""

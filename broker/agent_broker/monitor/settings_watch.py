@@ -103,6 +103,12 @@ class SettingsWatch:
         """A sentence for each file that is not watched now; one that is missing is watched."""
         return tuple(each.problem for each in self._files.values() if each.problem)
 
+    @property
+    def in_work(self) -> int:
+        """Files with changes that are told as soon as they were looked at; not those of which more is told later."""
+        now_s = time.monotonic()
+        return sum(each.is_due(now_s - self._fold_s) for each in self._files.values())
+
     def apply_registry(self, enrollments: Iterable[Enrollment]) -> tuple[str, ...]:
         """Watch exactly the settings of these enrolments; return ``problems``."""
         wanted = {
@@ -126,7 +132,7 @@ class SettingsWatch:
         """Tell what was seen, then stop."""
         self._mounts.close()
         for _ in range(_LAST_SLICES):
-            if not self._take_slice():
+            if not self.take_in():
                 break
         self._loop.remove_reader(self._group.fd)
         if self._pause is not None:
@@ -179,7 +185,7 @@ class SettingsWatch:
 
     def _on_readable(self) -> None:
         """Take one slice, then let everybody else have a turn: who writes here may be an attacker."""
-        if self._take_slice():
+        if self.take_in():
             self._loop.remove_reader(self._group.fd)
             self._pause = self._loop.call_later(_SLICE_PAUSE_S, self._resume)
 
@@ -187,7 +193,8 @@ class SettingsWatch:
         self._pause = None
         self._loop.add_reader(self._group.fd, self._on_readable)
 
-    def _take_slice(self) -> bool:
+    def take_in(self) -> bool:
+        """Handle changes that wait in the kernel's queue, as far as one read has room; return whether there was any."""
         try:
             changes = self._group.read_changes()
         except (AgentBrokerError, OSError):
@@ -266,6 +273,13 @@ class SettingsWatch:
     async def _tell(self, file: WatchedFile, *, all_of_them: bool = False) -> None:
         if not file.writers:
             return
+        file.telling += 1
+        try:
+            await self._tell_due(file, all_of_them=all_of_them)
+        finally:
+            file.telling -= 1
+
+    async def _tell_due(self, file: WatchedFile, *, all_of_them: bool) -> None:
         file.now = await asyncio.to_thread(file.read)  # it may be large
         now_s = time.monotonic()
         file.told = {key: at for key, at in file.told.items() if now_s - at < self._fold_s}

@@ -63,6 +63,11 @@ class TamperReporter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def in_work(self) -> int:
+        """How many are not published yet, or nothing to be told."""
+        return len(self._tasks)
+
     async def close(self) -> None:
         """Publish what was reported."""
         while self._tasks:

@@ -158,6 +158,15 @@ class DecoyWatch:
         """Takes what the kernel denied by itself; None: it denies nothing."""
         return self._listener if isinstance(self._listener, KernelOpens) else None
 
+    def take_in(self) -> bool:
+        """Handle what happened around marked files and waits in the kernel's queue; return whether there was any."""
+        return self._paths.take_in()
+
+    @property
+    def in_work(self) -> int:
+        """Incidents that may come of what was seen."""
+        return self._listener.in_work + self._credentials.in_work + self._reporter.in_work
+
     async def close(self) -> None:
         """Stop watching; openers that wait go on; what was seen is published when this returns."""
         self._rest.close()

@@ -82,6 +82,7 @@ class Parts:
         self.watch = self._make_watch(config.incidents.per_family)
         self.denials = self._make_denial_reader()
         self.tampering = self._make_tamper_reporter()
+        self._completing = 0
 
     @property
     def pin_problems(self) -> tuple[str, ...]:
@@ -127,8 +128,29 @@ class Parts:
             tier=self.tier.name,
         )
 
+    def take_in(self) -> int:
+        """Look at what the kernel has told by now; return what may become an incident (MonitorStatus).
+
+        One more than there is while some of it is still queued.
+        """
+        if self.sensor is not None:
+            self.sensor.consume()
+        if self.denials is not None:
+            self.denials.read()
+        queued = self.watch.take_in() + self.defence.take_in()
+        seen = self.watch.in_work + self.defence.in_work
+        tampered = 0 if self.tampering is None else self.tampering.in_work
+        return queued + seen + tampered + self.publish.in_work + self._completing
+
     async def complete(self, incident: Incident) -> Incident:
         """Do to an incident of the broker's what is done to our own: stop its offender, look at it."""
+        self._completing += 1
+        try:
+            return await self._complete(incident)
+        finally:
+            self._completing -= 1
+
+    async def _complete(self, incident: Incident) -> Incident:
         stopped = self.defence.halt.respond(incident)
         completed = await self.completer.complete(stopped)
         is_known_now = incident.epoch == NO_EPOCH and not stopped.response  # that its numbers are ours

@@ -18,8 +18,7 @@ def status_of(parts: Parts, number: int, agents: int, ringer: str, registry: tup
         registry: what of the registry could not be put in force.
     """
     sensor, defence = parts.sensor, parts.defence
-    if sensor is not None:
-        sensor.consume()
+    in_work = parts.take_in()
     problems = ((ringer,) if ringer else ()) + (*parts.tier.problems, *parts.pin_problems, *registry)
     return MonitorStatus(
         id=number,
@@ -31,6 +30,7 @@ def status_of(parts: Parts, number: int, agents: int, ringer: str, registry: tup
         events=0 if sensor is None else sensor.consumed,
         lost_events=0 if sensor is None else sensor.losses().total,
         incidents_made=parts.publish.made,
+        incidents_in_work=in_work,
         incidents_unacknowledged=len(parts.spool.unacknowledged()),
         spool_dropped=parts.spool.dropped,
         agents=agents,

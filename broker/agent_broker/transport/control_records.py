@@ -31,6 +31,8 @@ class DaemonStatus(Struct, frozen=True):
     """None: the monitor does not answer, and nothing is released."""
     problems: tuple[str, ...]
     """Sentences; empty: none known."""
+    incidents_in_work: int = 0
+    """The broker's own, and the monitor's that it took, which are not in the alert log yet."""
     sinks: tuple[SinkStatus, ...] = ()
     """Where alerts go besides the broker's own log."""
 

@@ -20,6 +20,7 @@ class AlertLog:
     """``agent-broker alerts --follow --json``, running."""
 
     def __init__(self, root: Path, folder: Path, decoy: Path) -> None:
+        self._root = root
         self._command = [str(BROKER), "--root", str(root), "alerts", "--follow", "--json", "--limit", "0"]
         self.decoy, self._folder = decoy, folder
         self._followers: list[Background] = []
@@ -49,7 +50,12 @@ class AlertLog:
         return any(Path(each).parent == self._folder for each in _programs_of(incident))
 
     def settle(self) -> None:
-        """Return when everything that happened before is in the log: something new that happens now is in it."""
+        """Return when everything that happened before is in the log.
+
+        Alerts are told in the order in which their programs were looked at: so first nothing may be in work any more.
+        What is told after that is last: a read of the decoy by a program that nobody has seen.
+        """
+        eventually(lambda: in_work(self._root) == 0, "every alert to be stored", within_s=_WITHIN_S)
         program = self._folder / f"cat-{next(_NUMBERS)}"  # another one each time: another incident
         shutil.copy("/bin/cat", program)
         subprocess.run([program, self.decoy], stdout=subprocess.DEVNULL, check=False)
@@ -59,6 +65,16 @@ class AlertLog:
             within_s=_WITHIN_S,
             seen=lambda: f"{len(self.incidents())} alerts",
         )
+
+
+def in_work(root: Path) -> int:
+    """Return how many incidents both daemons together know of that are not stored yet; 1 if one does not answer."""
+    done = subprocess.run([BROKER, "--root", root, "doctor", "--json"], capture_output=True, check=False)
+    said = json.loads(done.stdout)
+    broker, monitor = said["broker"], said["monitor"]
+    if broker is None or monitor is None:
+        return 1
+    return int(broker["incidents_in_work"] + monitor["incidents_in_work"] + monitor["incidents_unacknowledged"])
 
 
 def _programs_of(incident: Incident) -> set[str]:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.demo.agent import more_agents
-from tests.demo.check import StepFailedError, eventually, require
+from tests.demo.check import StepFailedError, require
 from tests.demo.world import World
 from tests.e2e.agents.place import Place, place
-from tests.e2e.attacks.alert_log import AlertLog, Incident
+from tests.e2e.attacks.alert_log import AlertLog
 from tests.e2e.clients import python_tools
 from tests.e2e.clients.row import Stand
 from tests.e2e.clients.world import Clients, clients, server
@@ -29,8 +29,6 @@ from tests.e2e.noise.rows_update import CLIENT, LAYOUT, PACKAGE, STEPS, VERSIONS
 
 DIFFERS = 1
 CANNOT_RUN = 2
-_LATE_S = 30
-"""How long an alert is waited for that is stated; it only ends a row that differs."""
 Measured = tuple[str, str]
 """A row's name, and how what was told is not what is stated; empty: it is."""
 
@@ -118,15 +116,9 @@ def _measured(log: AlertLog, row: Stated, act: Callable[[], None]) -> Measured:
     """Return what was told between the start and the end of an act; the reads that say where the end is are not."""
     log.settle()
     before = {str(each["id"]) for each in log.incidents()}
-
-    def told_since() -> list[Incident]:
-        return [each for each in log.incidents() if str(each["id"]) not in before and not log.is_own(each)]
-
     act()
     log.settle()
-    with contextlib.suppress(StepFailedError):  # an alert whose program takes long to hash comes after a later one
-        eventually(lambda: len(told_since()) >= row.alerts, "the alerts that are stated", within_s=_LATE_S)
-    told = told_since()
+    told = [each for each in log.incidents() if str(each["id"]) not in before and not log.is_own(each)]
     problem = row.difference([str(each["severity"]) for each in told], [str(each["what"]) for each in told])
     sys.stdout.write(f"{'DIFFERS ' if problem else 'ok      '}{row.name}\n{problem}")
     sys.stdout.flush()
