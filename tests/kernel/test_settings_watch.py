@@ -231,6 +231,26 @@ async def test_hostile_content_is_escaped_and_bounded(world):
     assert all(line.isprintable() and len(line) < 500 for line in (*incident.changes, incident.what))
 
 
+@pytest.mark.parametrize(("fold_s", "is_due"), [(0, 1), (10_000, 0)])
+async def test_a_change_is_in_work_until_it_is_told_and_one_that_is_folded_is_not(world, fold_s, is_due):
+    """Nothing here lets the event loop have a turn between a write and the look at the count."""
+    world.start_watch(fold_s=fold_s)
+    code = "import sys\nfor line in sys.stdin: open(sys.argv[1], 'w').write(line); print('written', flush=True)"
+    with subprocess.Popen(
+        [PYTHON, "-c", code, world.settings], user=USER, group=USER, extra_groups=(), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as program:  # fmt: skip
+        for model, in_work in (("sonnet", 1), ("haiku", is_due)):
+            print(json.dumps({"model": model}), file=program.stdin, flush=True)
+            assert program.stdout.readline() == "written\n"
+            while world.watch.take_in():
+                pass
+            assert world.watch.in_work == in_work
+            while world.watch.in_work:
+                await asyncio.sleep(0.005)
+        assert len(world.incidents) == 1 + is_due
+
+
 async def _settled(world):
     """Let everything that was done so far be looked at."""
     files = world.watch._files.values()

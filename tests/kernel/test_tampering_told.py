@@ -1,6 +1,5 @@
 """Who takes hold of an interpreted agent is told, whatever the monitor knew of the agent until then."""
 
-import asyncio
 import subprocess
 from pathlib import Path
 
@@ -24,11 +23,18 @@ class Told:
         self._reporter = TamperReporter(world.attestor, self._incidents.append, SystemClock(), Epoch("e1"))
         world.store.on_taint = self._reporter.report
 
+    @property
+    def in_work(self):
+        """How many are looked at, of all that happened before."""
+        while not self._world.sensor.consume():
+            pass  # another CPU has not committed its event yet
+        return self._reporter.in_work
+
     async def incidents(self):
         """Return what is told of all that happened before."""
-        while not self._world.sensor.consume():
-            await asyncio.sleep(0)  # another CPU has not committed its event yet
+        assert self.in_work == 1
         await self._reporter.close()
+        assert self.in_work == 0
         return [(each.kind, each.agent, each.lineage[0].pid) for each in self._incidents]
 
 

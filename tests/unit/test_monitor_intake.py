@@ -77,6 +77,14 @@ async def test_one_that_came_while_its_twin_was_handed_over_is_counted_too(desk)
     assert [times for _, _, times in desk.settled] == [3]
 
 
+async def test_what_waits_is_in_work_once_whatever_its_count(desk):
+    desk.put(1, times=3)
+    desk.put(2)
+    assert desk.intake.in_work == 2
+    desk.intake.close()
+    assert desk.intake.in_work == 0
+
+
 async def test_opens_of_unknown_programs_are_never_mixed(desk):
     desk.put(None, times=3)
     desk.intake.close()

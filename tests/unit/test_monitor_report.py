@@ -188,6 +188,14 @@ async def test_an_opener_of_unknown_lineage_that_becomes_the_agent_by_exec_is_no
     assert "events were lost" in incident.what
 
 
+async def test_what_is_looked_at_is_in_work_until_it_is_told(desk):
+    desk.world.process(PID, "/proc/self/exe")
+    desk.report(desk.seen(), verdict=Unknown("events were lost"))
+    assert (desk.reporter.in_work, desk.told) == (1, [])
+    await desk.reporter.close()
+    assert (desk.reporter.in_work, len(desk.told)) == (0, 1)
+
+
 def be_looked_at_later(desk, monkeypatch, verdict, *, after=2):
     """The look at the image's files, which its exec began, takes so many questions."""
     asked = itertools.count()

@@ -1,5 +1,6 @@
 """What the broker does when an incident comes in, and comes in again."""
 
+import asyncio
 import shutil
 import tempfile
 from pathlib import Path
@@ -84,6 +85,25 @@ async def test_the_monitor_is_asked_again_for_an_incident_that_got_worse_and_for
 
     assert monitor.asked == ["warning", "critical"]
     assert [each.response for each in told] == ["done to a warning"] * 2 + ["done to a critical"] * 2
+
+
+@pytest.mark.parametrize("way", ["raise_alert", "take"])
+async def test_an_alert_is_in_work_until_it_is_stored(parts, monkeypatch, way):
+    stores, may_store, store = asyncio.Event(), asyncio.Event(), parts.alerts.record
+
+    async def store_slowly(incident):
+        stores.set()
+        await may_store.wait()
+        await store(incident)
+
+    monkeypatch.setattr(parts.alerts, "record", store_slowly)
+    assert parts.incidents_in_work == 0
+    storing = asyncio.create_task(getattr(parts, way)(incident()))
+    await stores.wait()
+    assert parts.incidents_in_work == 1
+    may_store.set()
+    await storing
+    assert parts.incidents_in_work == 0
 
 
 async def test_a_repeat_freezes_who_is_new_in_it(parts):

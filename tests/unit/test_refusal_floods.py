@@ -132,3 +132,22 @@ async def test_a_tool_that_is_not_as_it_was_enrolled_is_more_than_information():
     await log.close()
 
     assert [each.severity for each in told.incidents] == ["warning"]
+
+
+async def test_a_refusal_is_in_work_until_it_is_told():
+    may_write = asyncio.Event()
+
+    class Slow(Told):
+        async def append(self, kind, fields):
+            await may_write.wait()
+            await super().append(kind, fields)
+
+    told = Slow()
+    log = RefusalLog(told, told.raise_alert, FakeClock())
+    refusing = asyncio.create_task(refuse(log, 1000, 7))
+    await asyncio.sleep(0)
+    assert (log.in_work, told.incidents) == (1, [])
+    may_write.set()
+    await refusing
+    assert (log.in_work, len(told.incidents)) == (0, 1)
+    await log.close()
