@@ -169,11 +169,10 @@ def agent_presenting(world, started, value):
 def test_an_agent_s_main_process_is_not_stopped(world, started, value):
     process = agent_presenting(world, started, value)
 
-    process.communicate()  # it takes no 401 for an answer, and ends by itself
-
     (told,) = until(lambda: told_of(world, process.pid, "decoy-used"))
     assert told["severity"] == "critical"
     assert told["response"].startswith(f"not stopped: process {process.pid} is the agent claude itself; frozen: ")
+    process.communicate()  # it takes no 401 for an answer, and ends by itself
     assert process.returncode > 0
 
 
@@ -185,6 +184,26 @@ def test_an_agent_s_main_process_is_stopped_if_that_was_asked_for(world, started
     assert "1 stopped process told to go on" in command(world, "thaw", number)
     process.communicate()
     assert process.returncode > 0
+
+
+def used(steps, epoch):
+    """What the broker says of whoever used a decoy's value."""
+    return new_incident(
+        kind="decoy-used", time_ns=1, severity="critical", what="x", tier="observe+", action="refused",
+        lineage=steps, epoch=epoch, offenders=(steps[0].proc_id,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("epoch", ["known", "unknown"])
+def test_who_still_is_the_offender_is_stopped_whichever_epoch_the_broker_knows(world, started, epoch):
+    offender = started(_PYTHON, "-c", _ECHO)
+    assert offender.stdout.readline() == "here\n"
+    steps, now = asyncio.run(asked(world, described, offender.pid))
+
+    told = asyncio.run(asked(world, MonitorClient.complete, used(steps, now if epoch == "known" else NO_EPOCH)))
+
+    assert told.response == f"stopped: process {offender.pid} (SIGSTOP)"
+    assert until(lambda: state(offender.pid) == "T")
 
 
 @pytest.mark.parametrize("epoch", ["known", "unknown"])
@@ -201,10 +220,7 @@ def test_another_process_that_has_the_offender_s_pid_by_now_is_not_stopped(world
     try:
         assert heir.stdout.readline() == "here\n"
         assert f"\nUid:\t{OWNER}\t" in Path(f"/proc/{offender.pid}/status").read_text()
-        incident = new_incident(
-            kind="decoy-used", time_ns=1, severity="critical", what="x", tier="observe+", action="refused",
-            lineage=steps, epoch=now if epoch == "known" else NO_EPOCH, offenders=(steps[0].proc_id,),
-        )  # fmt: skip
+        incident = used(steps, now if epoch == "known" else NO_EPOCH)
 
         told = asyncio.run(asked(world, MonitorClient.complete, incident))
 
