@@ -161,6 +161,21 @@ async def test_a_folder_moved_into_place_is_told_and_what_is_in_it_watched(world
     assert any("removed" in line for line in world.incidents[1].changes)
 
 
+async def test_a_mount_elsewhere_hides_nothing_that_was_done_before_it(world):
+    """The event loop has no turn between the two, so it may hear of the mount first."""
+    world.start_watch()
+    code = "import json, os, sys; a, b = sys.argv[1:]; os.rename(a, a + '.old'); os.rename(b, a)"
+    folder, other = str(world.settings.parent), str(world.settings.parent) + ".evil"
+    (world.folder / "home/.claude.evil").mkdir()
+    world.put(world.folder / "home/.claude.evil/settings.json", HOOK)
+    subprocess.run([PYTHON, "-c", code, folder, other], user=USER, group=USER, extra_groups=(), check=True)
+
+    world.watch._mounted()
+
+    (incident,) = await _settled(world)
+    assert any("curl evil" in line for line in incident.changes)
+
+
 async def test_a_symbolic_link_is_not_followed_and_that_is_said(world):
     world.settings.unlink()
     world.settings.symlink_to("/etc/shadow")

@@ -151,7 +151,10 @@ class SettingsWatch:
             self._recheck(path)
 
     def _mounted(self) -> None:
-        """What a mount brought, or took away, nobody wrote."""
+        """What a mount brought, or took away, nobody wrote; what somebody wrote before it may still be queued."""
+        for _ in range(_LAST_SLICES):
+            if not self.take_in():
+                break
         self._recheck_all()
         for file in self._files.values():
             if not file.writers:
