@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.e2e.attacks.tool_attacks import THIEF, Attack, asks, elsewhere, genuine, renamed, rows, setting, told_to_show
 from tests.e2e.clients import pip, run_with, twine, uv
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import Client, Stand
 from tests.e2e.clients.world import Clients
@@ -24,7 +24,7 @@ def _stand(clients: Clients) -> Iterator[Stand]:
         clients.write(".config/uv/uv.toml", f'index-url = "http://{login}/simple"\n')
         given = names(clients, first, second)
         shown = base64.b64encode(f"alice:{first.password}".encode()).decode()
-        yield Stand("keyring", version_of("keyring"), given, (first.password, shown), first.served, ())
+        yield Stand("keyring", version_of("keyring"), given, (first.password, shown), served(first, second), ())
 
 
 _CLIENT = Client(

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients
@@ -44,7 +44,12 @@ def stand(clients: Clients) -> Iterator[Stand]:
         given = names(clients, first, second)
         use = f"{given['bin']}/twine upload --non-interactive --disable-progress-bar -r first {given['wheel']}"
         yield Stand(
-            "keyring", version_of("keyring"), {**given, "use": use}, (first.password,), first.served, (".pypirc",)
+            "keyring",
+            version_of("keyring"),
+            {**given, "use": use},
+            (first.password,),
+            served(first, second),
+            (".pypirc",),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests.demo.check import require
 from tests.e2e.clients import git, pip, viewed
 from tests.e2e.clients.netrc import STRANGER
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients
@@ -42,7 +42,7 @@ def pip_stand(clients: Clients) -> Iterator[Stand]:
         uses = {"use": f"rm -rf fetched; {fetch}", "soon": f"timeout -s KILL 20 {fetch}"}
         yield Stand(
             "pip (~/.netrc)", version_of("pip"), {**given, **uses, "file": ".netrc", "for": "--for keyring"},
-            (first.password,), first.served, (".netrc", ".config/pip/pip.conf"),
+            (first.password,), served(first, second), (".netrc", ".config/pip/pip.conf"),
         )  # fmt: skip
         (clients.home / ".netrc").unlink()
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -16,8 +17,13 @@ class Index(Struct):
 
     port: int
     password: str
-    served: Callable[[], int]
-    """How many requests it has answered that had the real password."""
+    presented: Callable[[], list[str]]
+    """What each request presented, user and password; empty: nothing."""
+
+    @property
+    def login(self) -> str:
+        """User and password, as they are presented."""
+        return f"alice:{self.password}"
 
     @property
     def host(self) -> str:
@@ -44,10 +50,10 @@ def indexes(clients: Clients) -> Iterator[tuple[Index, Index]]:
                 server(clients, "index_server", f"index-{name}", f"--login={login}", f"--log={log}")
             )
 
-            def served(log=log, login=login) -> int:
-                return sum(json.loads(line)["presented"] == login for line in log.read_text().splitlines())
+            def presented(log: Path = log) -> list[str]:
+                return [json.loads(line)["presented"] for line in log.read_text().splitlines()]
 
-            found.append(Index(port, password, served))
+            found.append(Index(port, password, presented))
         undo.enter_context(_our_keyring(clients))
         package = clients.write(f"dist/{WHEEL}", "")
         package.write_bytes(wheel())
@@ -63,6 +69,12 @@ def _our_keyring(clients: Clients) -> Iterator[None]:
     link.symlink_to(clients.world.shim)
     yield
     link.unlink()
+
+
+def served(*servers: Index) -> Callable[[], int]:
+    """Return what counts the requests so far that presented the real login of any of them, to any of them."""
+    logins = {each.login for each in servers}
+    return lambda: sum(login in logins for each in servers for login in each.presented())
 
 
 def names(clients: Clients, first: Index, second: Index) -> dict[str, str]:

@@ -6,7 +6,7 @@ It installs elsewhere than into its own environment: one that changes itself is 
 import contextlib
 from collections.abc import Iterator
 
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients
@@ -35,7 +35,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             version_of("pip"),
             {**given, "use": f"rm -rf fetched; {given['bin']}/pip {OPTIONS}"},
             (first.password, second.password),
-            lambda: first.served() + second.served(),
+            served(first, second),
             (".config/pip/pip.conf",),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.demo.check import require
 from tests.demo.machine import run_tool
 from tests.demo.processes import BROKER, REPOSITORY
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients, new_password, server
 from tests.fakes.npm_server import PACKAGE as NPM_PACKAGE
@@ -37,7 +37,7 @@ def curl_stand(clients: Clients) -> Iterator[Stand]:
                 "run": f"{BROKER} run", "launcher": str(path), "password": first.password,
                 "named": str(path.with_name("named")),
             },
-            (first.password, second.password), first.served, (),
+            (first.password, second.password), served(first, second), (),
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from tests.e2e.clients.package_index import Index, indexes, names
+from tests.e2e.clients.package_index import Index, indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients
@@ -26,7 +26,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             version_of("twine"),
             {**given, "use": f"{given['bin']}/twine {OPTIONS} -r first {given['wheel']}"},
             (first.password, second.password),
-            lambda: first.served() + second.served(),
+            served(first, second),
             (".pypirc",),
         )
 

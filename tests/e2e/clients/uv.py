@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from tests.e2e.clients.package_index import indexes, names
+from tests.e2e.clients.package_index import indexes, names, served
 from tests.e2e.clients.python_tools import install, version_of
 from tests.e2e.clients.row import REFUSED, Client, Row, Stand
 from tests.e2e.clients.world import AGENT, PROGRAM, TERMINAL, Clients
@@ -30,7 +30,7 @@ def stand(clients: Clients) -> Iterator[Stand]:
             version_of("uv"),
             {**given, "use": f"rm -rf fetched; {given['bin']}/uv {OPTIONS}"},
             (first.password,),
-            first.served,
+            served(first, second),
             (".config/uv/uv.toml",),
         )
 
@@ -50,7 +50,7 @@ def table_stand(clients: Clients) -> Iterator[Stand]:
             version_of("uv"),
             {**given, "use": f"rm -rf fetched; {given['bin']}/uv {OPTIONS}"},
             (first.password, second.password),
-            lambda: first.served() + second.served(),
+            served(first, second),
             (".config/uv/uv.toml",),
         )
 
