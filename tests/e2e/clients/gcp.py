@@ -106,6 +106,9 @@ _USE = "{program} {url}/storage/v1/b"
 _METADATA = {"GCE_METADATA_HOST": "{endpoint}", "GCE_METADATA_IP": "{endpoint}"}
 _TOKEN = "http://{endpoint}/computeMetadata/v1/instance/service-accounts/default/token"
 
+_LATE = f"(sleep 0.1; echo url = {_TOKEN}) | curl -K -"
+"""A connection as young as the program is refused for that: its age is told in jiffies (inject.peer)."""
+
 CLIENT = Client(
     "gcp",
     stand,
@@ -118,7 +121,7 @@ CLIENT = Client(
             "GCE_METADATA_HOST={endpoint} GCE_METADATA_IP={endpoint} {program} {url}/storage/v1/b metadata",
             says="{email}"),
         Row("another process asks the metadata server", AGENT,
-            f"curl -sSf -H 'Metadata-Flavor: Google' {_TOKEN} || curl -sS -H 'Metadata-Flavor: Google' {_TOKEN}; false",
+            f"{_LATE} -sSf -H 'Metadata-Flavor: Google' || {_LATE} -sS -H 'Metadata-Flavor: Google'; false",
             REFUSED, "was not started by gcp"),
         Row("another process asks for an exchange", AGENT,
             "curl -sS -d grant_type=x http://{endpoint}/google/token; false", REFUSED, "access_denied"),
