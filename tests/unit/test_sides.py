@@ -16,12 +16,17 @@ def charged(amounts):
     return charges
 
 
-@given(st.lists(paths, min_size=1, max_size=12), st.lists(st.tuples(paths, st.integers(1, 9)), max_size=12))
-def test_whoever_is_next_comes_from_the_least_charged_side_wherever_lineages_part(waiting, amounts):
-    charges = charged(amounts)
+def queue_of(waiting, charges):
     queue = Queue(charges)
     for number, path in enumerate(waiting):
         queue.add(path, number)
+    return queue
+
+
+@given(st.lists(paths, min_size=1, max_size=12), st.lists(st.tuples(paths, st.integers(1, 9)), max_size=12))
+def test_whoever_is_next_comes_from_the_least_charged_side_wherever_lineages_part(waiting, amounts):
+    charges = charged(amounts)
+    queue = queue_of(waiting, charges)
     left = dict(enumerate(waiting))
     while left:
         taken = queue.take()
@@ -37,9 +42,7 @@ def test_whoever_is_next_comes_from_the_least_charged_side_wherever_lineages_par
 @given(st.lists(paths, min_size=1, max_size=12), st.lists(st.tuples(paths, st.integers(1, 9)), max_size=12))
 def test_whoever_has_to_go_comes_from_the_most_charged_side(waiting, amounts):
     charges = charged(amounts)
-    queue = Queue(charges)
-    for number, path in enumerate(waiting):
-        queue.add(path, number)
+    queue = queue_of(waiting, charges)
     path = waiting[queue.take_most_charged()]
     for depth in range(len(path)):
         beside = {each[depth] for each in waiting if each[:depth] == path[:depth]}

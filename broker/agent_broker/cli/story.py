@@ -160,7 +160,7 @@ def _tree(alert: Alert) -> Iterator[Node]:
             user=user_name(image.uid),
             how=above,
             started=_before(alert, image.exec_ns),
-            sha256=(alert.process_sha256 if index == 0 else step.sha256) or "",
+            sha256=alert.sha256_of(index) or "",
             is_offender=index == 0,
             remarks=tuple(shown(each) for each in _remarks(step)),
         )

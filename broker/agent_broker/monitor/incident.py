@@ -102,6 +102,10 @@ class Incident(Struct, frozen=True):
     grants: str = ""
     """State of grants and freezes when this was stored, a clause; the broker says it."""
 
+    def sha256_of(self, index: int) -> Sha256 | None:
+        """Return the hash of a lineage step's executable: the offender's own is the incident's; None: not known."""
+        return self.lineage[index].sha256 if index else self.process_sha256
+
 
 def rank(severity: str) -> int:
     """Return how severe: 0 to 2; a word that is not known counts as critical, so that nothing is hidden by it."""

@@ -17,6 +17,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from agent_broker.audit.sinks.port import lineage_lines
 from agent_broker.errors import RefusedError, UnavailableError
 from agent_broker.monitor.incident import Incident, Offender
 
@@ -102,11 +103,7 @@ def fields_of(incident: Incident, number: int) -> dict[str, str]:
         "AGENT_BROKER_CWD": offender.cwd,
         "AGENT_BROKER_PACKAGE": offender.package,
         "AGENT_BROKER_CONTAINER": offender.container,
-        "AGENT_BROKER_LINEAGE": "\n".join(
-            f"{step.relation} {step.pid} {step.image.filename} "
-            f"{(step.sha256 if index else incident.process_sha256) or ''}".rstrip()
-            for index, step in enumerate(incident.lineage)
-        ),
+        "AGENT_BROKER_LINEAGE": "\n".join(lineage_lines(incident)),
         "AGENT_BROKER_ROLE": incident.role,
         "AGENT_BROKER_HOLDS": incident.holds,
         "AGENT_BROKER_BOOT_NS": str(incident.boot_ns) if incident.boot_ns else "",

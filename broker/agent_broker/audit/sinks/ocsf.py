@@ -233,7 +233,7 @@ def _lineage(incident: Incident) -> list[dict[str, Any]]:
         {
             "relation": step.relation,
             **_ancestor(incident, step),
-            "sha256": step.sha256 if index else incident.process_sha256,
+            "sha256": incident.sha256_of(index),
             "taints": [*step.image.taints, *step.tampered],
         }
         for index, step in enumerate(incident.lineage)

@@ -21,7 +21,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 import agent_broker
-from agent_broker.audit.sinks.port import OTLP_PORT
+from agent_broker.audit.sinks.port import OTLP_PORT, lineage_lines
 from agent_broker.audit.sinks.private_file import private_lines
 from agent_broker.errors import MisuseError, RefusedError, UnavailableError
 from agent_broker.monitor.incident import Incident
@@ -174,12 +174,8 @@ def _of_incident(incident: Incident, number: int) -> dict[str, Value]:
 
 
 def _of_lineage(incident: Incident) -> dict[str, Value]:
-    steps = tuple(
-        f"{step.relation} {step.pid} {step.image.filename} {_sha256(incident, index)}".rstrip()
-        for index, step in enumerate(incident.lineage)
-    )
     taints = tuple(f"{step.pid} {taint}" for step in incident.lineage for taint in (*step.image.taints, *step.tampered))
-    return {"agent_broker.lineage": steps, "agent_broker.taints": taints}
+    return {"agent_broker.lineage": tuple(lineage_lines(incident)), "agent_broker.taints": taints}
 
 
 def _of_process(incident: Incident) -> dict[str, Value]:
@@ -199,10 +195,6 @@ def _of_process(incident: Incident) -> dict[str, Value]:
         found["agent_broker.process.package"] = incident.offender.package
         found["process.command_args"] = incident.offender.command or found.get("process.command_args", ())
     return found
-
-
-def _sha256(incident: Incident, index: int) -> str:
-    return (incident.process_sha256 if index == 0 else incident.lineage[index].sha256) or ""
 
 
 def _attributes(values: dict[str, Value]) -> list[KeyValue]:

@@ -54,3 +54,11 @@ class SinkStatus(Struct, frozen=True):
 def is_wanted(incident: Incident, severity: str) -> bool:
     """Tell whether an incident is at least as severe; one of an unknown severity is wanted by everybody."""
     return rank(incident.severity) >= rank(severity)
+
+
+def lineage_lines(incident: Incident) -> list[str]:
+    """Return a line for each step of an incident's lineage: relation, pid, file and hash, as far as they are known."""
+    return [
+        f"{step.relation} {step.pid} {step.image.filename} {incident.sha256_of(index) or ''}".rstrip()
+        for index, step in enumerate(incident.lineage)
+    ]
