@@ -280,15 +280,15 @@ async def test_another_user_is_nobody(world):
 
 
 async def test_a_start_is_looked_at_before_anybody_asks(world):
-    seen = []
+    seen = {}  # by process: others on this machine start the same interpreter
     look = world.store.on_captured
-    world.store.on_captured = lambda event: (look(event), seen.append((event.proc_id, event.exec_id)))
+    world.store.on_captured = lambda event: (look(event), seen.update({event.pid: (event.proc_id, event.exec_id)}))
     process = world.start("/usr/bin/node", world.link)
     verdict = None
     while not hasattr(verdict, "principal"):
         world.sensor.consume()
         await asyncio.sleep(0.001)
-        verdict = world.attestor.recall(TaskRecord(*seen[0], 0)) if seen else None
+        verdict = world.attestor.recall(TaskRecord(*seen[process.pid], 0)) if process.pid in seen else None
 
     assert is_agent(verdict)
     assert process.poll() is None
