@@ -31,7 +31,7 @@ bpf: $(OBJECTS) $(BCC)/.copied
 $(BCC)/.copied: $(shell find bpf/bcc -name '*.h') bpf/events.h
 	@rm -rf $(@D) && mkdir -p $(@D) && cp -r bpf/bcc/. bpf/events.h $(@D) && touch $@
 
-$(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h bpf/taint.h bpf/code.h bpf/marks.h bpf/denials.h bpf/ours.h | tools
+$(PACKAGE)/kernel/objects/%.bpf.o: bpf/%.bpf.c bpf/events.h bpf/kernel_types.h bpf/maps.h bpf/taint.h bpf/code.h bpf/marks.h bpf/resize.h bpf/denials.h bpf/ours.h | tools
 	@mkdir -p $(@D)
 	clang $(BPF_FLAGS) -c $< -o $@
 	@llvm-strip -g $@

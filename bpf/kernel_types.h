@@ -116,6 +116,12 @@ struct dentry {
 	struct inode *d_inode;
 };
 
+struct iattr {
+	unsigned int ia_valid;
+};
+
+struct mnt_idmap;
+
 struct path {
 	struct dentry *dentry;
 };

@@ -17,9 +17,11 @@ OBJECTS = Path(__file__).parent / "objects"
 _HOOKS = ("exit", "exec", "fork")
 _OPTIONAL_HOOKS = ("trace", "memory", "send", "signal")
 _LSM_HOOKS = (
-    "guard", "map_code", "protect_code", "open", "receive", "truncate", "rename", "unlink", "link",
+    "guard", "map_code", "protect_code", "open", "receive", "truncate", "resize", "rename", "unlink", "link",
     "kill", "map_access", "program_access",
 )  # fmt: skip
+_VARIANTS = {"resize": ("resize", "resize_idmap")}
+"""The objects of a hook whose arguments differ between kernels: each refuses all but its own."""
 _ITERATORS = ("seed", "files", "mappings")
 _SHARED_MAPS = (
     "events", "records", "counters", "registered", "senders", "guards", "watchman",
@@ -106,10 +108,15 @@ class Programs:
 
     def _attach_if_possible(self, name: str, folder: Path) -> None:
         """Attach a hook that not every kernel has; what does without it is told by ``missing``."""
-        try:
-            self._attach(name, self._load(folder / f"{name}.bpf.o"))
-        except UnavailableError as error:
-            self.missing[name] = error.message
+        refusal = ""
+        for variant in _VARIANTS.get(name, (name,)):
+            try:
+                self._attach(name, self._load(folder / f"{variant}.bpf.o"))
+            except UnavailableError as error:
+                refusal = refusal or error.message
+            else:
+                return
+        self.missing[name] = refusal
 
     def _attach_lsm(self, folder: Path) -> None:
         """Attach what needs BPF LSM; a kernel that refuses the first refuses all, so the others are not tried."""

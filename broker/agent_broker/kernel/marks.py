@@ -19,7 +19,7 @@ from agent_broker.kernel.events import FileFacts
 from agent_broker.kernel.loader import Loaded
 from agent_broker.kernel.maps import KernelMaps
 
-HOOKS = ("open", "receive", "truncate", "rename", "unlink", "link")
+HOOKS = ("open", "receive", "truncate", "resize", "rename", "unlink", "link")
 """What denies a mark; all of them, or the tier is not ``enforce``."""
 
 

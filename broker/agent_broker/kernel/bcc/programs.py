@@ -30,8 +30,8 @@ _OPTIONAL_HOOKS: Final[Mapping[str, str]] = {
 _ITERATORS: Final[Mapping[str, str]] = {"seed": "task", "files": "task_file", "mappings": "task_vma"}
 _MAPS: Final = ("events", "records", "starts", "counters", "registered")
 _NOT_OURS: Final = (
-    "send", "guard", "map_code", "protect_code", "open", "receive", "truncate", "rename", "unlink", "link",
-    "kill", "map_access", "program_access",
+    "send", "guard", "map_code", "protect_code", "open", "receive", "truncate", "resize", "rename", "unlink",
+    "link", "kill", "map_access", "program_access",
 )  # fmt: skip
 _NOT_IN_BCC: Final = "the backend bcc has no such program"
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

@@ -1,5 +1,9 @@
-"""Every way of opening a denied file, on each file system: refused, and told; the same on another file: done."""
+"""Every way of opening a denied file, on each file system: refused, and told; the same on another file: done.
 
+The kernel's side alone: what it tells of each. Whom an incident names, on every form of path: test_open_table.py.
+"""
+
+import contextlib
 import errno
 import os
 import subprocess
@@ -8,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent_broker.kernel import wire
-from tests.fakes.denying import Denying
+from tests.fakes.denying import USER, Denying
 from tests.fakes.file_systems import KINDS, FileSystem
 
 OPENS = (
@@ -24,6 +28,14 @@ CHANGES = {
     "rename-exchange": wire.OPERATION_RENAME,
     "link": wire.OPERATION_LINK,
 }
+CUT = """
+import os
+try:
+    os.ftruncate(0, 0)
+    print(0)
+except OSError as refusal:
+    print(refusal.errno)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +89,47 @@ def test_a_change_without_an_open_is_refused(world, place, decoy, how):
 
     require_told(world, decoy, CHANGES[how])
     assert decoy.read_bytes() != b""
+
+
+def cut(path, fd):
+    """Empty a file by a descriptor that is inherited; return what the kernel says."""
+    done = subprocess.run(
+        ["/usr/bin/python3", "-I", "-S", "-c", CUT], user=USER, group=USER, extra_groups=(), cwd="/", stdin=fd,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(done.stdout), path.stat().st_size
+
+
+def test_a_descriptor_that_is_older_than_the_mark_does_not_empty_it(world, place):
+    other, path = world.file(place.at), world.file(place.at)
+    size = path.stat().st_size
+    with other.open("r+b") as mine, path.open("r+b") as file:
+        world.mark(path)
+
+        assert cut(other, mine) == (0, 0)
+        assert world.denied() == []
+        assert cut(path, file) == (errno.EPERM, size)
+        require_told(world, path, wire.OPERATION_TRUNCATE)
+
+
+def test_a_layers_file_is_not_emptied_through_the_overlay(world):
+    system = FileSystem("tmpfs", world.file().parent)
+    layers = {name: world.file(system.at).parent for name in ("lower", "upper", "work", "merged")}
+    options = ",".join(f"{name}dir={layers[name]}" for name in ("lower", "upper", "work"))
+    with contextlib.ExitStack() as undo:
+        undo.callback(system.close)
+        subprocess.run(["mount", "-t", "overlay", "-o", options, "none", layers["merged"]], check=True)
+        undo.callback(subprocess.run, ["umount", layers["merged"]], check=True)
+        path, other = world.file(layers["upper"]), world.file(layers["upper"])
+        world.mark(path)
+        world.denied()
+        above, other_above = (layers["merged"] / each.relative_to(layers["upper"]) for each in (path, other))
+
+        assert world.open("truncate", other_above) == 0
+        assert other.read_bytes() == b""
+        assert world.open("truncate", above) == errno.EPERM
+        require_told(world, path, wire.OPERATION_TRUNCATE)
+        assert path.read_bytes() != b""
 
 
 def test_executing_a_denied_file_is_refused(world, place, decoy):

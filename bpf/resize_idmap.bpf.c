@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * lsm/inode_setattr of 6.9 and newer; see resize.h.
+ */
+#include "resize.h"
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(on_resize, struct mnt_idmap *idmap, struct dentry *entry, struct iattr *facts)
+{
+	return judge_facts(entry, facts);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
