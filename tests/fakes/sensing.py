@@ -18,6 +18,7 @@ from agent_broker.monitor.self_defence import SelfReporter
 from agent_broker.monitor.watch import DecoyWatch
 
 EPOCH = "e1"
+_PROGRAMS = 256
 
 
 class Sensing:
@@ -32,26 +33,32 @@ class Sensing:
             epoch=EPOCH, tier="observe+", sensor=self.sensor, store=self.store, hashes=self.hashes
         )  # fmt: skip
 
-    def watch(self, path, owner_uid, publish, *, tier="observe+", permission=True, deny=False):
-        """Return a watch on one decoy of a user, as a monitor of this tier has it; it is told until it is closed.
+    async def watch(self, paths, owner_uid, publish, *, tier="observe+", permission=True, deny=False):
+        """Return a watch on decoys of a user, as a monitor of this tier has it; it is told until it is closed.
+
+        Other programs' incidents are not folded into one, however many programs they are.
 
         Tier ``none``: without the lineage. ``enforce``: the kernel denies by itself.
 
-        Raises AssertionError if the decoy can't be watched, or the kernel denies nothing by itself.
+        Raises AssertionError if a decoy can't be watched, or the kernel denies nothing by itself.
         """
         marks = self.sensor.marks if tier == "enforce" else None
         assert marks is not None or tier != "enforce", self.sensor.why_not_denied
         attestor = BlindAttestor("this watch is to be blind") if tier == "none" else self.attestor
         watch = DecoyWatch(
             attestor=attestor, hashes=self.hashes, facts_of=lambda fd: self.sensor.own_file(fd).file,
-            publish=publish, clock=SystemClock(), watcher=Watcher(EPOCH, tier), permission=permission, marks=marks,
+            publish=publish, clock=SystemClock(), watcher=Watcher(EPOCH, tier, per_family=_PROGRAMS),
+            permission=permission, marks=marks,
         )  # fmt: skip
-        decoys = (DecoyFile(str(path), "claude-oauth", deny),)
+        decoys = tuple(DecoyFile(str(path), "claude-oauth", deny) for path in paths)
         problems = watch.apply_registry(
             [Enrollment("claude", owner_uid, "ann", (), RoleRule(("claude",)), decoys, (), 0)]
         )
-        assert problems == (), problems
-        return watch if marks is None else Denied(watch, self._denials_of(watch, publish, tier))
+        watched = watch if marks is None else Denied(watch, self._denials_of(watch, publish, tier))
+        if problems:
+            await watched.close()
+            raise AssertionError(problems)
+        return watched
 
     def _denials_of(self, watch, publish, tier):
         us = SelfReporter(self.attestor, publish, SystemClock(), EPOCH, tier)

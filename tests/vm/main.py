@@ -22,7 +22,7 @@ from tests.fakes.denying import compiled
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / ".build/vm"
 GUEST_S = 2400  # some 10 min on two quiet cores; only one that hangs is ended
-PROGRAMS = ("opener", "taker", "reader", "open_loop")
+PROGRAMS = ("opener", "taker", "batch", "reader", "open_loop")
 """Compiled before: the guest is slow."""
 FIGURES = ("tests.vm.open_cost", "tests.vm.marks_start")
 """What is measured beside the tests; each prints its lines."""

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.opens.mechanisms import MECHANISMS, Mechanism, compile_programs
-from tests.e2e.opens.places import FORMS, run
+from tests.e2e.opens.places import FORMS
 from tests.e2e.opens.show import DOCUMENT, Cells, differing, document, print_tables
 from tests.e2e.opens.trial import DENYING, NONE, OBSERVE, OBSERVE_PLUS, Mode, Table
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
         sys.stderr.write(f"no mount namespace of our own: {os.strerror(ctypes.get_errno())}\n")
         return CANNOT_RUN
-    run("mount", "--make-rprivate", "/")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     began_s = time.monotonic()
     rows = [row for row in MECHANISMS if not options.only or row.name in options.only]
     measured = asyncio.run(_carry_out(rows))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.e2e.opens.places import OTHER_USER, USER
+from tests.e2e.opens.places import OTHER_USER, ROOT, USER
 from tests.fakes.denying import compiled
 
-PROGRAMS = ("opener", "taker")
+PROGRAMS = ("opener", "taker", "batch")
 
 _ONE_NAME = ("plain", "relative", "symlink", "linked folder", "/proc/PID/root", "/proc/self/cwd", "chroot")
 """Forms that lead nowhere when the watched file's own name is gone."""
@@ -39,6 +39,11 @@ class Mechanism(Struct, frozen=True):
         """What the program calls it."""
         return self.name.partition(" ")[0]
 
+    @property
+    def file(self) -> str:
+        """Its own copy of the program: what different programs do makes incidents of their own, also at once."""
+        return f"{self.program}-{self.name.replace(' ', '-')}"
+
 
 def _taker(name: str, title: str, kind: str = OPENS) -> Mechanism:
     return Mechanism(name, title, program="taker", kind=kind)
@@ -65,7 +70,7 @@ MECHANISMS = (
     Mechanism("openat2", "openat2"),
     Mechanism("creat", "creat"),
     _change("truncate", "truncate"),
-    Mechanism("handle", "open_by_handle_at (root)", uid=0),
+    Mechanism("handle", "open_by_handle_at (root)", uid=ROOT),
     Mechanism("io_uring", "io_uring, IORING_OP_OPENAT"),
     Mechanism("io_uring-openat2", "io_uring, IORING_OP_OPENAT2"),
     Mechanism("mmap", "open, then mmap"),
@@ -94,14 +99,13 @@ MECHANISMS = (
 
 
 def compile_programs(folder: Path) -> None:
-    """Put static executables of the programs into a folder, for every user."""
+    """Put static executables into a folder, for every user: of the programs, and each mechanism's own."""
     for name in PROGRAMS:
-        shutil.copy(compiled(name), folder)
-        (folder / name).chmod(0o755)
+        _put(name, folder / name)
+    for row in MECHANISMS:
+        _put(row.program, folder / row.file)
 
 
-def install(folder: Path, into: Path) -> None:
-    """Put a copy of the programs where a chroot finds them."""
-    into.mkdir()
-    for name in PROGRAMS:
-        shutil.copy(folder / name, into)
+def _put(name: str, to: Path) -> None:
+    shutil.copy(compiled(name), to)
+    to.chmod(0o755)

@@ -1,16 +1,17 @@
 """The table for people, in the terminal and as docs/open-table.md."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.opens.expected import REASONS, expected, reason
+from tests.e2e.opens.expected import ENFORCED_ON, REASONS, expected, reason
 from tests.e2e.opens.mechanisms import MECHANISMS, Mechanism
 from tests.e2e.opens.places import FORMS
-from tests.e2e.opens.trial import DENYING, ENFORCE, ENFORCED_FORMS, LEFT_OUT, NONE, OBSERVE, OBSERVE_PLUS, Cell, Mode
+from tests.e2e.opens.trial import DENYING, ENFORCE, LEFT_OUT, NONE, OBSERVE, OBSERVE_PLUS, Cell, Mode
+from tests.fakes.file_systems import KINDS
 
 DOCUMENT = Path(__file__).parents[3] / "docs/open-table.md"
 COLUMNS = 128
@@ -27,9 +28,9 @@ _HEAD = """# The table of opens
 
 Every way to open a watched file, on every form of path that leads to it, carried out by processes of the file's user
 against the monitor's own parts; `make attacks` does it and writes this page. No cell is typed by hand. The tier
-*enforce* needs another kernel: its cells, of plain paths on ext4, are what `make test-vm` carries out too; it fails
-if one differs. There it also opens and changes denied files by most of these mechanisms, and by several forms of path,
-on tmpfs, overlayfs and btrfs (`tests/vm/test_open_table.py`).
+*enforce* needs another kernel: its cells are what is declared, and what `make test-vm` carries out
+(`tests/vm/test_open_table.py`), each of them on {kinds}; it fails if one differs. An overlay's layers
+can't lie on an overlay: there they lie on a tmpfs. {differ}
 
 - `yes`: an incident names the process that did it: its pid, its program, and the process that started it.
 - `denied`: the same; and it was refused (EPERM; a descriptor does not arrive), and the file is as it was.
@@ -41,7 +42,8 @@ on tmpfs, overlayfs and btrfs (`tests/vm/test_open_table.py`).
 _FORMS = """
 Forms of the path: *other mount ns*: a user and mount namespace of the opener's own, in which the folder is mounted
 elsewhere. *overlay*: the watched path lies on an overlay; *copied up*: and was changed there after it was marked;
-*through lower*, *through upper*: the watched path lies in a layer, and is opened through the overlay.
+*through lower*, *through upper*: the watched path lies in a layer, and is opened through the overlay. In *enforce*
+(Linux 6.1) an overlay on which watched paths lie has `index=on,nfs_export=on`: without, its folders can't be watched.
 """
 
 
@@ -57,7 +59,7 @@ def differing(mode: Mode, cells: Cells) -> list[str]:
 
 def declared(mode: Mode) -> Cells:
     """Return the cells of a mode that is carried out elsewhere."""
-    return {(row.name, form): Cell(expected(row, form, mode)) for row in MECHANISMS for form in _forms(mode)}
+    return {(row.name, form): Cell(expected(row, form, mode)) for row in MECHANISMS for form in FORMS}
 
 
 def print_tables(measured: Mapping[Mode, Cells], seconds: float) -> None:
@@ -67,10 +69,10 @@ def print_tables(measured: Mapping[Mode, Cells], seconds: float) -> None:
         cells = measured.get(mode) or declared(mode)
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("", no_wrap=True, style="bold")
-        for form in _forms(mode):
+        for form in FORMS:
             table.add_column(form, overflow="fold")
         for row in MECHANISMS:
-            table.add_row(row.title, *(_shown(row, cells[row.name, form]) for form in _forms(mode)))
+            table.add_row(row.title, *(_shown(row, cells[row.name, form]) for form in FORMS))
         out.print(table)
     for each in _reasons(measured):
         out.print(f"  {each}", style="dim")
@@ -83,24 +85,27 @@ def document(measured: Mapping[Mode, Cells]) -> str:
     """Return docs/open-table.md."""
     tables = "".join(_section(mode, measured.get(mode) or declared(mode)) for mode in TITLES)
     legend = "".join(f"- {each}\n" for each in _reasons(measured))
-    return f"{_HEAD}{legend}{_FORMS}{tables}"
+    head = _HEAD.format(kinds=", ".join(KINDS), differ=" ".join(_differences()))
+    return f"{head}{legend}{_FORMS}{tables}"
+
+
+def _differences() -> Iterable[str]:
+    """Return a sentence for each cell that is another one on a file system of one kind."""
+    titles = {row.name: row.title for row in MECHANISMS}
+    for (kind, name, form), result in ENFORCED_ON.items():
+        yield f"On {kind}, {titles[name]} by {form} is `{result}`."
 
 
 def _section(mode: Mode, cells: Cells) -> str:
-    forms = _forms(mode)
     lines = [
-        f"| |{'|'.join(f' {form} ' for form in forms)}|\n",
-        f"|---|{'---|' * len(forms)}\n",
+        f"| |{'|'.join(f' {form} ' for form in FORMS)}|\n",
+        f"|---|{'---|' * len(FORMS)}\n",
         *(
-            f"| {row.title} |{'|'.join(f' {_shown(row, cells[row.name, form])} ' for form in forms)}|\n"
+            f"| {row.title} |{'|'.join(f' {_shown(row, cells[row.name, form])} ' for form in FORMS)}|\n"
             for row in MECHANISMS
         ),
     ]
     return f"\n## Tier {TITLES[mode]}\n\n{''.join(lines)}"
-
-
-def _forms(mode: Mode) -> Sequence[str]:
-    return ENFORCED_FORMS if mode == ENFORCE else tuple(FORMS)
 
 
 def _shown(row: Mechanism, cell: Cell) -> str:
@@ -113,11 +118,5 @@ def _shown(row: Mechanism, cell: Cell) -> str:
 def _reasons(measured: Mapping[Mode, Cells]) -> Iterable[str]:
     """Return the legend of the letters that occur."""
     tables = [measured.get(mode) or declared(mode) for mode in TITLES]
-    used = {
-        reason(row, cells[row.name, form].result)
-        for cells in tables
-        for row in MECHANISMS
-        for form in FORMS
-        if (row.name, form) in cells
-    }
+    used = {reason(row, cells[row.name, form].result) for cells in tables for row in MECHANISMS for form in FORMS}
     return [f"{each.letter}: {each.text}" for each in REASONS if each in used]

@@ -1,17 +1,23 @@
-"""One cell of the table: a fresh watched file, one process that does one thing to it, and who the incident names."""
+"""Cells of the table: for each a fresh watched file, one process that does one thing to it, and whom an incident names.
 
-import asyncio
+Those of one form and mode can be carried out at once: one watch on all their files, and the processes one after the
+other. So the tier enforce is: where it is, all is emulated, and a watch a cell would take hours.
+"""
+
+import contextlib
 import errno
 import os
 import re
 import socket
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from agent_broker.monitor.incident import Incident
-from tests.e2e.opens.mechanisms import CHANGES, LOOKS, OPENS, RECEIVES, Mechanism, install
-from tests.e2e.opens.places import CONTENT, MACHINE, USER, Ground, Place, place
+from tests.e2e.opens.batch import Ended, Start, carry_out
+from tests.e2e.opens.mechanisms import CHANGES, LOOKS, OPENS, RECEIVES, Mechanism
+from tests.e2e.opens.places import CONTENT, MACHINE, ROOT, USER, Ground, Place, Spot, place
 from tests.fakes.sensing import Sensing
 
 NAMED = "yes"
@@ -24,6 +30,8 @@ WRONG = "wrong"
 """There is an incident, and it names nobody, or somebody else."""
 DENIED = "denied"
 """As ``yes``; and it was refused (EPERM; a descriptor does not arrive), and the file is as it was."""
+SILENT = "silent"
+"""It was refused as we refuse, and no incident says so. Root is never: what it lacks, the kernel itself says."""
 UNSEEN = "no"
 LEFT_OUT = ""
 """Not carried out: it is another row's scene there."""
@@ -49,9 +57,7 @@ DENYING = Mode("observe+", permission=True, deny=True)
 OBSERVE = Mode("observe", permission=False)
 NONE = Mode("none", permission=True)
 ENFORCE = Mode("enforce", permission=True, deny=True)
-"""Carried out in the virtual machine (tests/vm/test_table_enforced.py)."""
-ENFORCED_FORMS = ("plain",)
-"""The forms of path that are, there; it is emulated, and takes its time."""
+"""Carried out in the virtual machine (tests/vm/test_open_table.py)."""
 
 
 class Cell(Struct, frozen=True):
@@ -71,90 +77,95 @@ class Table:
 
     async def cell(self, mechanism: Mechanism, form: str, mode: Mode, ground: Ground = MACHINE) -> Cell:
         """Carry one out."""
+        return (await self.cells([mechanism], form, mode, ground))[mechanism.name]
+
+    async def cells(
+        self, rows: Sequence[Mechanism], form: str, mode: Mode, ground: Ground = MACHINE
+    ) -> dict[str, Cell]:  # fmt: skip
+        """Carry several out under one watch; return each by its mechanism's name.
+
+        Only where every incident has a lineage: those of nobody in particular become one, and name the first.
+        """
+        cells = {row.name: Cell(LEFT_OUT) for row in rows}
+        tried = [row for row in rows if not row.forms or form in row.forms]
         told: list[Incident] = []
-        if mechanism.forms and form not in mechanism.forms:
-            return Cell(LEFT_OUT)
-        with place(form, ground) as scene:
-            if scene.program:
-                install(self._programs, scene.folder / "bin")
-            watch = self._sensing.watch(
-                scene.watched, USER, told.append, tier=mode.tier, permission=mode.permission, deny=mode.deny
+        with place(form, [row.name for row in tried], self._programs, ground) as scene:
+            watched = {row.name: scene.spots[row.name].watched for row in tried}
+            watch = await self._sensing.watch(
+                watched.values(), USER, told.append, tier=mode.tier, permission=mode.permission, deny=mode.deny
             )  # fmt: skip
             try:
                 if scene.prepare:
                     scene.prepare()
-                if mechanism.removed:
-                    scene.watched.unlink()
-                pid, error = await self._carry_out(mechanism, scene, mode)
+                for row in tried:
+                    if row.removed:
+                        watched[row.name].unlink()
+                done = await _carry_out(tried, scene, mode)
             finally:
                 await watch.close()
-            is_whole = scene.watched.is_file() and scene.watched.read_bytes() == CONTENT
-        told = [each for each in told if not _is_ours(each)]
-        detail = "; ".join([os.strerror(error) if error else "done", *(each.what for each in told)])
-        return Cell(_result(mechanism, mode, Outcome(pid, error, told, is_whole)), detail)
+            whole = {name for name, path in watched.items() if path.is_file() and path.read_bytes() == CONTENT}
+        others = [each for each in told if not _is_ours(each)]
+        for row in tried:
+            incidents = [each for each in others if _may_be_of(each, watched[row.name], watched.values())]
+            pid, error = done[row.name]
+            detail = "; ".join([os.strerror(error) if error else "done", *(each.what for each in incidents)])
+            outcome = Outcome(row.file, pid, error, incidents, row.name in whole)
+            cells[row.name] = Cell(_result(row, mode, outcome), detail)
+        return cells
 
     def close(self) -> None:
         self._sensing.close()
 
-    async def _carry_out(self, mechanism: Mechanism, scene: Place, mode: Mode) -> tuple[int, int]:
-        """Return the pid of who did it, and the errno that it got (0: none)."""
-        if mechanism.kind == RECEIVES and mode == ENFORCE:
-            return await self._hand_out(scene)
-        if mechanism.name in {"send", "receive"}:
-            return await self._pass_on(mechanism.name, scene)
-        process = await self._start(mechanism, scene, mechanism.call, stdout=asyncio.subprocess.PIPE)
-        said, _ = await process.communicate()
-        if mechanism.name == "exec" and not said:
-            said = b"0"  # its own image is gone: the file was executed
-        return process.pid, _errno(said)
 
-    async def _pass_on(self, which: str, scene: Place) -> tuple[int, int]:
-        """Have one process open and send, and another receive; return what came of the one that is meant."""
-        sends = Mechanism("send", "")
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            sender = await self._start(sends, scene, "send", stdout=ours.fileno(), stderr=asyncio.subprocess.PIPE)
-            _, sent = await sender.communicate()
-            if which == "send" or _errno(sent):
-                return sender.pid, _errno(sent)
-            return await self._receive(scene, theirs)
-
-    async def _hand_out(self, scene: Place) -> tuple[int, int]:
-        """Send the descriptor ourselves, whom nothing denies, by the form's path if that leads to it from here."""
-        ours, theirs = socket.socketpair()
-        given = Path(scene.cwd, scene.given)
-        with ours, theirs, (given if given.exists() else scene.watched).open("rb") as file:
-            socket.send_fds(ours, [b"x"], [file.fileno()])
-            return await self._receive(scene, theirs)
-
-    async def _receive(self, scene: Place, end: socket.socket) -> tuple[int, int]:
-        receiver = await self._start(
-            Mechanism("receive", ""), scene, "receive", stdin=end.fileno(), stdout=asyncio.subprocess.PIPE
-        )
-        received, _ = await receiver.communicate()
-        return receiver.pid, _errno(received)
-
-    async def _start(
-        self, mechanism: Mechanism, scene: Place, call: str, **streams: int
-    ) -> asyncio.subprocess.Process:  # fmt: skip
-        folder = Path(scene.program).parent if scene.program else self._programs
-        command = (*scene.prefix, str(folder / mechanism.program), call, scene.given)
-        uid = mechanism.uid
-        return await asyncio.create_subprocess_exec(
-            *command, user=uid, group=uid, extra_groups=(), cwd=scene.cwd,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, **streams,
-        )  # fmt: skip
+async def _carry_out(rows: Iterable[Mechanism], scene: Place, mode: Mode) -> dict[str, tuple[int, int]]:
+    """Return by name the pid of who did it, and the errno that it got (0: none)."""
+    done = {}
+    with contextlib.ExitStack() as undo:
+        starts = [(row, start) for row in rows for start in _starts(row, scene.spots[row.name], mode, undo)]
+        for uid in {row.uid for row, _ in starts}:
+            mine = [(row, start) for row, start in starts if row.uid == uid]
+            ended = await carry_out([start for _, start in mine], scene, uid)
+            for (row, _), each in zip(mine, ended, strict=True):
+                if not done.get(row.name, (0, 0))[1]:  # else what was to send it has been refused
+                    done[row.name] = (each.pid, _errno(row, each))
+    return done
 
 
-def _errno(said: bytes) -> int:
-    """Return what a program printed; EPERM if whatever starts it could not reach the file for it."""
-    text = said.strip()
-    return int(text) if text.isdigit() else errno.EPERM
+def _starts(row: Mechanism, spot: Spot, mode: Mode, undo: contextlib.ExitStack) -> list[Start]:
+    """Return the processes that one cell takes; the last of them is the one that is meant."""
+    if row.call not in {"send", "receive"}:
+        return [Start(row.file, row.call, spot)]
+    ours, theirs = (undo.enter_context(each) for each in socket.socketpair())
+    if row.call == "send":
+        return [Start(row.file, row.call, spot, stdout=ours.fileno())]
+    theirs.setblocking(False)  # it is there by then, or who was to send it has been refused
+    receives = Start(row.file, row.call, spot, stdin=theirs.fileno())
+    if mode != ENFORCE:
+        return [Start(row.file, "send", spot, stdout=ours.fileno()), receives]
+    given = Path(spot.cwd, spot.given)  # nothing denies us
+    with (given if given.exists() else spot.watched).open("rb") as file:
+        socket.send_fds(ours, [b"x"], [file.fileno()])
+    return [receives]
+
+
+def _errno(row: Mechanism, ended: Ended) -> int:
+    """Return what a program printed."""
+    if row.name == "exec" and not ended.said:
+        return 0  # its own image is gone: the file was executed
+    return int(ended.said)
+
+
+def _may_be_of(incident: Incident, path: Path, paths: Iterable[Path]) -> bool:
+    """Whether an incident names the file, or none of the files."""
+    named = {incident.path, *incident.paths}
+    return str(path) in named or named.isdisjoint(map(str, paths))
 
 
 class Outcome(Struct, frozen=True):
     """What one mechanism led to."""
 
+    program: str
+    """Its name."""
     pid: int
     error: int
     """The errno that it got; 0: none."""
@@ -170,13 +181,15 @@ class Outcome(Struct, frozen=True):
 
 def _result(mechanism: Mechanism, mode: Mode, outcome: Outcome) -> str:
     if not outcome.told:
+        if mode.deny and outcome.is_refused and mechanism.uid != ROOT:
+            return SILENT
         return REFUSED if outcome.error and mechanism.kind != LOOKS else UNSEEN
     if mode == ENFORCE:
         return _enforced(outcome)
     if mechanism.kind == CHANGES or not mode.permission:
         return TOLD
     if mechanism.kind == RECEIVES:
-        return NAMED if any(_names(each, outcome.pid) for each in outcome.told) else SENDER
+        return NAMED if any(_names(each, outcome) for each in outcome.told) else SENDER
     return _opened(mechanism, mode, outcome)
 
 
@@ -186,7 +199,7 @@ def _opened(mechanism: Mechanism, mode: Mode, outcome: Outcome) -> str:
     if mode == NONE:
         is_somebody = mechanism.name == "child"  # its own pid, which it does not tell
         return TOLD if opens and all(is_somebody or f"(pid {outcome.pid})" in each.what for each in opens) else WRONG
-    if not opens or not all(_names(each, outcome.pid) for each in opens):
+    if not opens or not all(_names(each, outcome) for each in opens):
         return WRONG
     return DENIED if mode.deny and outcome.is_refused and mechanism.kind == OPENS else NAMED
 
@@ -196,15 +209,15 @@ def _enforced(outcome: Outcome) -> str:
     denied = [each for each in outcome.told if each.action == "denied"]
     if not denied and not outcome.error:
         return TOLD
-    is_all = denied == outcome.told and all(_names(each, outcome.pid) for each in denied)
+    is_all = denied == outcome.told and all(_names(each, outcome) for each in denied)
     return DENIED if is_all and outcome.is_refused else WRONG
 
 
-def _names(incident: Incident, pid: int) -> bool:
+def _names(incident: Incident, outcome: Outcome) -> bool:
     """Whether the offender is the process, by its pid and by its program's path, and its starter is ours."""
     pids = [step.image.pid for step in incident.lineage]
-    programs = [step.image.filename.rpartition("/")[2] for step in incident.lineage[:1]]
-    return pid in pids and programs[0] in {"opener", "taker"} and os.getpid() in pids[1:]
+    programs = [step.image.filename.rpartition("/")[2] for step in incident.lineage]
+    return outcome.pid in pids and programs[0] == outcome.program and "batch" in programs and os.getpid() in pids[1:]
 
 
 def _is_ours(incident: Incident) -> bool:
