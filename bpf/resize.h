@@ -3,7 +3,8 @@
  * lsm/inode_setattr: a file's facts are changed (enforce tier); only its size is looked at.
  *
  * Why this hook beside path_truncate: truncate(2) through an overlay asks that one about the overlay's inode alone, and
- * this one about the layer's too. It sees a descriptor's ftruncate(2) as well.
+ * this one about the layer's too. It sees a descriptor's ftruncate(2) as well,
+ * which 6.2 gave a hook of its own (file_truncate).
  *
  * Its arguments differ: 6.9 put an idmap first (resize_idmap.bpf.c). The verifier refuses the program of the other kind:
  * it follows no pointer out of an argument of another type.

@@ -103,6 +103,7 @@ def cut(path, fd):
 def test_a_descriptor_that_is_older_than_the_mark_does_not_empty_it(world, place):
     other, path = world.file(place.at), world.file(place.at)
     size = path.stat().st_size
+    world.denied()
     with other.open("r+b") as mine, path.open("r+b") as file:
         world.mark(path)
 
