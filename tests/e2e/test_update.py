@@ -1,4 +1,4 @@
-"""An agent is updated: see tests.e2e.update.main and own_updater."""
+"""An agent is updated: see tests.e2e.update, main, own_updater and interpreted."""
 
 import subprocess
 import sys
@@ -24,3 +24,7 @@ def test_an_update_is_refused_with_what_to_do_and_works_after_approve():
 
 def test_what_the_real_agents_own_updater_writes_is_approved_by_policy_and_what_others_write_is_asked_about():
     run("own_updater")
+
+
+def test_an_interpreted_agent_that_npm_updated_is_approved_with_its_writer_and_its_tarballs_shown():
+    run("interpreted")

@@ -68,11 +68,9 @@ class Update:
     provenance: Provenance
     running: tuple[int, ...]
     """Processes of the owner that run the old version, by /proc."""
-
-    @property
-    def changed_ns(self) -> int:
-        """When the new file was last written, or its name or mode changed; no user can set it."""
-        return self.new.state.ctime_ns
+    changed_ns: int
+    """When the new file, of an interpreted agent its script, was last written, or its name or mode changed; no user can
+    set it."""
 
 
 def find_update(  # noqa: PLR0913 - what the operator can say, named arguments only
@@ -113,6 +111,7 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
         vendor=_vendor(new.enrolled, caches),
         provenance=_provenance(program, who_wrote),
         running=tuple(_running(old, owner.uid)),
+        changed_ns=_changed_ns(program),
     )
 
 
@@ -282,6 +281,14 @@ def _vendor(new: EnrolledBinary, caches: tuple[Path, ...]) -> Vendor:
     if new.script is None:
         return vendor_of(program_path(new), new.sha256, caches)
     return vendor_of_script(new.script, caches)
+
+
+def _changed_ns(program: Path) -> int:
+    fd = _open(str(program))
+    try:
+        return os.fstat(fd).st_ctime_ns
+    finally:
+        os.close(fd)
 
 
 def _provenance(program: Path, who_wrote: WhoWrote) -> Provenance:
