@@ -27,7 +27,7 @@ def openssh_agent(folder):
     path = folder / "openssh.sock"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
-        assert until(path.exists)
+        assert until(lambda: _listens(path))
         env = {**os.environ, "SSH_AUTH_SOCK": str(path)}
         for key in sorted(each.with_suffix("") for each in folder.glob("*.pub")):
             subprocess.run(["ssh-add", "-q", key], env=env, check=True)
@@ -35,6 +35,12 @@ def openssh_agent(folder):
     finally:
         agent.terminate()
         agent.wait()
+
+
+def _listens(path):
+    """Its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as end:
+        return end.connect_ex(str(path)) == 0
 
 
 def ask(path, body):
