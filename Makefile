@@ -10,20 +10,26 @@ BCC := $(PACKAGE)/kernel/objects/bcc
 SHIM := $(PACKAGE)/shim/agent-broker-shim
 LAUNCHER := $(PACKAGE)/shim/agent-broker-run
 PROTO := $(PACKAGE)/transport/control_pb2.py
+CONSTRAINTS := packaging/constraints.txt
 BPF_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86)
 BPF_FLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_$(BPF_ARCH) -Wall -Wextra -Werror -Wno-unused-parameter
 
-.PHONY: setup demo test test-vm lint bench bench-peers attacks clients fuzz hammer bpf shim proto wheel clean tools
+.PHONY: setup constraints demo test test-vm lint bench bench-peers attacks clients fuzz hammer bpf shim proto wheel clean tools
 
 setup: tools .venv/.installed bpf shim proto
 
 tools:
 	@packaging/install-build-tools.sh
 
-.venv/.installed: pyproject.toml | tools
+.venv/.installed: pyproject.toml $(CONSTRAINTS) | tools
 	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
+	@.venv/bin/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]' 2>&1 | { grep -v '^WARNING' || true; }
 	@touch $@
+
+# The newest that pyproject.toml allows, written down: what is built and proven changes by a commit, not by somebody's release.
+constraints: .venv/.installed
+	@.venv/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@.venv/bin/pip freeze --exclude-editable > $(CONSTRAINTS)
 
 bpf: $(OBJECTS) $(BCC)/.copied
 

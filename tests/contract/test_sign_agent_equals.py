@@ -13,7 +13,7 @@ from agent_broker.ssh.binding import Limits
 from agent_broker.ssh.keys import blob_of_line, is_genuine, load_public
 from agent_broker.ssh.messages import RSA_SHA2_256, RSA_SHA2_512
 from agent_broker.ssh.wire import Reader, number, string
-from tests.e2e.patience import until
+from tests.e2e.patience import listens, until
 from tests.fakes.sign import SignWorld
 
 KINDS = [("ed25519", 0), ("rsa", 2048), ("rsa", 3072), ("ecdsa", 256), ("ecdsa", 384), ("ecdsa", 521)]
@@ -27,7 +27,7 @@ def openssh_agent(folder):
     path = folder / "openssh.sock"
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
-        assert until(lambda: _listens(path))
+        assert until(lambda: listens(path))
         env = {**os.environ, "SSH_AUTH_SOCK": str(path)}
         for key in sorted(each.with_suffix("") for each in folder.glob("*.pub")):
             subprocess.run(["ssh-add", "-q", key], env=env, check=True)
@@ -35,12 +35,6 @@ def openssh_agent(folder):
     finally:
         agent.terminate()
         agent.wait()
-
-
-def _listens(path):
-    """Its file is there a moment before."""
-    with socket.socket(socket.AF_UNIX) as end:
-        return end.connect_ex(str(path)) == 0
 
 
 def ask(path, body):

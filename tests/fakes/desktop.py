@@ -1,7 +1,6 @@
 """A real desktop without a screen: Xvfb, dbus-daemon and dunst, all as one user; what dunst showed can be asked for."""
 
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from jeepney import DBusAddress, new_method_call
 from jeepney.io.blocking import open_dbus_connection
+
+from tests.e2e.patience import listens
 
 _BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -38,7 +39,7 @@ class RealDesktop:
             self._display = f":{said.readline().strip()}"
         (folder / "bus.conf").write_text(_BUS.format(path=folder / "bus"))
         self._run(["dbus-daemon", f"--config-file={folder / 'bus.conf'}", "--nofork"])
-        while not _listens(folder / "bus"):
+        while not listens(folder / "bus"):
             time.sleep(0.01)
 
     @property
@@ -108,11 +109,6 @@ class RealDesktop:
         )  # fmt: skip
         self._processes.append(process)
         return process
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 @contextmanager

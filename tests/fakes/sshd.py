@@ -1,13 +1,12 @@
 """A real sshd on loopback with its own configuration, keys and port, for tests of SSH clients."""
 
 import contextlib
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.patience import until
+from tests.e2e.patience import listens, until
 from tests.fakes.ports import free_port
 
 _CONFIG = """ListenAddress 127.0.0.1
@@ -69,7 +68,7 @@ def running_sshd(folder: Path, host_key: str = "ed25519") -> Iterator[Sshd]:
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", config]
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
-            assert until(lambda: _listens(made.port) or server.poll() is not None)
+            assert until(lambda: listens(made.port) or server.poll() is not None)
             assert server.poll() is None, made.log()
             yield made
         finally:
@@ -81,8 +80,3 @@ def have_separation() -> None:
     """Have the folder that every sshd of the machine needs. It stays: another one may run that needs it too."""
     with contextlib.suppress(FileExistsError):
         _SEPARATION.mkdir(mode=0o755)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -101,7 +101,7 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
     old, new = _changed(enrollment, owner, recipe, given, progress)
     _require_role(enrollment, new)
     caches = (_ROOTS_CACHE, Path(owner.home) / ".npm/_cacache")
-    program = program_path(new.enrolled)
+    changed_ns, provenance = _written(program_path(new.enrolled), who_wrote)
     return Update(
         enrollment=enrollment,
         owner=owner,
@@ -109,9 +109,9 @@ def find_update(  # noqa: PLR0913 - what the operator can say, named arguments o
         old_version=enrolled_version(enrollment, old),
         new=new,
         vendor=_vendor(new.enrolled, caches),
-        provenance=_provenance(program, who_wrote),
+        provenance=provenance,
         running=tuple(_running(old, owner.uid)),
-        changed_ns=_changed_ns(program),
+        changed_ns=changed_ns,
     )
 
 
@@ -283,20 +283,13 @@ def _vendor(new: EnrolledBinary, caches: tuple[Path, ...]) -> Vendor:
     return vendor_of_script(new.script, caches)
 
 
-def _changed_ns(program: Path) -> int:
+def _written(program: Path, who_wrote: WhoWrote) -> tuple[int, Provenance]:
+    """Return when a program was last written, and who did it."""
     fd = _open(str(program))
     try:
-        return os.fstat(fd).st_ctime_ns
-    finally:
-        os.close(fd)
-
-
-def _provenance(program: Path, who_wrote: WhoWrote) -> Provenance:
-    fd = _open(str(program))
-    try:
-        return who_wrote(fd)
+        return os.fstat(fd).st_ctime_ns, who_wrote(fd)
     except UnavailableError as error:
-        return not_recorded(error.message)
+        return os.fstat(fd).st_ctime_ns, not_recorded(error.message)
     finally:
         os.close(fd)
 

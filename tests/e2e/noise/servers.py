@@ -2,13 +2,12 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.e2e.noise.world import World
-from tests.e2e.patience import until
+from tests.e2e.patience import listens, until
 from tests.fakes.ports import free_port
 from tests.fakes.sshd import have_separation
 
@@ -34,7 +33,7 @@ def ssh_server(made: World) -> Iterator[int]:
     made.give(keys)
     have_separation()
     with _running(folder / "log", "/usr/sbin/sshd", "-D", "-e", "-f", folder / "config") as server:
-        assert until(lambda: _listens(port) or server.poll() is not None)
+        assert until(lambda: listens(port) or server.poll() is not None)
         assert server.poll() is None, (folder / "log").read_text()
         yield port
 
@@ -76,8 +75,3 @@ def _answers(made: World, place: Path) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
